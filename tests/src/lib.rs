@@ -1,0 +1,1 @@
+//! Tests that cross a crate wall live in `tests/`.
