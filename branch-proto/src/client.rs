@@ -1,0 +1,379 @@
+//! The caller's side: one connection, one request at a time, blocking.
+
+use std::io::{self, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+use crate::frame::{FrameError, encode, read_frame, write_frame};
+use crate::socket::with_short_path;
+use crate::wire::{
+    Answer, BranchInfo, Children, CommitReport, DiffDetail, Event, Failure, FileChange, GroupKind, Hello,
+    LogEntry, PROTOCOL_VERSION, Reply, Request, Verb, Welcome, WorkspaceStatus,
+};
+
+/// A connection to the daemon, past the handshake. After an error other than [`ClientError::Failed`] the
+/// connection is out of step: drop it.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    welcome: Welcome,
+    next_id: u64,
+}
+
+/// Why a call brought no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens on the socket, or we may not connect.
+    #[error("cannot reach the daemon at {}: {source}", .socket.display())]
+    Connect {
+        /// The socket's path.
+        socket: PathBuf,
+        /// The system's reason; `NotFound` and `ConnectionRefused` mean that no daemon runs.
+        source: io::Error,
+    },
+    /// The two sides speak different protocol versions.
+    #[error("the daemon speaks protocol {daemon}, this program {client}")]
+    Version {
+        /// The daemon's version.
+        daemon: u32,
+        /// Ours.
+        client: u32,
+    },
+    /// The daemon answered: no.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// The daemon closed the connection without an answer.
+    #[error("the daemon closed the connection before it answered")]
+    Closed,
+    /// The connection broke, or what came is no frame of ours.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The daemon answered something that does not belong to the question.
+    #[error("the daemon's answer does not belong to the request '{verb}'")]
+    Mismatch {
+        /// The verb asked.
+        verb: &'static str,
+    },
+}
+
+impl Client {
+    /// Connects to the daemon's socket and shakes hands.
+    pub fn connect(socket: &Path) -> Result<Client, ClientError> {
+        let stream = with_short_path(socket, |path| UnixStream::connect(path))
+            .map_err(|source| ClientError::Connect { socket: socket.to_owned(), source })?;
+        Client::over(stream)
+    }
+
+    /// Shakes hands over a connection that stands already.
+    pub fn over(stream: UnixStream) -> Result<Client, ClientError> {
+        write_frame(&stream, &Hello { protocol: PROTOCOL_VERSION })?;
+        let greeting: Option<Result<Welcome, Failure>> = read_frame(&stream)?;
+        let welcome = match greeting {
+            None => return Err(ClientError::Closed),
+            Some(Err(Failure::Version { daemon, client })) => {
+                return Err(ClientError::Version { daemon, client });
+            }
+            Some(Err(failure)) => return Err(ClientError::Failed(failure)),
+            Some(Ok(welcome)) => welcome,
+        };
+        if welcome.protocol != PROTOCOL_VERSION {
+            return Err(ClientError::Version { daemon: welcome.protocol, client: PROTOCOL_VERSION });
+        }
+        Ok(Client { stream, welcome, next_id: 1 })
+    }
+
+    /// What the daemon said of itself.
+    pub fn welcome(&self) -> &Welcome {
+        &self.welcome
+    }
+
+    /// Sends one request and waits for its answer.
+    pub fn call(&mut self, verb: Verb) -> Result<Answer, ClientError> {
+        let name = verb.name();
+        let id = self.take_id();
+        write_frame(&self.stream, &Request { id, verb })?;
+        self.receive(id, name)
+    }
+
+    /// Forks `names` off `parent`, all or none.
+    pub fn create(
+        &mut self,
+        names: &[String],
+        parent: &str,
+        group: GroupKind,
+    ) -> Result<Vec<BranchInfo>, ClientError> {
+        match self.call(Verb::Create { names: names.to_vec(), parent: parent.to_owned(), group })? {
+            Answer::Branches { branches } => Ok(branches),
+            _ => Err(ClientError::Mismatch { verb: "create" }),
+        }
+    }
+
+    /// All live branches, parents before children.
+    pub fn list(&mut self) -> Result<Vec<BranchInfo>, ClientError> {
+        match self.call(Verb::List)? {
+            Answer::Branches { branches } => Ok(branches),
+            _ => Err(ClientError::Mismatch { verb: "list" }),
+        }
+    }
+
+    /// One branch.
+    pub fn inspect(&mut self, branch: &str) -> Result<BranchInfo, ClientError> {
+        match self.call(Verb::Inspect { branch: branch.to_owned() })? {
+            Answer::Branch { branch } => Ok(branch),
+            _ => Err(ClientError::Mismatch { verb: "inspect" }),
+        }
+    }
+
+    /// The workspace and its daemon.
+    pub fn status(&mut self) -> Result<WorkspaceStatus, ClientError> {
+        match self.call(Verb::Status)? {
+            Answer::Status { status } => Ok(status),
+            _ => Err(ClientError::Mismatch { verb: "status" }),
+        }
+    }
+
+    /// What the branch changed since its fork, sorted by path.
+    pub fn diff(&mut self, branch: &str, detail: DiffDetail) -> Result<Vec<FileChange>, ClientError> {
+        match self.call(Verb::Diff { branch: branch.to_owned(), detail })? {
+            Answer::Diff { changes } => Ok(changes),
+            _ => Err(ClientError::Mismatch { verb: "diff" }),
+        }
+    }
+
+    /// Commits a leaf branch into its parent.
+    pub fn commit(&mut self, branch: &str) -> Result<CommitReport, ClientError> {
+        match self.call(Verb::Commit { branch: branch.to_owned() })? {
+            Answer::Committed { report } => Ok(report),
+            _ => Err(ClientError::Mismatch { verb: "commit" }),
+        }
+    }
+
+    /// Discards a branch; the names of those that ended, leaves first.
+    pub fn abort(&mut self, branch: &str, children: Children) -> Result<Vec<String>, ClientError> {
+        match self.call(Verb::Abort { branch: branch.to_owned(), children })? {
+            Answer::Aborted { branches } => Ok(branches),
+            _ => Err(ClientError::Mismatch { verb: "abort" }),
+        }
+    }
+
+    /// The newest commits into the base, newest first.
+    pub fn log(&mut self, limit: u32) -> Result<Vec<LogEntry>, ClientError> {
+        match self.call(Verb::Log { limit })? {
+            Answer::Log { commits } => Ok(commits),
+            _ => Err(ClientError::Mismatch { verb: "log" }),
+        }
+    }
+
+    /// Hands the daemon a process group of `branch`, to be killed when the branch ends.
+    pub fn attach(&mut self, branch: &str, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), ClientError> {
+        let id = self.take_id();
+        let request = Request { id, verb: Verb::Attach { branch: branch.to_owned(), pid } };
+        send_with_descriptor(&self.stream, &encode(&request)?, pidfd).map_err(FrameError::Io)?;
+        expect_done(self.receive(id, "attach")?, "attach")
+    }
+
+    /// Asks the daemon to unmount, checkpoint and exit. Branches stay. To see it gone, wait for the end of
+    /// the connection with [`Client::wait_closed`].
+    pub fn shutdown(&mut self) -> Result<(), ClientError> {
+        let answer = self.call(Verb::Shutdown)?;
+        expect_done(answer, "shutdown")
+    }
+
+    /// Blocks until the daemon closes the connection: its exit closes it in any case.
+    pub fn wait_closed(self) -> Result<(), ClientError> {
+        match read_frame::<serde_json::Value>(&self.stream) {
+            Ok(None) => Ok(()),
+            Err(FrameError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
+            Ok(Some(_)) => Err(ClientError::Mismatch { verb: "shutdown" }),
+            Err(error) => Err(ClientError::Frame(error)),
+        }
+    }
+
+    /// Turns the connection into a stream of events. Returns once the daemon has confirmed it.
+    pub fn subscribe(mut self) -> Result<Events, ClientError> {
+        let answer = self.call(Verb::Subscribe)?;
+        expect_done(answer, "subscribe")?;
+        Ok(Events { stream: self.stream })
+    }
+
+    fn take_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    fn receive(&self, id: u64, verb: &'static str) -> Result<Answer, ClientError> {
+        let reply: Reply = read_frame(&self.stream)?.ok_or(ClientError::Closed)?;
+        match reply.outcome {
+            // What the daemon could not parse it answers with id 0.
+            Err(failure @ Failure::Malformed { .. }) => Err(ClientError::Failed(failure)),
+            _ if reply.id != id => Err(ClientError::Mismatch { verb }),
+            Err(failure) => Err(ClientError::Failed(failure)),
+            Ok(answer) => Ok(answer),
+        }
+    }
+}
+
+/// What happens in the workspace, from [`Client::subscribe`] on. Ends when the daemon closes the connection.
+#[derive(Debug)]
+pub struct Events {
+    stream: UnixStream,
+}
+
+impl Iterator for Events {
+    type Item = Result<Event, ClientError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        read_frame(&self.stream).map_err(ClientError::Frame).transpose()
+    }
+}
+
+impl AsFd for Events {
+    /// Readable when an event can be read; nothing is buffered on this side.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+fn expect_done(answer: Answer, verb: &'static str) -> Result<(), ClientError> {
+    match answer {
+        Answer::Done => Ok(()),
+        _ => Err(ClientError::Mismatch { verb }),
+    }
+}
+
+/// The descriptor travels with the first byte sent, so that the receiver meets it with the header.
+fn send_with_descriptor(mut stream: &UnixStream, frame: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor];
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::Error::other("no room for the descriptor in the ancillary buffer"));
+    }
+    let sent = rustix::io::retry_on_intr(|| {
+        sendmsg(stream, &[IoSlice::new(frame)], &mut ancillary, SendFlags::NOSIGNAL)
+    })?;
+    stream.write_all(&frame[sent..])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::AsFd;
+    use std::thread;
+
+    use super::*;
+    use crate::server;
+
+    /// A daemon that welcomes and then does what `serve` says.
+    fn with_daemon<T>(serve: impl FnOnce(&UnixStream) + Send + 'static, ask: impl FnOnce(Client) -> T) -> T {
+        let (ours, theirs) = UnixStream::pair().expect("pair");
+        let daemon = thread::spawn(move || {
+            let welcome = Welcome { protocol: PROTOCOL_VERSION, pid: 42, version: "9".into() };
+            server::handshake(&theirs, &welcome).expect("handshake").expect("a hello").expect("our version");
+            serve(&theirs);
+        });
+        let asked = ask(Client::over(ours).expect("handshake"));
+        daemon.join().expect("daemon");
+        asked
+    }
+
+    fn answer(stream: &UnixStream, outcome: Result<Answer, Failure>) -> Request {
+        let (request, _) = server::recv_request(stream).expect("whole").expect("a request");
+        server::send_reply(stream, &Reply { id: request.id, outcome }).expect("sent");
+        request
+    }
+
+    #[test]
+    fn a_descriptor_arrives_with_attach_and_is_the_same_file() {
+        let (mut reader, writer) = std::io::pipe().expect("pipe");
+        let serve = |stream: &UnixStream| {
+            let (request, descriptor) = server::recv_request(stream).expect("whole").expect("a request");
+            assert_eq!(request.verb, Verb::Attach { branch: "b".into(), pid: 7 });
+            let descriptor = descriptor.expect("the descriptor came along");
+            let flags = rustix::io::fcntl_getfd(&descriptor).expect("flags");
+            assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+            std::fs::File::from(descriptor).write_all(b"through").expect("written");
+            server::send_reply(stream, &Reply { id: request.id, outcome: Ok(Answer::Done) }).expect("sent");
+            // The next request carries none.
+            let (_, none) = server::recv_request(stream).expect("whole").expect("a request");
+            assert!(none.is_none());
+        };
+        with_daemon(serve, |mut client| {
+            client.attach("b", 7, writer.as_fd()).expect("attached");
+            drop(writer);
+            let mut heard = String::new();
+            reader.read_to_string(&mut heard).expect("read");
+            assert_eq!(heard, "through");
+            assert!(matches!(client.list(), Err(ClientError::Closed)));
+        });
+    }
+
+    #[test]
+    fn a_failure_is_typed_and_the_connection_goes_on() {
+        let serve = |stream: &UnixStream| {
+            answer(stream, Err(Failure::Stale { name: "b".into() }));
+            answer(stream, Ok(Answer::Log { commits: vec![] }));
+        };
+        with_daemon(serve, |mut client| {
+            let error = client.commit("b").expect_err("stale");
+            assert!(matches!(error, ClientError::Failed(Failure::Stale { ref name }) if name == "b"));
+            assert_eq!(client.log(5).expect("in step"), vec![]);
+        });
+    }
+
+    #[test]
+    fn an_answer_to_another_question_is_an_error() {
+        let serve = |stream: &UnixStream| {
+            answer(stream, Ok(Answer::Done));
+            let (request, _) = server::recv_request(stream).expect("whole").expect("a request");
+            server::send_reply(stream, &Reply { id: request.id + 1, outcome: Ok(Answer::Done) })
+                .expect("sent");
+        };
+        with_daemon(serve, |mut client| {
+            assert!(matches!(client.status(), Err(ClientError::Mismatch { verb: "status" })));
+            assert!(matches!(client.shutdown(), Err(ClientError::Mismatch { verb: "shutdown" })));
+        });
+    }
+
+    #[test]
+    fn a_daemon_of_another_version_is_a_typed_error() {
+        let (ours, theirs) = UnixStream::pair().expect("pair");
+        let daemon = thread::spawn(move || {
+            let hello: Option<Hello> = read_frame(&theirs).expect("whole");
+            assert_eq!(hello, Some(Hello { protocol: PROTOCOL_VERSION }));
+            write_frame(&theirs, &Err::<Welcome, _>(Failure::Version { daemon: 2, client: 1 }))
+                .expect("sent");
+        });
+        let error = Client::over(ours).expect_err("refused");
+        assert!(matches!(error, ClientError::Version { daemon: 2, client: 1 }), "{error}");
+        daemon.join().expect("daemon");
+    }
+
+    #[test]
+    fn events_follow_the_confirmation_and_end_with_the_connection() {
+        let serve = |stream: &UnixStream| {
+            answer(stream, Ok(Answer::Done));
+            write_frame(stream, &Event::Subscribed).expect("sent");
+            write_frame(stream, &Event::Shutdown).expect("sent");
+        };
+        let events = with_daemon(serve, |client| {
+            let events = client.subscribe().expect("subscribed");
+            events.collect::<Result<Vec<_>, _>>().expect("whole frames")
+        });
+        assert_eq!(events, vec![Event::Subscribed, Event::Shutdown]);
+    }
+
+    #[test]
+    fn no_socket_is_a_connect_error_with_its_path() {
+        let error = Client::connect(Path::new("/nonexistent/daemon.sock")).expect_err("nothing there");
+        assert!(
+            matches!(error, ClientError::Connect { ref source, .. } if source.kind() == io::ErrorKind::NotFound)
+        );
+        assert!(error.to_string().contains("/nonexistent/daemon.sock"));
+    }
+}

@@ -1,0 +1,477 @@
+//! The messages themselves. Plain data: no behaviour beyond construction.
+//!
+//! A connection starts with one [`Hello`] from the client and one `Result<Welcome, Failure>` from the
+//! daemon; then the client sends [`Request`]s and gets one [`Reply`] each, in order. [`Verb::Subscribe`] is
+//! answered like any other; after that reply the daemon sends [`Event`]s instead, and ignores requests.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of this protocol. A daemon refuses every other one with [`Failure::Version`].
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// First frame of a connection, client to daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Must equal [`PROTOCOL_VERSION`].
+    pub protocol: u32,
+}
+
+/// Answer to [`Hello`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The daemon's protocol version.
+    pub protocol: u32,
+    /// Process id of the daemon.
+    pub pid: i32,
+    /// `CARGO_PKG_VERSION` of the daemon.
+    pub version: String,
+}
+
+/// One request. Every variant names the states of the branch in which it is legal; in any other state the
+/// daemon answers a [`Failure`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case")]
+pub enum Verb {
+    /// Fork `names.len()` branches (1..=64) off `parent`, all or none. Parent: live (or `main`).
+    Create {
+        /// Names of the new branches, all different and not in use.
+        names: Vec<String>,
+        /// The branch to fork; `main` is the base itself.
+        parent: String,
+        /// How the siblings of this one fork relate.
+        group: GroupKind,
+    },
+    /// All live branches, parents before children. Any state.
+    List,
+    /// One branch. Any live state.
+    Inspect {
+        /// Name of the branch.
+        branch: String,
+    },
+    /// The workspace and its daemon. Any state.
+    Status,
+    /// What the branch changed since its fork. Live.
+    Diff {
+        /// Name of the branch.
+        branch: String,
+        /// Whether to count lines and bytes.
+        detail: DiffDetail,
+    },
+    /// Commit a leaf branch into its parent. Live.
+    Commit {
+        /// Name of the branch.
+        branch: String,
+    },
+    /// Discard a branch. Live.
+    Abort {
+        /// Name of the branch.
+        branch: String,
+        /// What to do with branches below it.
+        children: Children,
+    },
+    /// The newest commits into the base, newest first. Any state.
+    Log {
+        /// At most so many.
+        limit: u32,
+    },
+    /// Hand the daemon a process group of a branch: a pidfd travels as SCM_RIGHTS with this frame. The
+    /// daemon kills it when the branch ends. Live.
+    Attach {
+        /// Name of the branch.
+        branch: String,
+        /// Process id of the group's init, in the daemon's pid namespace.
+        pid: i32,
+    },
+    /// Turn this connection into an event stream. Any state.
+    Subscribe,
+    /// Unmount, write a checkpoint, exit. Branches stay. Any state.
+    Shutdown,
+}
+
+impl Verb {
+    /// The verb as the wire spells it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Verb::Create { .. } => "create",
+            Verb::List => "list",
+            Verb::Inspect { .. } => "inspect",
+            Verb::Status => "status",
+            Verb::Diff { .. } => "diff",
+            Verb::Commit { .. } => "commit",
+            Verb::Abort { .. } => "abort",
+            Verb::Log { .. } => "log",
+            Verb::Attach { .. } => "attach",
+            Verb::Subscribe => "subscribe",
+            Verb::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// How the siblings made by one fork relate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupKind {
+    /// The first commit makes the other siblings stale.
+    Exclusive,
+    /// Siblings live on after a commit.
+    Independent,
+    /// Exclusive, and the parent is read-only until the group has ended.
+    Frozen,
+}
+
+/// What `abort` does with live branches below the one named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Children {
+    /// Refuse, naming them.
+    Refuse,
+    /// Abort them first.
+    Cascade,
+}
+
+/// How much a diff costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiffDetail {
+    /// Path and status only.
+    NameStatus,
+    /// Line counts as well; reads both sides of every changed file.
+    Stat,
+}
+
+/// A request frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Echoed in the reply.
+    pub id: u64,
+    /// What to do.
+    #[serde(flatten)]
+    pub verb: Verb,
+}
+
+/// A reply frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The request's id.
+    pub id: u64,
+    /// What came of it.
+    pub outcome: Result<Answer, Failure>,
+}
+
+/// Successful answers, one per verb.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Answer {
+    /// To `Create`, in the order of the names; to `List`, parents before children.
+    Branches {
+        /// The branches.
+        branches: Vec<BranchInfo>,
+    },
+    /// To `Inspect`.
+    Branch {
+        /// The branch.
+        branch: BranchInfo,
+    },
+    /// To `Status`.
+    Status {
+        /// The workspace.
+        status: WorkspaceStatus,
+    },
+    /// To `Diff`, sorted by path.
+    Diff {
+        /// The changes.
+        changes: Vec<FileChange>,
+    },
+    /// To `Commit`.
+    Committed {
+        /// What happened.
+        report: CommitReport,
+    },
+    /// To `Abort`: the branches that ended, leaves first.
+    Aborted {
+        /// Their names.
+        branches: Vec<String>,
+    },
+    /// To `Log`.
+    Log {
+        /// Newest first.
+        commits: Vec<LogEntry>,
+    },
+    /// To `Attach`, `Subscribe` and `Shutdown`.
+    Done,
+}
+
+/// One live branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BranchInfo {
+    /// Name; unique among live branches.
+    pub name: String,
+    /// Index of the branch: the high 32 bits of its inode numbers. 0 is `main`.
+    pub index: u32,
+    /// Name of the parent; absent for `main`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// How it relates to its siblings; absent for `main`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupKind>,
+    /// Seconds since the epoch of the fork.
+    pub created: i64,
+    /// Number of changed nodes since the fork (files, directories, links).
+    pub changed: u64,
+    /// Bytes of file content the branch holds itself.
+    pub bytes: u64,
+    /// Live process groups attached to it.
+    pub groups: u32,
+    /// Names of the live branches below.
+    pub children: Vec<String>,
+    /// Absolute path of its view, as bytes (paths need not be UTF-8).
+    pub path: PathBytes,
+}
+
+/// A path as the bytes the kernel knows; in JSON a string where it is UTF-8 and a byte array where not.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PathBytes(pub Vec<u8>);
+
+/// The workspace and its daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkspaceStatus {
+    /// The base directory.
+    pub base: PathBytes,
+    /// The store directory.
+    pub store: PathBytes,
+    /// Where the views are mounted.
+    pub mountpoint: PathBytes,
+    /// Daemon's process id.
+    pub pid: i32,
+    /// Data path in use, for people: `fuse, 4 threads` and the like.
+    pub mode: String,
+    /// Live branches, without `main`.
+    pub branches: u64,
+    /// Commits into the base so far.
+    pub commits: u64,
+    /// Bytes in the newest journal.
+    pub journal_bytes: u64,
+    /// Bytes of file content held by the store.
+    pub content_bytes: u64,
+    /// What recovery did when the daemon opened the store, in words.
+    pub recovery: Vec<String>,
+}
+
+/// One changed path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileChange {
+    /// Path in the branch, relative to the workspace.
+    pub path: PathBytes,
+    /// What happened to it.
+    pub status: ChangeStatus,
+    /// Where it was before; only for `Renamed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBytes>,
+    /// Lines added; absent when not asked for or not text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added: Option<u64>,
+    /// Lines removed; absent when not asked for or not text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<u64>,
+    /// Size before in bytes; absent when there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_size: Option<u64>,
+    /// Size after in bytes; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_size: Option<u64>,
+}
+
+/// Kinds of change, with git's letters in the docs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ChangeStatus {
+    /// A: was not there.
+    Added,
+    /// M: content changed.
+    Modified,
+    /// D: is gone.
+    Deleted,
+    /// R: came from another path.
+    Renamed,
+    /// T: kind changed (file, directory, link, …).
+    Type,
+    /// m: only attributes changed (mode, owner, times, extended attributes).
+    Attributes,
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitReport {
+    /// The branch that committed.
+    pub branch: String,
+    /// Its parent, which now holds the changes.
+    pub into: String,
+    /// Number of the commit into the base; absent when the parent is a branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<u64>,
+    /// Number of changed paths.
+    pub changed: u64,
+    /// Siblings (and branches below them) that became stale.
+    pub stale: Vec<String>,
+    /// What could not be kept, in words (owners an ordinary user may not set, …). Empty is the rule.
+    pub warnings: Vec<String>,
+}
+
+/// One commit into the base.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// Number of the commit, from 1.
+    pub commit: u64,
+    /// Name of the branch that committed.
+    pub branch: String,
+    /// Seconds since the epoch.
+    pub time: i64,
+    /// Number of changed paths.
+    pub changed: u64,
+}
+
+/// A path on which a commit cannot proceed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// Path, relative to the workspace.
+    pub path: PathBytes,
+    /// What clashed, in words.
+    pub reason: String,
+}
+
+/// Failures as data; the words are the client's business, except for `detail`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "failure", rename_all = "kebab-case")]
+pub enum Failure {
+    /// The two sides speak different protocol versions.
+    #[error("the daemon speaks protocol {daemon}, this program {client}")]
+    Version {
+        /// The daemon's version.
+        daemon: u32,
+        /// The client's version.
+        client: u32,
+    },
+    /// No live branch has this name.
+    #[error("no branch named '{name}'")]
+    NoSuchBranch {
+        /// The name asked for.
+        name: String,
+    },
+    /// A live branch has this name.
+    #[error("branch '{name}' exists already")]
+    Exists {
+        /// The name asked for.
+        name: String,
+    },
+    /// Not a name a branch can have.
+    #[error("bad branch name '{name}': {reason}")]
+    BadName {
+        /// The name asked for.
+        name: String,
+        /// What would be right.
+        reason: String,
+    },
+    /// A sibling committed first.
+    #[error("branch '{name}' is stale: a sibling committed first")]
+    Stale {
+        /// The loser.
+        name: String,
+    },
+    /// Live branches below it.
+    #[error("branch '{name}' has live branches below it: {}", .children.join(", "))]
+    HasChildren {
+        /// The branch.
+        name: String,
+        /// Their names.
+        children: Vec<String>,
+    },
+    /// The parent or base changed on the same paths.
+    #[error("{} conflicting path(s)", .conflicts.len())]
+    Conflicts {
+        /// Every one of them.
+        conflicts: Vec<Conflict>,
+    },
+    /// Another operation holds the branch (it is being committed).
+    #[error("branch '{name}' is busy: {reason}")]
+    Busy {
+        /// The branch.
+        name: String,
+        /// With what.
+        reason: String,
+    },
+    /// The verb is not for this branch (`commit main`).
+    #[error("{reason}")]
+    NotAllowed {
+        /// Why, and what would be right.
+        reason: String,
+    },
+    /// A bound was exceeded.
+    #[error("{reason}")]
+    Limit {
+        /// Which, and its value.
+        reason: String,
+    },
+    /// The frame was not a request.
+    #[error("malformed request: {reason}")]
+    Malformed {
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// The operating system refused.
+    #[error("{detail}")]
+    Io {
+        /// errno, 0 if unknown.
+        errno: i32,
+        /// The operation, the thing, the cause.
+        detail: String,
+    },
+}
+
+/// What a subscriber hears. A slow subscriber loses the connection, never an event in the middle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// Sent once when the subscription stands: everything after it will be seen.
+    Subscribed,
+    /// Branches were forked.
+    Forked {
+        /// The parent.
+        parent: String,
+        /// The children.
+        branches: Vec<String>,
+    },
+    /// A branch committed.
+    Committed {
+        /// What happened.
+        report: CommitReport,
+    },
+    /// A branch ended without committing.
+    Ended {
+        /// The branch.
+        branch: String,
+        /// Why.
+        reason: EndReason,
+    },
+    /// A process group of a branch was killed or has gone.
+    GroupGone {
+        /// The branch.
+        branch: String,
+        /// Process id of its init.
+        pid: i32,
+    },
+    /// The daemon is going down.
+    Shutdown,
+}
+
+/// Why a branch ended without committing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndReason {
+    /// Somebody aborted it.
+    Aborted,
+    /// A sibling committed first.
+    Stale,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! Every message comes back from its JSON, and the JSON keeps its shape.
+
+use std::fmt::Debug;
+
+use serde::de::DeserializeOwned;
+
+use super::*;
+
+fn comes_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(message: &T) {
+    let text = serde_json::to_string(message).unwrap();
+    let back: T = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+    assert_eq!(&back, message, "{text}");
+}
+
+fn branch(path: &[u8]) -> BranchInfo {
+    BranchInfo {
+        name: "fix-1".into(),
+        index: 3,
+        parent: Some("main".into()),
+        group: Some(GroupKind::Frozen),
+        created: -1,
+        changed: u64::MAX,
+        bytes: 0,
+        groups: 1,
+        children: vec!["a".into()],
+        path: PathBytes(path.to_vec()),
+    }
+}
+
+fn report() -> CommitReport {
+    CommitReport {
+        branch: "b".into(),
+        into: "main".into(),
+        commit: Some(1),
+        changed: 2,
+        stale: vec!["c".into()],
+        warnings: vec![],
+    }
+}
+
+#[test]
+fn every_verb_comes_back_under_its_name() {
+    let branch = || "b".to_owned();
+    let verbs = [
+        Verb::Create {
+            names: vec!["a".into(), "b".into()],
+            parent: "main".into(),
+            group: GroupKind::Exclusive,
+        },
+        Verb::Create { names: vec![], parent: String::new(), group: GroupKind::Independent },
+        Verb::List,
+        Verb::Inspect { branch: branch() },
+        Verb::Status,
+        Verb::Diff { branch: branch(), detail: DiffDetail::NameStatus },
+        Verb::Diff { branch: branch(), detail: DiffDetail::Stat },
+        Verb::Commit { branch: branch() },
+        Verb::Abort { branch: branch(), children: Children::Refuse },
+        Verb::Abort { branch: branch(), children: Children::Cascade },
+        Verb::Log { limit: u32::MAX },
+        Verb::Attach { branch: branch(), pid: 1 },
+        Verb::Subscribe,
+        Verb::Shutdown,
+    ];
+    for verb in verbs {
+        let request = Request { id: u64::MAX, verb };
+        comes_back(&request);
+        let json = serde_json::to_value(&request).unwrap();
+        assert_eq!(json["verb"], request.verb.name());
+    }
+}
+
+#[test]
+fn every_answer_comes_back() {
+    let change = FileChange {
+        path: PathBytes(b"\xff\n".to_vec()),
+        status: ChangeStatus::Renamed,
+        from: Some(PathBytes(b"old".to_vec())),
+        added: Some(1),
+        removed: None,
+        old_size: None,
+        new_size: Some(9),
+    };
+    let status = WorkspaceStatus {
+        base: PathBytes(b"/base".to_vec()),
+        store: PathBytes(b"/base/.branchfs".to_vec()),
+        mountpoint: PathBytes(b"/\xfe".to_vec()),
+        pid: 7,
+        mode: "fuse, 4 threads".into(),
+        branches: 2,
+        commits: 3,
+        journal_bytes: 4,
+        content_bytes: 5,
+        recovery: vec!["replayed 3 records".into()],
+    };
+    let entry = LogEntry { commit: 1, branch: "b".into(), time: 0, changed: 2 };
+    let answers = [
+        Answer::Branches { branches: vec![branch(b"/mnt/fix-1"), branch(b"/mnt/\xff")] },
+        Answer::Branch { branch: BranchInfo { parent: None, group: None, ..branch(b"/") } },
+        Answer::Status { status },
+        Answer::Diff { changes: vec![change] },
+        Answer::Committed { report: report() },
+        Answer::Aborted { branches: vec!["b".into()] },
+        Answer::Log { commits: vec![entry] },
+        Answer::Done,
+    ];
+    for answer in answers {
+        comes_back(&Reply { id: 1, outcome: Ok(answer) });
+    }
+}
+
+#[test]
+fn every_failure_comes_back_and_names_its_thing() {
+    let name = || "some-branch".to_owned();
+    let reason = || "because some-branch".to_owned();
+    let conflict = Conflict { path: PathBytes(b"\x80".to_vec()), reason: "both changed".into() };
+    let failures = [
+        Failure::NoSuchBranch { name: name() },
+        Failure::Exists { name: name() },
+        Failure::BadName { name: name(), reason: reason() },
+        Failure::Stale { name: name() },
+        Failure::HasChildren { name: name(), children: vec!["x".into(), "y".into()] },
+        Failure::Busy { name: name(), reason: reason() },
+        Failure::NotAllowed { reason: reason() },
+        Failure::Limit { reason: reason() },
+        Failure::Malformed { reason: reason() },
+        Failure::Io { errno: 28, detail: reason() },
+    ];
+    for failure in failures {
+        assert!(failure.to_string().contains("some-branch"), "{failure:?}");
+        comes_back(&Reply { id: 1, outcome: Err(failure) });
+    }
+    comes_back(&Err::<Welcome, _>(Failure::Version { daemon: 1, client: 2 }));
+    comes_back(&Failure::Conflicts { conflicts: vec![conflict] });
+}
+
+#[test]
+fn every_event_comes_back() {
+    let events = [
+        Event::Subscribed,
+        Event::Forked { parent: "main".into(), branches: vec!["b".into()] },
+        Event::Committed { report: report() },
+        Event::Ended { branch: "b".into(), reason: EndReason::Aborted },
+        Event::Ended { branch: "b".into(), reason: EndReason::Stale },
+        Event::GroupGone { branch: "b".into(), pid: 9 },
+        Event::Shutdown,
+    ];
+    for event in &events {
+        comes_back(event);
+    }
+}
+
+#[test]
+fn what_does_not_apply_is_absent_and_never_null() {
+    let main = BranchInfo { parent: None, group: None, ..branch(b"/mnt/main") };
+    let json = serde_json::to_value(&main).unwrap();
+    assert!(json.get("parent").is_none() && json.get("group").is_none(), "{json}");
+    assert_eq!(json["path"], "/mnt/main");
+}
+
+#[test]
+fn a_request_reads_as_the_documentation_shows_it() {
+    let text = r#"{"id":1,"verb":"create","names":["a"],"parent":"main","group":"exclusive"}"#;
+    let request: Request = serde_json::from_str(text).unwrap();
+    assert_eq!(serde_json::to_string(&request).unwrap(), text);
+}
