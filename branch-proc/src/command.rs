@@ -1,0 +1,173 @@
+//! The request: what to run, where, and with which view.
+
+use std::ffi::OsString;
+use std::os::fd::{OwnedFd, RawFd};
+use std::path::PathBuf;
+
+use crate::capture::{CaptureOptions, Captured, Stream, capture_with};
+use crate::confine::ProcRule;
+use crate::error::{CaptureError, SpawnError};
+use crate::group::Group;
+use crate::plan::Plan;
+use crate::program::Session;
+use crate::spawner;
+
+/// Highest descriptor number that can be passed on with [`Command::fd`].
+pub const FD_TARGET_MAX: RawFd = 255;
+
+/// Where one of the program's standard streams comes from or goes to.
+#[derive(Debug, Default)]
+pub enum Stdio {
+    /// The caller's own.
+    #[default]
+    Inherit,
+    /// `/dev/null`.
+    Null,
+    /// This descriptor.
+    Fd(OwnedFd),
+}
+
+impl From<OwnedFd> for Stdio {
+    fn from(fd: OwnedFd) -> Stdio {
+        Stdio::Fd(fd)
+    }
+}
+
+/// A program to run in a group of its own.
+///
+/// Unless told otherwise it inherits the caller's environment, standard streams and working directory (by
+/// path: inside a bound base it starts in the view), and gets an empty signal mask, default signal
+/// dispositions, no other descriptor, and a session of its own.
+#[derive(Debug)]
+pub struct Command {
+    pub(crate) argv: Vec<OsString>,
+    pub(crate) binds: Vec<(PathBuf, PathBuf)>,
+    pub(crate) cwd: Option<PathBuf>,
+    pub(crate) env_clear: bool,
+    pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) stdio: [Stdio; 3],
+    pub(crate) fds: Vec<(OwnedFd, RawFd)>,
+    pub(crate) session: Session,
+    pub(crate) proc: ProcRule,
+}
+
+impl Command {
+    /// The program and its arguments. A name without `/` is looked up in the `PATH` of the program's
+    /// environment, inside the view.
+    pub fn new(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Command {
+        Command {
+            argv: argv.into_iter().map(Into::into).collect(),
+            binds: Vec::new(),
+            cwd: None,
+            env_clear: false,
+            env: Vec::new(),
+            stdio: Default::default(),
+            fds: Vec::new(),
+            session: Session::Own,
+            proc: ProcRule::Prefer,
+        }
+    }
+
+    /// Shows the directory `view`, with what is mounted in it, at the path `over`, to this group only. Several
+    /// binds are made in the order given.
+    pub fn bind(mut self, view: impl Into<PathBuf>, over: impl Into<PathBuf>) -> Command {
+        self.binds.push((view.into(), over.into()));
+        self
+    }
+
+    /// Starts in this directory, looked up after the binds.
+    pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Command {
+        self.cwd = Some(dir.into());
+        self
+    }
+
+    /// Sets one variable.
+    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Command {
+        self.env.push((key.into(), value.into()));
+        self
+    }
+
+    /// Sets several variables.
+    pub fn envs(
+        mut self,
+        vars: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+    ) -> Command {
+        self.env.extend(vars.into_iter().map(|(key, value)| (key.into(), value.into())));
+        self
+    }
+
+    /// Starts from an empty environment: nothing is inherited, and variables set so far are forgotten.
+    pub fn env_clear(mut self) -> Command {
+        self.env_clear = true;
+        self.env.clear();
+        self
+    }
+
+    /// Standard input.
+    pub fn stdin(mut self, from: impl Into<Stdio>) -> Command {
+        self.stdio[0] = from.into();
+        self
+    }
+
+    /// Standard output.
+    pub fn stdout(mut self, to: impl Into<Stdio>) -> Command {
+        self.stdio[1] = to.into();
+        self
+    }
+
+    /// Standard error.
+    pub fn stderr(mut self, to: impl Into<Stdio>) -> Command {
+        self.stdio[2] = to.into();
+        self
+    }
+
+    /// Passes a descriptor under the number `target`, 3 to [`FD_TARGET_MAX`].
+    pub fn fd(mut self, fd: OwnedFd, target: RawFd) -> Command {
+        self.fds.push((fd, target));
+        self
+    }
+
+    /// Stays in the caller's session and process group, so that the terminal's keys and job control reach it
+    /// as they reach a plain child. The terminal's foreground group is put back when the group has ended.
+    pub fn foreground(mut self) -> Command {
+        self.session = Session::Callers;
+        self
+    }
+
+    /// Makes it an error if the kernel refuses a fresh `/proc` (see [`crate::ProcView::Inherited`]).
+    pub fn require_fresh_proc(mut self) -> Command {
+        self.proc = ProcRule::Require;
+        self
+    }
+
+    /// Starts it; returns when the program has been executed.
+    ///
+    /// # Errors
+    /// The step that failed, what it was about and the system's answer; nothing is left running.
+    ///
+    /// Source: `clone(2)`, `pid_namespaces(7)`, `mount_namespaces(7)`, `user_namespaces(7)`.
+    pub fn spawn(self) -> Result<Group, SpawnError> {
+        spawner::spawn(Plan::new(self)?)
+    }
+
+    /// Runs it to its end, keeping its output; see [`CaptureOptions`]. Replaces stdout and stderr.
+    ///
+    /// # Errors
+    /// As [`Command::spawn`], and when the group cannot be watched.
+    pub fn capture(self, options: CaptureOptions) -> Result<Captured, CaptureError> {
+        self.capture_with(options, |_, _| {})
+    }
+
+    /// As [`Command::capture`], and hands every piece of output to `each` as it comes, also what is beyond the
+    /// cap.
+    ///
+    /// # Errors
+    /// As [`Command::spawn`], and when the group cannot be watched.
+    pub fn capture_with(
+        self,
+        options: CaptureOptions,
+        each: impl FnMut(Stream, &[u8]),
+    ) -> Result<Captured, CaptureError> {
+        capture_with(self, options, each)
+    }
+}

@@ -1,0 +1,99 @@
+//! The child's way into its confinement: a straight line of steps, each with its own error. Runs in the init,
+//! before the program exists; async-signal-safe.
+
+use std::ffi::{CStr, CString};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags};
+
+use crate::error::Step;
+use crate::wire::Fail;
+
+/// What the confinement shall be, with every string ready for the kernel.
+#[derive(Debug)]
+pub(crate) struct Confinement {
+    /// Present when the child starts in a user namespace of its own.
+    pub(crate) maps: Option<IdMaps>,
+    /// (view, over), bound in this order.
+    pub(crate) binds: Vec<(CString, CString)>,
+    pub(crate) proc: ProcRule,
+    /// Entered after the binds: a directory inherited from the caller would still be the one underneath.
+    pub(crate) cwd: Option<CString>,
+}
+
+/// The lines for `/proc/self/uid_map` and `gid_map`.
+#[derive(Debug)]
+pub(crate) struct IdMaps {
+    pub(crate) uid: String,
+    pub(crate) gid: String,
+}
+
+/// What to do where the kernel refuses a fresh `/proc`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProcRule {
+    /// Keep the inherited one and say so.
+    Prefer,
+    /// Fail.
+    Require,
+}
+
+/// What became of `/proc`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProcMounted {
+    Fresh,
+    Refused,
+}
+
+/// Enters the confinement. The process is pid 1 of its new namespaces already.
+pub(crate) fn enter(plan: &Confinement) -> Result<ProcMounted, Fail> {
+    if let Some(maps) = &plan.maps {
+        map_ids(maps)?;
+    }
+    hide_memory()?;
+    rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(|e| Fail::new(Step::MakePrivate, e))?;
+    for (index, (view, over)) in plan.binds.iter().enumerate() {
+        // Recursive: in a less privileged mount namespace, submounts of the view are locked to it and a plain
+        // bind is EINVAL (mount_namespaces(7)).
+        rustix::mount::mount_bind_recursive(view.as_c_str(), over.as_c_str())
+            .map_err(|e| Fail::new(Step::Bind, e).at(index))?;
+    }
+    let proc = mount_proc(plan.proc)?;
+    if let Some(cwd) = &plan.cwd {
+        rustix::process::chdir(cwd.as_c_str()).map_err(|e| Fail::new(Step::Chdir, e))?;
+    }
+    Ok(proc)
+}
+
+/// Maps the caller's ids to themselves, so that the program keeps seeing its own. A process may write these
+/// itself as long as it maps nothing but its creator's ids (`user_namespaces(7)`).
+fn map_ids(maps: &IdMaps) -> Result<(), Fail> {
+    write_file(c"/proc/self/setgroups", b"deny").map_err(|e| Fail::new(Step::SetGroups, e))?;
+    write_file(c"/proc/self/uid_map", maps.uid.as_bytes()).map_err(|e| Fail::new(Step::UidMap, e))?;
+    write_file(c"/proc/self/gid_map", maps.gid.as_bytes()).map_err(|e| Fail::new(Step::GidMap, e))
+}
+
+/// The init carries a copy of the caller's memory, secrets included, and runs as the program's user: not
+/// dumpable, it can be neither traced nor read through `/proc/1/mem` (`PR_SET_DUMPABLE(2const)`). `execve`
+/// makes the program itself dumpable again. After the id maps, which need `/proc/self` to be ours.
+fn hide_memory() -> Result<(), Fail> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .map_err(|e| Fail::new(Step::MakePrivate, e))
+}
+
+fn mount_proc(rule: ProcRule) -> Result<ProcMounted, Fail> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    match rustix::mount::mount(c"proc", c"/proc", c"proc", flags, None) {
+        Ok(()) => Ok(ProcMounted::Fresh),
+        // The kernel's answer where the visible /proc is partly masked: a fresh one would reveal more.
+        Err(Errno::PERM) if rule == ProcRule::Prefer => Ok(ProcMounted::Refused),
+        Err(e) => Err(Fail::new(Step::MountProc, e)),
+    }
+}
+
+fn write_file(path: &CStr, content: &[u8]) -> Result<(), Errno> {
+    let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    // These files take their content in one write or not at all.
+    rustix::io::write(&file, content).map(|_| ())
+}

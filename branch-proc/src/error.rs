@@ -1,0 +1,219 @@
+//! What can go wrong, with cause, thing and what to do.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+/// The step of a spawn that failed, in the order in which they happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Step {
+    /// Checking the request and making pipes, before anything is created.
+    Prepare,
+    /// `clone3(2)` into new namespaces.
+    Clone,
+    /// Writing `/proc/self/setgroups`, needed before the gid map (`user_namespaces(7)`).
+    SetGroups,
+    /// Writing `/proc/self/uid_map`.
+    UidMap,
+    /// Writing `/proc/self/gid_map`.
+    GidMap,
+    /// Making every mount private, so that nothing leaks to the host (`mount_namespaces(7)`).
+    MakePrivate,
+    /// Binding a view over a base path (`mount(2)`, `MS_BIND`).
+    Bind,
+    /// Mounting a fresh `/proc` for the new pid namespace.
+    MountProc,
+    /// Entering the working directory, by its path after the binds.
+    Chdir,
+    /// Starting a session of its own (`setsid(2)`).
+    Session,
+    /// Setting up signal handling of the init (`signalfd(2)`).
+    Signals,
+    /// Forking the program from the init.
+    Fork,
+    /// Putting standard streams and passed descriptors in place (`dup2(2)`).
+    Descriptors,
+    /// Marking every other descriptor close-on-exec (`close_range(2)`).
+    CloseRest,
+    /// `execve(2)` of the program.
+    Exec,
+}
+
+impl Step {
+    /// Every step, in order; a step's place is its number on the error pipe.
+    pub(crate) const ALL: [Step; 15] = [
+        Step::Prepare,
+        Step::Clone,
+        Step::SetGroups,
+        Step::UidMap,
+        Step::GidMap,
+        Step::MakePrivate,
+        Step::Bind,
+        Step::MountProc,
+        Step::Chdir,
+        Step::Session,
+        Step::Signals,
+        Step::Fork,
+        Step::Descriptors,
+        Step::CloseRest,
+        Step::Exec,
+    ];
+
+    fn phrase(self) -> &'static str {
+        match self {
+            Step::Prepare => "prepare",
+            Step::Clone => "create namespaces for",
+            Step::SetGroups => "switch off setgroups for",
+            Step::UidMap => "map the user id of",
+            Step::GidMap => "map the group id of",
+            Step::MakePrivate => "make mounts private for",
+            Step::Bind => "bind",
+            Step::MountProc => "mount a fresh",
+            Step::Chdir => "enter directory",
+            Step::Session => "start a session for",
+            Step::Signals => "set up signals for",
+            Step::Fork => "fork",
+            Step::Descriptors => "pass",
+            Step::CloseRest => "close inherited descriptors of",
+            Step::Exec => "execute",
+        }
+    }
+
+    fn hint(self, errno: i32) -> &'static str {
+        match (self, errno) {
+            (Step::Prepare, libc::EMFILE | libc::ENFILE) => {
+                "close descriptors or raise the limit (ulimit -n)"
+            }
+            (Step::Clone, libc::EPERM) => {
+                "allow user namespaces for ordinary users (sysctl kernel.unprivileged_userns_clone, seccomp \
+                 profile of the container) or run with CAP_SYS_ADMIN"
+            }
+            (Step::Clone, libc::ENOSPC) => {
+                "raise sysctl user.max_user_namespaces, max_pid_namespaces or max_mnt_namespaces"
+            }
+            (Step::Clone, libc::ENOSYS | libc::EINVAL) => {
+                "clone3 with these namespaces needs Linux 5.5 or newer and a seccomp profile that lets it pass"
+            }
+            (Step::Clone | Step::Fork, libc::EAGAIN) => {
+                "the process limit is reached: raise it (ulimit -u, pids cgroup) or end other processes"
+            }
+            (
+                Step::SetGroups | Step::UidMap | Step::GidMap | Step::MakePrivate,
+                libc::EPERM | libc::EACCES,
+            ) => {
+                "the host restricts user namespaces: see sysctl kernel.apparmor_restrict_unprivileged_userns, or run with CAP_SYS_ADMIN"
+            }
+            (Step::Bind, libc::ENOENT) => {
+                "create both directories first: the view must exist and so must the path it is bound over"
+            }
+            (Step::Bind, libc::ENOTDIR) => {
+                "view and base must be of the same kind: two directories or two files"
+            }
+            (Step::Bind, libc::ENOTCONN) => "the filesystem behind the view has gone: is its daemon running?",
+            (Step::Bind, libc::EACCES) => {
+                "the view or the base cannot be reached by this user: check permissions of its parents, and allow_other of a FUSE mount"
+            }
+            (Step::MountProc, _) => {
+                "parts of /proc are masked here, as in most containers: allow the inherited /proc, or run with an unmasked /proc"
+            }
+            (Step::Chdir, libc::ENOENT) => {
+                "the path is looked up after the view is bound: does it exist in the branch?"
+            }
+            (Step::Exec, libc::ENOENT) => {
+                "is it installed and on PATH, and its interpreter present? The path is looked up after the view is bound"
+            }
+            (Step::Exec, libc::EACCES) => "is it an executable file (chmod +x), and not on a noexec mount?",
+            (Step::Exec, libc::ENOEXEC) => "not a program for this machine, or a script without a #! line",
+            (Step::Exec, libc::E2BIG) => "shorten the arguments or the environment",
+            _ => "",
+        }
+    }
+}
+
+/// A program could not be started; nothing of it is left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpawnError {
+    /// The step that failed.
+    pub step: Step,
+    /// The system's error number (`errno(3)`).
+    pub errno: i32,
+    /// What the step was about: a path, a pair of paths, a program.
+    pub thing: String,
+}
+
+impl SpawnError {
+    pub(crate) fn new(step: Step, errno: i32, thing: impl Into<String>) -> Self {
+        SpawnError { step, errno, thing: thing.into() }
+    }
+
+    /// What to do about it; empty where there is nothing useful to say.
+    pub fn hint(&self) -> &'static str {
+        self.step.hint(self.errno)
+    }
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cause = io::Error::from_raw_os_error(self.errno);
+        write!(f, "cannot {} {}: {cause}", self.step.phrase(), self.thing)?;
+        if self.hint().is_empty() { Ok(()) } else { write!(f, "; {}", self.hint()) }
+    }
+}
+
+impl std::error::Error for SpawnError {}
+
+/// A running group could not be watched or signalled.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} process group {pid}: {source}")]
+pub struct GroupError {
+    /// What was being done, as a verb.
+    pub doing: &'static str,
+    /// The init's pid in the caller's pid namespace.
+    pub pid: i32,
+    /// The system's answer.
+    pub source: io::Error,
+}
+
+/// A program could not be run to its end with its output kept. Nothing of it is left.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// It was not started.
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+    /// It could not be watched, and was killed.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+}
+
+/// A process given by pidfd could not be killed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KillError {
+    /// The descriptor is not a pidfd.
+    #[error("descriptor {fd} is not a pidfd: {source}")]
+    NotAPidfd {
+        /// The descriptor's number.
+        fd: i32,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The kernel did not let us signal or watch it.
+    #[error("cannot kill process {pid}: {source}; the killer needs the same user or CAP_KILL")]
+    Refused {
+        /// Its pid in the caller's pid namespace (-1: gone, 0: not visible here).
+        pid: i32,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// It was sent SIGKILL but is still there.
+    #[error(
+        "process {pid} is still there {waited:?} after SIGKILL; it may hang in a filesystem (state D in ps)"
+    )]
+    StillThere {
+        /// Its pid in the caller's pid namespace.
+        pid: i32,
+        /// How long was waited.
+        waited: Duration,
+    },
+}

@@ -1,0 +1,252 @@
+//! A running group: waiting, signalling, killing.
+
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::error::GroupError;
+use crate::outcome::{Exit, Outcome};
+use crate::pidfd::wait_readable;
+use crate::sys;
+use crate::terminal::Terminal;
+use crate::wire::{ENDED_BYTES, Ended};
+
+/// How long dropping a [`Group`] waits for the killed processes to go. More is needed only by processes that
+/// hang in a filesystem that does not answer; the kernel ends them when it does.
+pub const DROP_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How strong the confinement of a group is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Level {
+    /// Whose user namespace it is in.
+    pub user: UserNamespace,
+    /// Which `/proc` it sees.
+    pub proc: ProcView,
+}
+
+/// The user namespace of a group (`user_namespaces(7)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UserNamespace {
+    /// Its own, with only the caller's uid and gid mapped (to themselves): the caller lacks `CAP_SYS_ADMIN`.
+    Own,
+    /// The caller's: it has `CAP_SYS_ADMIN`, and so has the program.
+    Callers,
+}
+
+/// The `/proc` of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcView {
+    /// A fresh one, showing the group's processes only.
+    Fresh,
+    /// The caller's: the kernel refused a fresh one because parts of the visible `/proc` are masked, as in
+    /// most containers. The group can see other processes of the host there, under the host's pids (it can
+    /// signal none of them); tools like `ps` show these instead of its own.
+    Inherited,
+}
+
+/// A signal that the init forwards to the program's process group (to the program alone with
+/// [`crate::Command::foreground`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGHUP
+    Hup,
+    /// SIGINT
+    Int,
+    /// SIGQUIT
+    Quit,
+    /// SIGUSR1
+    Usr1,
+    /// SIGUSR2
+    Usr2,
+    /// SIGTERM
+    Term,
+}
+
+impl Signal {
+    fn number(self) -> rustix::process::Signal {
+        use rustix::process::Signal as Number;
+        match self {
+            Signal::Hup => Number::HUP,
+            Signal::Int => Number::INT,
+            Signal::Quit => Number::QUIT,
+            Signal::Usr1 => Number::USR1,
+            Signal::Usr2 => Number::USR2,
+            Signal::Term => Number::TERM,
+        }
+    }
+}
+
+/// Everything started by one [`crate::Command::spawn`]. Dropping it kills all of it.
+#[derive(Debug)]
+pub struct Group {
+    pid: i32,
+    pidfd: OwnedFd,
+    status: OwnedFd,
+    started_nanos: u64,
+    level: Level,
+    terminal: Option<Terminal>,
+    outcome: Option<Outcome>,
+}
+
+impl Group {
+    pub(crate) fn new(
+        pid: i32,
+        pidfd: OwnedFd,
+        status: OwnedFd,
+        started_nanos: u64,
+        level: Level,
+        terminal: Option<Terminal>,
+    ) -> Group {
+        Group { pid, pidfd, status, started_nanos, level, terminal, outcome: None }
+    }
+
+    /// The pid of the group's init, in the caller's pid namespace. The program itself is a child of it.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The init's pidfd: readable (`poll(2)`) when nothing of the group is left. Another process or thread may
+    /// be given a copy, for [`crate::kill_pidfd`].
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// How strong the confinement is.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Waits until the program has ended and nothing of the group is left. May be called again.
+    ///
+    /// # Errors
+    /// Only when `poll(2)` does not work (out of memory).
+    pub fn wait(&mut self) -> Result<Outcome, GroupError> {
+        loop {
+            if let Some(outcome) = self.wait_until(None)? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// As [`Group::wait`], but None if the group is still there after `timeout`.
+    ///
+    /// # Errors
+    /// As [`Group::wait`].
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<Outcome>, GroupError> {
+        self.wait_until(Instant::now().checked_add(timeout))
+    }
+
+    /// Sends a signal to the program, through the init. Nothing happens if the group has ended.
+    ///
+    /// # Errors
+    /// When the kernel refuses, as it does after the caller has changed its user.
+    pub fn signal(&self, signal: Signal) -> Result<(), GroupError> {
+        self.send(signal.number())
+    }
+
+    /// Kills everything in the group (SIGKILL) and returns when nothing of it is left. May be called again.
+    ///
+    /// # Errors
+    /// As [`Group::signal`] and [`Group::wait`].
+    pub fn kill(&mut self) -> Result<Outcome, GroupError> {
+        self.signal_kill()?;
+        self.wait()
+    }
+
+    /// Asks the program to end (SIGTERM), gives it `grace`, then kills; returns when nothing is left.
+    ///
+    /// # Errors
+    /// As [`Group::kill`].
+    pub fn stop(&mut self, grace: Duration) -> Result<Outcome, GroupError> {
+        self.signal(Signal::Term)?;
+        match self.wait_timeout(grace)? {
+            Some(outcome) => Ok(outcome),
+            None => self.kill(),
+        }
+    }
+
+    /// SIGKILL without waiting.
+    pub(crate) fn signal_kill(&self) -> Result<(), GroupError> {
+        self.send(rustix::process::Signal::KILL)
+    }
+
+    fn send(&self, signal: rustix::process::Signal) -> Result<(), GroupError> {
+        if self.outcome.is_some() {
+            return Ok(());
+        }
+        match rustix::process::pidfd_send_signal(&self.pidfd, signal) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(e) => Err(self.error("signal", e)),
+        }
+    }
+
+    fn wait_until(&mut self, deadline: Option<Instant>) -> Result<Option<Outcome>, GroupError> {
+        if self.outcome.is_none()
+            && wait_readable(&self.pidfd, deadline).map_err(|e| self.error("watch", e))?
+        {
+            self.outcome = Some(self.reap());
+        }
+        Ok(self.outcome)
+    }
+
+    /// Collects what is left of an init that has ended.
+    fn reap(&mut self) -> Outcome {
+        let usage = reap_pidfd(self.pidfd.as_fd());
+        if let Some(terminal) = self.terminal.take() {
+            terminal.give_back();
+        }
+        let mut bytes = [0; ENDED_BYTES];
+        let (exit, ended_nanos) = match rustix::io::read(&self.status, &mut bytes) {
+            Ok(ENDED_BYTES) => {
+                let ended = Ended::decode(bytes);
+                (Exit::from_wait_status(ended.wait_status), ended.at_nanos)
+            }
+            // The init tells unless it is killed, and only SIGKILL from outside can do that.
+            _ => (Exit::Signal(libc::SIGKILL), sys::monotonic_nanos()),
+        };
+        Outcome {
+            exit,
+            wall: Duration::from_nanos(ended_nanos.saturating_sub(self.started_nanos)),
+            user: duration(usage.ru_utime),
+            sys: duration(usage.ru_stime),
+            max_rss: usage.ru_maxrss as u64 * 1024,
+        }
+    }
+
+    fn error(&self, doing: &'static str, errno: Errno) -> GroupError {
+        GroupError { doing, pid: self.pid, source: errno.into() }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // Failing means that the group is gone or hangs in the kernel, killed: there is nothing more to do.
+        if self.outcome.is_none() && self.signal_kill().is_ok() {
+            drop(self.wait_timeout(DROP_WAIT_MAX));
+        }
+    }
+}
+
+/// Reaps an init that has ended, with its and its reaped children's usage; zero if somebody else has reaped it.
+fn reap_pidfd(pidfd: BorrowedFd<'_>) -> libc::rusage {
+    // SAFETY: siginfo_t is plain data, for which zero is valid.
+    let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+    // SAFETY: so is rusage.
+    let mut usage: libc::rusage = unsafe { mem::zeroed() };
+    let id = pidfd.as_raw_fd();
+    // The raw call, for libc's has no rusage. It cannot block: a readable pidfd has ended. __WALL, for the
+    // init has no exit signal.
+    let options = libc::WEXITED | libc::__WALL;
+    // SAFETY: both places are valid for the call. On failure usage stays zero, which is what is documented.
+    unsafe { libc::syscall(libc::SYS_waitid, libc::P_PIDFD, id, &raw mut info, options, &raw mut usage) };
+    usage
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
+}

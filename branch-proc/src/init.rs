@@ -1,0 +1,164 @@
+//! Pid 1 of a group: enters the confinement, starts the program, forwards signals, reaps, and ends with the
+//! program, upon which the kernel kills whatever is left in the pid namespace (`pid_namespaces(7)`).
+//!
+//! It is a clone of a possibly multithreaded caller that never execs: everything here is async-signal-safe
+//! (`signal-safety(7)`), allocates nothing and cannot panic.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+
+use crate::confine::{self, Confinement, ProcMounted};
+use crate::error::Step;
+use crate::program::{Program, Session, become_program};
+use crate::sys::{self, Side};
+use crate::wire::{Ended, Fail, Report};
+
+/// The signals that are passed on to the program.
+const FORWARDED: [i32; 6] =
+    [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGTERM];
+
+/// Exit code of an init or program process that failed to start; the error pipe says why.
+const EXIT_NOT_STARTED: i32 = 127;
+/// Exit code of an init whose spawner has died. Nobody is left to read it.
+const EXIT_ORPHANED: i32 = 125;
+
+/// The child's ends of what ties it to its spawner.
+#[derive(Debug)]
+pub(crate) struct ChildEnds {
+    /// Takes [`Report`]s; close-on-exec, so its end of file is the good news.
+    pub(crate) errors: OwnedFd,
+    /// Takes one [`Ended`].
+    pub(crate) status: OwnedFd,
+    /// Readable when the spawner's process is gone. `PR_SET_PDEATHSIG` would be tied to the spawning *thread*,
+    /// and a pipe's end of file to every process that happens to hold a copy; a pidfd is tied to the process.
+    pub(crate) spawner: OwnedFd,
+    /// Every descriptor above the standard streams that the init needs, ascending. All others it closes first:
+    /// they may be the pipes of other spawns of the same caller, who wait for their end of file.
+    pub(crate) keep: Vec<RawFd>,
+}
+
+/// The init's life.
+pub(crate) fn run(confinement: &Confinement, program: &Program, ends: &ChildEnds) -> ! {
+    match start(confinement, program, ends) {
+        Ok((main, signals)) => supervise(main, program.session, &signals, ends),
+        Err(fail) => give_up(fail, ends),
+    }
+}
+
+/// Enters the confinement and leaves it again: shows whether this host can do it.
+pub(crate) fn run_probe(confinement: &Confinement, ends: &ChildEnds) {
+    match confine::enter(confinement) {
+        Ok(ProcMounted::Fresh) => {}
+        Ok(ProcMounted::Refused) => tell(Report::ProcInherited, ends),
+        Err(fail) => give_up(fail, ends),
+    }
+}
+
+fn start(confinement: &Confinement, program: &Program, ends: &ChildEnds) -> Result<(i32, OwnedFd), Fail> {
+    sys::default_dispositions();
+    close_all_but(3, &ends.keep);
+    rustix::thread::set_name(c"branch-init").map_err(|e| Fail::new(Step::Signals, e))?;
+    if confine::enter(confinement)? == ProcMounted::Refused {
+        tell(Report::ProcInherited, ends);
+    }
+    if program.session == Session::Own {
+        rustix::process::setsid().map_err(|e| Fail::new(Step::Session, e))?;
+    }
+    // All signals are blocked since before the clone, so none of these can have been lost.
+    let mut handled = sys::signal_set(&FORWARDED);
+    // SAFETY: an initialised set and a valid signal number.
+    unsafe { libc::sigaddset(&raw mut handled, libc::SIGCHLD) };
+    let signals = sys::signalfd(&handled).map_err(|e| Fail::new(Step::Signals, e))?;
+    // SAFETY: the child only runs become_program and give_up, both async-signal-safe, and ends there.
+    match unsafe { sys::fork() } {
+        Ok(Side::Parent(main)) => Ok((main, signals)),
+        Ok(Side::Child) => give_up(become_program(program), ends),
+        Err(e) => Err(Fail::new(Step::Fork, e)),
+    }
+}
+
+fn supervise(main: i32, session: Session, signals: &OwnedFd, ends: &ChildEnds) -> ! {
+    // Holding a copy of the program's streams would keep its readers from seeing their end.
+    let mut keep = [signals.as_raw_fd(), ends.status.as_raw_fd(), ends.spawner.as_raw_fd()];
+    keep.sort_unstable();
+    close_all_but(0, &keep);
+    loop {
+        let mut watched = [PollFd::new(signals, PollFlags::IN), PollFd::new(&ends.spawner, PollFlags::IN)];
+        match rustix::event::poll(&mut watched, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => sys::exit(EXIT_ORPHANED),
+        }
+        if !watched[1].revents().is_empty() {
+            sys::exit(EXIT_ORPHANED);
+        }
+        while let Some(signal) = sys::read_signal(signals) {
+            forward(&signal, main, session);
+        }
+        reap(main, ends);
+    }
+}
+
+/// To the program's process group where it leads one, else to the program. What a terminal sends
+/// (`SI_KERNEL`) it sends to the whole foreground group itself.
+fn forward(signal: &libc::signalfd_siginfo, main: i32, session: Session) {
+    let number = signal.ssi_signo as i32;
+    if number == libc::SIGCHLD || signal.ssi_code == libc::SI_KERNEL {
+        return;
+    }
+    let target = match session {
+        Session::Own => -main,
+        Session::Callers => main,
+    };
+    // SAFETY: plain system call. Its only failure, nobody left to signal, is followed by SIGCHLD.
+    unsafe { libc::kill(target, number) };
+}
+
+/// Reaps everything that has ended; ends when the program has.
+fn reap(main: i32, ends: &ChildEnds) {
+    loop {
+        let mut status = 0;
+        // SAFETY: status is a valid place for the answer.
+        match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) } {
+            pid if pid == main => finish(status, ends),
+            pid if pid > 0 => {}
+            _ => return,
+        }
+    }
+}
+
+fn finish(wait_status: i32, ends: &ChildEnds) -> ! {
+    let ended = Ended { wait_status, at_nanos: sys::monotonic_nanos() };
+    // Fails only when the spawner has closed its end or died: then nobody wants to know.
+    let told = rustix::io::write(&ends.status, &ended.encode());
+    sys::exit(if told.is_ok() { 0 } else { EXIT_ORPHANED })
+}
+
+fn tell(report: Report, ends: &ChildEnds) {
+    // An unread report means a spawner that is gone, which the init notices by itself.
+    if rustix::io::write(&ends.errors, &report.encode()).is_err() {
+        sys::exit(EXIT_ORPHANED);
+    }
+}
+
+fn give_up(fail: Fail, ends: &ChildEnds) -> ! {
+    tell(Report::Failed(fail), ends);
+    sys::exit(EXIT_NOT_STARTED)
+}
+
+/// Closes everything from `first` on but the descriptors of `keep`, which ascend. A group whose init keeps
+/// strangers' descriptors open would hang their readers: rather none at all.
+fn close_all_but(mut first: RawFd, keep: &[RawFd]) {
+    for &fd in keep {
+        close_between(first, fd - 1);
+        first = fd + 1;
+    }
+    close_between(first, i32::MAX);
+}
+
+fn close_between(first: RawFd, last: RawFd) {
+    if last >= first && sys::close_range(first as u32, last as u32, 0).is_err() {
+        sys::exit(EXIT_NOT_STARTED);
+    }
+}

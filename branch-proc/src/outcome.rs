@@ -1,0 +1,58 @@
+//! How a group ended and what it used.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How the program ended (`wait(2)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exit {
+    /// It exited with this code, 0 to 255.
+    Code(i32),
+    /// It was killed by this signal number.
+    Signal(i32),
+}
+
+impl Exit {
+    /// Decodes a wait status as `waitpid(2)` gives it for a process that has ended.
+    pub(crate) fn from_wait_status(status: i32) -> Exit {
+        if libc::WIFSIGNALED(status) {
+            Exit::Signal(libc::WTERMSIG(status))
+        } else {
+            Exit::Code(libc::WEXITSTATUS(status))
+        }
+    }
+}
+
+/// The end of a group: exit of its program, time and memory used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// How the program ended. [`Exit::Signal`] with 9 when the group was killed before the program ended.
+    pub exit: Exit,
+    /// From the spawn to the program's end (or to the group's, when it was killed).
+    pub wall: Duration,
+    /// User CPU time of the program and its reaped descendants (`getrusage(2)`); what was still running when
+    /// the group died is not counted, and all is zero if other code of this process waited with `__WALL`.
+    pub user: Duration,
+    /// System CPU time, counted as `user` is.
+    pub sys: Duration,
+    /// Largest resident set of any one process, in bytes (`ru_maxrss`). The caller's own resident size when
+    /// it spawned is a floor, because the kernel counts what a process had before `execve(2)`.
+    pub max_rss: u64,
+}
+
+impl Outcome {
+    /// The code a shell would give: the exit code, or 128 + n for signal n.
+    pub fn shell_code(&self) -> i32 {
+        match self.exit {
+            Exit::Code(code) => code,
+            Exit::Signal(signal) => 128 + signal,
+        }
+    }
+
+    /// Whether the program exited with code 0.
+    pub fn success(&self) -> bool {
+        self.exit == Exit::Code(0)
+    }
+}

@@ -1,0 +1,65 @@
+//! Waiting on and killing by pidfd (`pidfd_open(2)`): exact, without pid reuse races, in poll.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+use crate::error::KillError;
+
+/// Kills the process behind a pidfd and returns when it is gone; for the init of a [`crate::Group`] that means
+/// that nothing of the group is left. Returns at once if it is gone already.
+///
+/// The pidfd may come from another process over a socket. Whoever has more rights than its sender must check
+/// first whether the sender may do this: a pidfd can be had for any process and is no permission.
+///
+/// # Errors
+/// [`KillError::StillThere`] after `timeout`, [`KillError::Refused`] without permission,
+/// [`KillError::NotAPidfd`].
+///
+/// Source: `pidfd_send_signal(2)`, `pidfd_open(2)`.
+pub fn kill_pidfd(pidfd: BorrowedFd<'_>, timeout: Duration) -> Result<(), KillError> {
+    match rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
+        Ok(()) => {}
+        Err(Errno::SRCH) => return Ok(()),
+        Err(e @ (Errno::BADF | Errno::INVAL)) => {
+            return Err(KillError::NotAPidfd { fd: pidfd.as_raw_fd(), source: e.into() });
+        }
+        Err(e) => return Err(KillError::Refused { pid: pid_of(pidfd), source: e.into() }),
+    }
+    match wait_readable(pidfd, Instant::now().checked_add(timeout)) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(KillError::StillThere { pid: pid_of(pidfd), waited: timeout }),
+        Err(e) => Err(KillError::Refused { pid: pid_of(pidfd), source: e.into() }),
+    }
+}
+
+/// Waits until a descriptor is readable or `deadline` has passed (None: for ever); whether it is readable.
+pub(crate) fn wait_readable(fd: impl AsFd, deadline: Option<Instant>) -> Result<bool, Errno> {
+    loop {
+        let mut watched = [PollFd::new(&fd, PollFlags::IN)];
+        match rustix::event::poll(&mut watched, time_left(deadline).as_ref()) {
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// What is left until a deadline, as poll wants it.
+pub(crate) fn time_left(deadline: Option<Instant>) -> Option<Timespec> {
+    let left = deadline?.saturating_duration_since(Instant::now());
+    Some(Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) })
+}
+
+/// The pid behind a pidfd as `/proc/self/fdinfo` tells it, for messages only; 0 if it does not.
+fn pid_of(pidfd: BorrowedFd<'_>) -> i32 {
+    let read: io::Result<String> =
+        std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()));
+    let text = read.unwrap_or_default();
+    text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,203 @@
+//! From a request to what the kernel wants: every string made, every descriptor in place, before the clone.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::command::{Command, FD_TARGET_MAX, Stdio};
+use crate::confine::{Confinement, IdMaps, ProcRule};
+use crate::error::{SpawnError, Step};
+use crate::program::{Program, StringArray};
+use crate::sys;
+
+/// Where programs are looked for when the program's environment has no PATH (`confstr(3)`, `_CS_PATH`).
+const PATH_FALLBACK: &str = "/bin:/usr/bin";
+/// The first number that is not a standard stream.
+const FIRST_FREE: RawFd = 3;
+
+/// A request made ready.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) confinement: Confinement,
+    pub(crate) program: Program,
+    /// Descriptors that have to survive until exec lie at this number or above, out of the targets' way.
+    pub(crate) floor: RawFd,
+    /// The program's name, for messages.
+    pub(crate) name: String,
+}
+
+impl Plan {
+    pub(crate) fn new(command: Command) -> Result<Plan, SpawnError> {
+        let name = command.argv.first().ok_or_else(|| invalid("a command without arguments"))?;
+        let display = name.to_string_lossy().into_owned();
+        let env = environment(&command);
+        let path = env.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value.as_os_str());
+        let candidates = candidates(name, path.unwrap_or(OsStr::new(PATH_FALLBACK)))?;
+        let argv = command.argv.iter().map(|a| c_string(a)).collect::<Result<_, _>>()?;
+        let env = env.iter().map(|(key, value)| assignment(key, value)).collect::<Result<_, _>>()?;
+        let confinement = Confinement {
+            maps: id_maps(),
+            binds: binds(&command)?,
+            proc: command.proc,
+            cwd: directory(&command)?,
+        };
+        let session = command.session;
+        let floor = command.fds.iter().map(|(_, target)| target + 1).fold(FIRST_FREE, RawFd::max);
+        let fds = descriptors(command, floor)?;
+        let program =
+            Program { candidates, argv: StringArray::new(argv), env: StringArray::new(env), fds, session };
+        Ok(Plan { confinement, program, floor, name: display })
+    }
+}
+
+/// A confinement without binds, for a look at what the host can do.
+pub(crate) fn bare_confinement(maps: Option<IdMaps>) -> Confinement {
+    Confinement { maps, binds: Vec::new(), proc: ProcRule::Prefer, cwd: None }
+}
+
+/// The maps for a user namespace, if there has to be one.
+fn id_maps() -> Option<IdMaps> {
+    sys::lacks_sys_admin().then(own_id_maps)
+}
+
+/// Maps the caller's effective ids to themselves.
+pub(crate) fn own_id_maps() -> IdMaps {
+    let uid = rustix::process::geteuid().as_raw();
+    let gid = rustix::process::getegid().as_raw();
+    IdMaps { uid: format!("{uid} {uid} 1\n"), gid: format!("{gid} {gid} 1\n") }
+}
+
+/// Moves a descriptor to `floor` or above; close-on-exec in any case.
+pub(crate) fn raise(fd: OwnedFd, floor: RawFd) -> Result<OwnedFd, SpawnError> {
+    if fd.as_raw_fd() >= floor {
+        return Ok(fd);
+    }
+    rustix::io::fcntl_dupfd_cloexec(&fd, floor)
+        .map_err(|e| SpawnError::new(Step::Prepare, e.raw_os_error(), "descriptors"))
+}
+
+/// The caller's environment with the requested changes, later ones winning.
+fn environment(command: &Command) -> Vec<(OsString, OsString)> {
+    let mut env: Vec<_> = if command.env_clear { Vec::new() } else { std::env::vars_os().collect() };
+    for (key, value) in &command.env {
+        match env.iter_mut().find(|(name, _)| name == key) {
+            Some(entry) => entry.1 = value.clone(),
+            None => env.push((key.clone(), value.clone())),
+        }
+    }
+    env
+}
+
+/// The paths to try for a program, as `execvp(3)` does; an empty element of PATH is the current directory.
+fn candidates(name: &OsStr, path: &OsStr) -> Result<Vec<CString>, SpawnError> {
+    if name.is_empty() {
+        return Err(invalid("a command with an empty name"));
+    }
+    if name.as_bytes().contains(&b'/') {
+        return Ok(vec![c_string(name)?]);
+    }
+    let in_directory = |dir: &[u8]| {
+        let mut full = if dir.is_empty() { b".".to_vec() } else { dir.to_vec() };
+        full.push(b'/');
+        full.extend_from_slice(name.as_bytes());
+        c_string(&OsString::from_vec(full))
+    };
+    path.as_bytes().split(|&byte| byte == b':').map(in_directory).collect()
+}
+
+fn binds(command: &Command) -> Result<Vec<(CString, CString)>, SpawnError> {
+    let pair = |(view, over): &(_, _)| Ok((c_string(AsRef::as_ref(view))?, c_string(AsRef::as_ref(over))?));
+    command.binds.iter().map(pair).collect()
+}
+
+/// Where to start: as requested, else where the caller is, by path, so that a caller inside the base lands in
+/// the view.
+fn directory(command: &Command) -> Result<Option<CString>, SpawnError> {
+    if let Some(dir) = command.cwd.as_ref().filter(|dir| dir.is_absolute()) {
+        return c_string(dir.as_os_str()).map(Some);
+    }
+    match std::env::current_dir() {
+        Ok(here) => {
+            let dir = command.cwd.as_ref().map_or(here.clone(), |relative| here.join(relative));
+            c_string(dir.as_os_str()).map(Some)
+        }
+        // Without binds an inherited directory is as good as its path, even when it has none any more.
+        Err(_) if command.cwd.is_none() && command.binds.is_empty() => Ok(None),
+        Err(e) => {
+            let errno = e.raw_os_error().unwrap_or(libc::ENOENT);
+            Err(SpawnError::new(
+                Step::Prepare,
+                errno,
+                "the caller's own working directory (name one instead)",
+            ))
+        }
+    }
+}
+
+/// Standard streams and passed descriptors, each source moved out of every target's way.
+fn descriptors(command: Command, floor: RawFd) -> Result<Vec<(OwnedFd, RawFd)>, SpawnError> {
+    let mut fds = Vec::new();
+    for (stream, target) in command.stdio.into_iter().zip(0..) {
+        match stream {
+            Stdio::Inherit => {}
+            Stdio::Null => fds.push((raise(dev_null()?, floor)?, target)),
+            Stdio::Fd(fd) => fds.push((raise(fd, floor)?, target)),
+        }
+    }
+    for (fd, target) in command.fds {
+        if !(FIRST_FREE..=FD_TARGET_MAX).contains(&target) {
+            return Err(invalid(&format!("descriptor number {target} (3 to {FD_TARGET_MAX} can be passed)")));
+        }
+        fds.push((raise(fd, floor)?, target));
+    }
+    Ok(fds)
+}
+
+fn dev_null() -> Result<OwnedFd, SpawnError> {
+    rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| SpawnError::new(Step::Prepare, e.raw_os_error(), "/dev/null"))
+}
+
+fn assignment(key: &OsStr, value: &OsStr) -> Result<CString, SpawnError> {
+    let mut text = key.to_os_string();
+    text.push("=");
+    text.push(value);
+    c_string(&text)
+}
+
+fn c_string(text: &OsStr) -> Result<CString, SpawnError> {
+    CString::new(text.as_bytes()).map_err(|_| invalid(&format!("{text:?}, which contains a NUL byte")))
+}
+
+fn invalid(thing: &str) -> SpawnError {
+    SpawnError::new(Step::Prepare, libc::EINVAL, thing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn looked_up(name: &str, path: &str) -> Vec<String> {
+        let found = candidates(OsStr::new(name), OsStr::new(path)).unwrap();
+        found.into_iter().map(|c| c.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_plain_name_is_looked_up_in_every_directory_of_path() {
+        assert_eq!(looked_up("make", "/usr/bin:/bin"), ["/usr/bin/make", "/bin/make"]);
+        assert_eq!(looked_up("make", "/bin:"), ["/bin/make", "./make"]);
+    }
+
+    #[test]
+    fn a_name_with_a_slash_is_not_looked_up() {
+        assert_eq!(looked_up("./configure", "/bin"), ["./configure"]);
+    }
+
+    #[test]
+    fn a_nul_byte_is_refused_before_anything_is_created() {
+        let error = Plan::new(Command::new(["true", "a\0b"])).unwrap_err();
+        assert_eq!((error.step, error.errno), (Step::Prepare, libc::EINVAL));
+    }
+}

@@ -1,0 +1,192 @@
+//! System calls that rustix does not wrap, or not for use between clone and exec. Nothing here allocates or
+//! locks.
+
+use std::mem;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+
+/// `clone3(2)`, Linux 5.5: handled signals are back at their default in the child. (libc's constant does not
+/// fit the type it is given there.)
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+
+/// Highest signal number (`SIGRTMAX`).
+const SIGNAL_MAX: i32 = 64;
+
+/// The two sides of [`clone3`].
+pub(crate) enum Side {
+    Child,
+    Parent(i32),
+}
+
+/// `clone3(2)` without a stack: the child goes on with a copy of the address space, as after fork.
+///
+/// # Safety
+/// The child may only do what is async-signal-safe (`signal-safety(7)`): other threads of the caller may have
+/// held any lock. It must not return from the caller's frame but exec or exit.
+unsafe fn clone3(flags: u64, exit_signal: i32, pidfd: &mut RawFd) -> Result<Side, Errno> {
+    // SAFETY: all-zero is the documented "absent" value of every field.
+    let mut args: libc::clone_args = unsafe { mem::zeroed() };
+    args.flags = flags | CLONE_CLEAR_SIGHAND;
+    args.exit_signal = exit_signal as u64;
+    args.pidfd = &raw mut *pidfd as u64;
+    // SAFETY: args is a valid clone_args of the size given; stack is null, which without CLONE_VM means fork.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, mem::size_of::<libc::clone_args>()) };
+    match pid {
+        -1 => Err(last_errno()),
+        0 => Ok(Side::Child),
+        pid => Ok(Side::Parent(pid as i32)),
+    }
+}
+
+/// Clones a pid namespace's init; `run` is the child's life, after which it exits.
+///
+/// The init has no exit signal: the embedding program gets no SIGCHLD for it, and its `waitpid(-1)` does not
+/// take it from us (`__WALL` would).
+///
+/// # Safety
+/// `run` may only do what is async-signal-safe.
+pub(crate) unsafe fn clone_init(namespaces: u64, run: impl FnOnce()) -> Result<(i32, OwnedFd), Errno> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: the child goes straight into `run`, which the caller promises to be async-signal-safe.
+    match unsafe { clone3(namespaces | libc::CLONE_PIDFD as u64, 0, &mut pidfd)? } {
+        Side::Child => {
+            run();
+            exit(0)
+        }
+        // SAFETY: with CLONE_PIDFD the kernel has just stored a new descriptor that nobody else owns.
+        Side::Parent(pid) => Ok((pid, unsafe { OwnedFd::from_raw_fd(pidfd) })),
+    }
+}
+
+/// Forks inside the init; glibc's fork would take locks and run atfork handlers.
+///
+/// # Safety
+/// The child may only do what is async-signal-safe, and must exec or exit.
+pub(crate) unsafe fn fork() -> Result<Side, Errno> {
+    let mut unused: RawFd = -1;
+    // SAFETY: passed on to the caller.
+    unsafe { clone3(0, libc::SIGCHLD, &mut unused) }
+}
+
+/// `_exit(2)`: no atexit handlers, no flushing of the caller's buffers.
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: always sound; ends the process.
+    unsafe { libc::_exit(code) }
+}
+
+/// The calling thread's errno.
+pub(crate) fn last_errno() -> Errno {
+    // SAFETY: glibc and musl return a valid thread-local pointer.
+    Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
+}
+
+/// Puts every signal back to its default action, also those the caller ignores (`signal(7)`).
+pub(crate) fn default_dispositions() {
+    for signal in 1..=SIGNAL_MAX {
+        // SAFETY: SIG_DFL installs no handler. KILL, STOP and libc's own two are refused, rightly so.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+/// An empty signal set plus `signals`.
+pub(crate) fn signal_set(signals: &[i32]) -> libc::sigset_t {
+    // SAFETY: sigset_t is plain bits; sigemptyset then gives it its defined value.
+    let mut set: libc::sigset_t = unsafe { mem::zeroed() };
+    // SAFETY: set is a valid sigset_t.
+    unsafe { libc::sigemptyset(&raw mut set) };
+    for &signal in signals {
+        // SAFETY: set is initialised; a number that is no signal is refused and changes nothing.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    set
+}
+
+/// Replaces the calling thread's signal mask (`sigprocmask(2)`).
+pub(crate) fn set_signal_mask(set: &libc::sigset_t) -> Result<(), Errno> {
+    // SAFETY: set is a valid sigset_t; the old mask is not asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        errno => Err(Errno::from_raw_os_error(errno)),
+    }
+}
+
+/// Blocks all signals of the calling thread until dropped, so that none is handled in a fresh child.
+pub(crate) struct SignalsBlocked(libc::sigset_t);
+
+impl SignalsBlocked {
+    pub(crate) fn new() -> SignalsBlocked {
+        let mut old = signal_set(&[]);
+        let mut all = signal_set(&[]);
+        // SAFETY: both are valid sigset_t; with these arguments neither call can fail.
+        unsafe {
+            libc::sigfillset(&raw mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut old);
+        }
+        SignalsBlocked(old)
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        // SAFETY: the mask was given to us by the kernel.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
+    }
+}
+
+/// A close-on-exec, non-blocking `signalfd(2)` for a set of blocked signals.
+pub(crate) fn signalfd(set: &libc::sigset_t) -> Result<OwnedFd, Errno> {
+    // SAFETY: set is valid; -1 asks for a new descriptor.
+    let fd = unsafe { libc::signalfd(-1, set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: just created, owned by nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Reads one pending signal; None when there is none.
+pub(crate) fn read_signal(fd: &OwnedFd) -> Option<libc::signalfd_siginfo> {
+    let mut bytes = [0u8; mem::size_of::<libc::signalfd_siginfo>()];
+    match rustix::io::read(fd, &mut bytes) {
+        Ok(n) if n == bytes.len() => {
+            // SAFETY: the kernel fills whole records, and every bit pattern is a valid signalfd_siginfo.
+            Some(unsafe { mem::transmute::<[u8; 128], libc::signalfd_siginfo>(bytes) })
+        }
+        _ => None,
+    }
+}
+
+/// `close_range(2)`; an empty range is fine.
+pub(crate) fn close_range(first: u32, last: u32, flags: u32) -> Result<(), Errno> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: callers are single-threaded children that use none of these descriptors afterwards.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
+/// `dup2(2)` onto a number, which stays open over exec.
+pub(crate) fn dup2(from: RawFd, to: RawFd) -> Result<(), Errno> {
+    // SAFETY: dup2 of plain numbers; the child owns all its descriptors and drops no OwnedFd afterwards.
+    if unsafe { libc::dup2(from, to) } < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds.
+pub(crate) fn monotonic_nanos() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// The effective user lacks what mount and pid namespaces need (`capabilities(7)`), so that a user namespace
+/// has to come first.
+pub(crate) fn lacks_sys_admin() -> bool {
+    use rustix::thread::CapabilitySet;
+    match rustix::thread::capabilities(None) {
+        Ok(sets) => !sets.effective.contains(CapabilitySet::SYS_ADMIN),
+        Err(_) => true,
+    }
+}
