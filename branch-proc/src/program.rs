@@ -1,8 +1,9 @@
 //! The program's own process, from fork to exec. Async-signal-safe.
 
-use std::ffi::{CString, c_char};
+use std::ffi::{CStr, CString, c_char};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use rustix::fs::Access;
 use rustix::io::Errno;
 
 use crate::error::Step;
@@ -70,7 +71,8 @@ fn prepare(program: &Program) -> Result<(), Fail> {
     sys::set_signal_mask(&sys::signal_set(&[])).map_err(|e| Fail::new(Step::Signals, e))
 }
 
-/// Tries each candidate; a file that exists but may not be run wins over "not found", as in `execvp(3)`.
+/// Tries each candidate; a file that exists but may not be run wins over "not found", as in `execvp(3)`. Unlike
+/// there, a directory of PATH that may not be searched is only one where nothing was found.
 fn exec(program: &Program) -> Errno {
     let mut answer = Errno::NOENT;
     for path in &program.candidates {
@@ -78,9 +80,15 @@ fn exec(program: &Program) -> Errno {
         unsafe { libc::execve(path.as_ptr(), program.argv.as_ptr(), program.env.as_ptr()) };
         match sys::last_errno() {
             Errno::NOENT | Errno::NOTDIR => {}
+            Errno::ACCESS if hidden(path) && program.candidates.len() > 1 => {}
             Errno::ACCESS => answer = Errno::ACCESS,
             other => return other,
         }
     }
     answer
+}
+
+/// Whether the way to a path is barred, as opposed to the file itself.
+fn hidden(path: &CStr) -> bool {
+    rustix::fs::access(path, Access::EXISTS) == Err(Errno::ACCESS)
 }

@@ -81,11 +81,15 @@ pub(crate) fn last_errno() -> Errno {
     Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
 }
 
-/// Puts every signal back to its default action, also those the caller ignores (`signal(7)`).
+/// Puts every signal back to its default action, also those the caller ignores (`signal(7)`). By raw calls:
+/// libc's wrapper refuses the two signals it keeps for itself, which a caller can have inherited as ignored.
 pub(crate) fn default_dispositions() {
+    // The kernel's struct sigaction (handler, flags, restorer, mask), zero being SIG_DFL without flags.
+    let default = [0u64; 4];
     for signal in 1..=SIGNAL_MAX {
-        // SAFETY: SIG_DFL installs no handler. KILL, STOP and libc's own two are refused, rightly so.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        let old: *mut u64 = std::ptr::null_mut();
+        // SAFETY: installs no handler. Only SIGKILL and SIGSTOP are refused, which have no other disposition.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), old, size_of::<u64>()) };
     }
 }
 

@@ -1,0 +1,117 @@
+//! What the tests of this crate share.
+#![allow(dead_code)] // each test binary uses its own part
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::process;
+use std::time::Duration;
+
+use branch_proc::{CaptureOptions, Captured, Command, Stdio};
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+/// Far longer than anything here takes: a test that reaches it has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A shell script to run.
+pub(crate) fn sh(script: &str) -> Command {
+    Command::new(["/bin/sh", "-c", script])
+}
+
+/// Runs to the end, with output kept and nothing on stdin.
+pub(crate) fn run(command: Command) -> Captured {
+    command.stdin(Stdio::Null).capture(CaptureOptions::default()).unwrap()
+}
+
+/// Standard output of a run that must have succeeded.
+pub(crate) fn stdout_of(command: Command) -> String {
+    let captured = run(command);
+    let stderr = String::from_utf8_lossy(&captured.stderr.bytes).into_owned();
+    assert!(captured.outcome.success(), "{:?}: {stderr}", captured.outcome);
+    assert!(!captured.stdout.truncated());
+    String::from_utf8(captured.stdout.bytes).unwrap()
+}
+
+/// A pipe whose writing end goes into a group: bytes say "I am there", end of file says "all of us are gone".
+pub(crate) struct Witness {
+    read: File,
+}
+
+/// What a witness pipe shows.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Bytes(usize),
+    AllGone,
+    Nothing,
+}
+
+impl Witness {
+    pub(crate) fn new() -> (Witness, OwnedFd) {
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        (Witness { read: read.into() }, write)
+    }
+
+    /// Waits for the next event, at most `patience`.
+    pub(crate) fn look(&mut self, patience: Duration) -> Seen {
+        let mut watched = [PollFd::new(&self.read, PollFlags::IN)];
+        let timeout = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: 0 };
+        if rustix::event::poll(&mut watched, Some(&timeout)).unwrap() == 0 {
+            return Seen::Nothing;
+        }
+        match self.read.read(&mut [0; 64]).unwrap() {
+            0 => Seen::AllGone,
+            count => Seen::Bytes(count),
+        }
+    }
+
+    /// Waits until `count` bytes have come.
+    pub(crate) fn wait_for(&mut self, count: usize) {
+        let mut seen = 0;
+        while seen < count {
+            match self.look(PATIENCE) {
+                Seen::Bytes(more) => seen += more,
+                other => panic!("{seen} of {count} came, then {other:?}"),
+            }
+        }
+    }
+}
+
+/// Set in the environment of a test binary that runs again as an ordinary user.
+const AS_USER: &str = "BRANCH_PROC_TEST_AS_USER";
+
+/// Runs all tests of this binary again as `nobody`.
+pub(crate) fn again_as_an_ordinary_user(this_test: &str) {
+    if std::env::var_os(AS_USER).is_some() {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: already an ordinary user");
+        return;
+    }
+    if process::Command::new("setpriv").arg("--version").output().is_err() {
+        println!("skipped: no setpriv (util-linux)");
+        return;
+    }
+    if !branch_proc::host::Report::probe().user_namespaces.is_available() {
+        println!("skipped: no user namespaces on this host");
+        return;
+    }
+    // A copy, because the build folder may be out of nobody's reach.
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = dir.path().join("tests");
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let output = process::Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&copy)
+        .args(["--skip", this_test])
+        .env(AS_USER, "1")
+        .current_dir("/")
+        .stdin(process::Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "as nobody:\n{text}");
+    assert!(!text.contains("running 0 tests"), "{text}");
+}
