@@ -1,0 +1,403 @@
+//! The kernel's requests: decode, one call, reply.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use branch_store::SyncWhat;
+use fuser::{
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, INodeNo, InitFlags, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use super::convert::{Changes, caller, decode_device, rename_mode};
+use super::errno::answer;
+use super::orders::Orders;
+use super::replies;
+use crate::vfs::{Vfs, XattrFlags, ino};
+
+/// Largest single write request in bytes, and with it the largest read: as much as the kernel allows.
+const WRITE_MAX: u32 = 1 << 20;
+/// Requests the kernel may have under way for readahead and asynchronous I/O.
+const BACKGROUND_MAX: u16 = 64;
+
+/// What is asked of the kernel where it has it. Not write-back caching, which would have it decide on sizes and
+/// times; not locks, which it does well alone; not killing set-user-ID bits, which it then does by setattr.
+const WANTED: [InitFlags; 8] = [
+    InitFlags::FUSE_DO_READDIRPLUS,
+    InitFlags::FUSE_READDIRPLUS_AUTO,
+    InitFlags::FUSE_PARALLEL_DIROPS,
+    InitFlags::FUSE_CACHE_SYMLINKS,
+    InitFlags::FUSE_ATOMIC_O_TRUNC,
+    InitFlags::FUSE_AUTO_INVAL_DATA,
+    InitFlags::FUSE_HAS_IOCTL_DIR,
+    InitFlags::FUSE_BIG_WRITES,
+];
+
+pub(super) struct Adapter {
+    vfs: Arc<Vfs>,
+    orders: Orders,
+}
+
+impl Adapter {
+    pub(super) fn new(vfs: Arc<Vfs>) -> Adapter {
+        Adapter { orders: Orders::new(Arc::clone(&vfs)), vfs }
+    }
+
+    fn control_write(&self, fh: FileHandle, text: &[u8], reply: ReplyWrite) {
+        let len = text.len() as u32;
+        match self.vfs.order_by_write(fh.0, text) {
+            Ok(order) => self.orders.start(order, move |done| replies::written(reply, done.map(|_| len))),
+            Err(errno) => reply.error(answer(errno)),
+        }
+    }
+}
+
+fn refused<T: std::fmt::Debug>(what: T) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, format!("the kernel's FUSE takes at most {what:?}"))
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        for flag in WANTED {
+            if config.capabilities().contains(flag) {
+                config.add_capabilities(flag).map_err(refused)?;
+            }
+        }
+        config.set_max_write(WRITE_MAX).map_err(refused)?;
+        config.set_max_background(BACKGROUND_MAX).map_err(refused)?;
+        Ok(())
+    }
+
+    fn destroy(&mut self) {
+        self.vfs.shut_down();
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        replies::found(reply, self.vfs.lookup(parent.0, name.as_bytes()));
+    }
+
+    fn forget(&self, _request: &Request, ino: INodeNo, lookups: u64) {
+        self.vfs.forget(ino.0, lookups);
+    }
+
+    fn getattr(&self, _request: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        replies::attr(reply, self.vfs.attributes(ino.0));
+    }
+
+    fn setattr(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let change = Changes { mode, uid, gid, size, atime, mtime }.into();
+        replies::attr(reply, self.vfs.set_attributes(ino.0, &change));
+    }
+
+    fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
+        let target = self.vfs.read_link(ino.0);
+        replies::data(reply, target.as_deref().map_err(|errno| *errno));
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let rdev = decode_device(rdev);
+        replies::entry(reply, self.vfs.make_node(parent.0, name.as_bytes(), caller(request), mode, rdev));
+    }
+
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        replies::entry(reply, self.vfs.make_dir(parent.0, name.as_bytes(), caller(request), mode));
+    }
+
+    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        replies::empty(reply, self.vfs.unlink(parent.0, name.as_bytes()));
+    }
+
+    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        replies::empty(reply, self.vfs.remove_dir(parent.0, name.as_bytes()));
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let target = target.as_os_str().as_bytes();
+        replies::entry(reply, self.vfs.make_symlink(parent.0, name.as_bytes(), caller(request), target));
+    }
+
+    fn rename(
+        &self,
+        _request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        to: INodeNo,
+        to_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let renamed = rename_mode(flags)
+            .and_then(|mode| self.vfs.rename(parent.0, name.as_bytes(), to.0, to_name.as_bytes(), mode));
+        replies::empty(reply, renamed);
+    }
+
+    fn link(&self, _request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        replies::entry(reply, self.vfs.link(ino.0, parent.0, name.as_bytes()));
+    }
+
+    fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        replies::opened(reply, self.vfs.open(ino.0, flags.0));
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        replies::created(reply, self.vfs.create(parent.0, name.as_bytes(), caller(request), mode, flags));
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.vfs.read(fh.0, offset, size, |got| replies::data(reply, got));
+    }
+
+    fn write(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        if ino::is_control(ino.0) {
+            return self.control_write(fh, data, reply);
+        }
+        replies::written(reply, self.vfs.write(fh.0, offset, data));
+    }
+
+    /// Nothing is buffered here, so there is nothing to flush: after the first ENOSYS the kernel writes its
+    /// dirty pages out at close and asks no more.
+    fn flush(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.vfs.release(fh.0);
+        reply.ok();
+    }
+
+    fn fsync(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        let what = if datasync { SyncWhat::Data } else { SyncWhat::All };
+        replies::empty(reply, self.vfs.sync_file(fh.0, what));
+    }
+
+    fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        replies::opened_dir(reply, self.vfs.open_dir(ino.0));
+    }
+
+    fn readdir(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let listed = self.vfs.read_dir(fh.0, offset, &mut |item| replies::add(&mut reply, item));
+        replies::listed(reply, listed);
+    }
+
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let mut add = |item: crate::vfs::Item<'_>, attr: &_| replies::add_plus(&mut reply, item, attr);
+        let listed = self.vfs.read_dir_plus(fh.0, offset, &mut add);
+        replies::listed_plus(reply, listed);
+    }
+
+    fn releasedir(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.vfs.release(fh.0);
+        reply.ok();
+    }
+
+    fn fsyncdir(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        replies::empty(reply, self.vfs.sync_dir(ino.0));
+    }
+
+    fn statfs(&self, _request: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        replies::statfs(reply, self.vfs.statfs(ino.0));
+    }
+
+    fn setxattr(
+        &self,
+        _request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let set = XattrFlags::decode(flags)
+            .and_then(|flags| self.vfs.set_xattr(ino.0, name.as_bytes(), value, flags));
+        replies::empty(reply, set);
+    }
+
+    fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        replies::xattr(reply, size, self.vfs.xattr(ino.0, name.as_bytes()));
+    }
+
+    fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        replies::xattr(reply, size, self.vfs.xattr_names(ino.0));
+    }
+
+    fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        replies::empty(reply, self.vfs.remove_xattr(ino.0, name.as_bytes()));
+    }
+
+    fn access(&self, _request: &Request, ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        replies::empty(reply, self.vfs.access(ino.0));
+    }
+
+    fn ioctl(
+        &self,
+        request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: IoctlFlags,
+        number: u32,
+        _data: &[u8],
+        _room: u32,
+        reply: ReplyIoctl,
+    ) {
+        match self.vfs.order_by_ioctl(fh.0, caller(request), number) {
+            Ok(order) => self.orders.start(order, move |done| replies::ioctl(reply, done)),
+            Err(errno) => reply.error(answer(errno)),
+        }
+    }
+
+    fn fallocate(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        replies::empty(reply, self.vfs.allocate(fh.0, mode, offset, length));
+    }
+
+    fn lseek(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        replies::offset(reply, self.vfs.seek(fh.0, offset, whence));
+    }
+
+    fn copy_file_range(
+        &self,
+        _request: &Request,
+        _ino_in: INodeNo,
+        fh_in: FileHandle,
+        offset_in: u64,
+        _ino_out: INodeNo,
+        fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        replies::written(reply, self.vfs.copy((fh_in.0, offset_in), (fh_out.0, offset_out), len));
+    }
+}

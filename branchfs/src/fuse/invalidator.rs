@@ -1,0 +1,187 @@
+//! Tells the kernel what to forget, from a thread of its own.
+//!
+//! A notification waits for locks a process may hold while it waits for one of our answers. So none is ever
+//! sent from a worker or under a lock a worker takes; the sender publishes the new state first, then posts.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use fuser::{INodeNo, Notifier};
+
+/// The mailbox of the thread. It ends when the last clone is gone.
+#[derive(Clone)]
+pub struct Invalidator {
+    jobs: Sender<Job>,
+}
+
+/// Something posted that can be waited for.
+#[must_use = "wait for it, or use the posts that return nothing"]
+pub struct Pending {
+    done: Receiver<io::Result<()>>,
+}
+
+enum Job {
+    Entry { parent: u64, name: Vec<u8> },
+    Inodes(Inodes),
+    Flush { inodes: Vec<u64>, done: Sender<io::Result<()>> },
+}
+
+type Inodes = Box<dyn FnOnce() -> Vec<u64> + Send>;
+
+/// What a notification does in the kernel.
+trait Kernel: Send + 'static {
+    fn forget_entry(&self, parent: u64, name: &[u8]) -> io::Result<()>;
+    /// Attributes and data; dirty pages are written out first.
+    fn forget_inode(&self, ino: u64) -> io::Result<()>;
+}
+
+impl Kernel for Notifier {
+    fn forget_entry(&self, parent: u64, name: &[u8]) -> io::Result<()> {
+        self.inval_entry(INodeNo(parent), OsStr::from_bytes(name))
+    }
+
+    fn forget_inode(&self, ino: u64) -> io::Result<()> {
+        self.inval_inode(INodeNo(ino), 0, 0)
+    }
+}
+
+impl Invalidator {
+    pub(super) fn start(notifier: Notifier) -> io::Result<Invalidator> {
+        Invalidator::start_with(notifier)
+    }
+
+    /// The name in the directory, and everything cached below it, is to be looked up again.
+    pub fn entry(&self, parent: u64, name: &[u8]) {
+        self.post(Job::Entry { parent, name: name.to_vec() });
+    }
+
+    /// Attributes and data of the inode are to be asked for again.
+    pub fn inode(&self, ino: u64) {
+        self.post(Job::Inodes(Box::new(move || vec![ino])));
+    }
+
+    /// As [`Invalidator::inode`] for all that `which` names when its turn comes.
+    pub(super) fn inodes(&self, which: impl FnOnce() -> Vec<u64> + Send + 'static) {
+        self.post(Job::Inodes(Box::new(which)));
+    }
+
+    /// Dirty pages of the inodes are to be written out, through the ordinary write requests.
+    pub fn flush(&self, inodes: Vec<u64>) -> Pending {
+        let (done, receiver) = channel();
+        self.post(Job::Flush { inodes, done });
+        Pending { done: receiver }
+    }
+
+    /// Done when everything posted before it is.
+    pub fn barrier(&self) -> Pending {
+        self.flush(Vec::new())
+    }
+
+    fn start_with(kernel: impl Kernel) -> io::Result<Invalidator> {
+        let (jobs, todo) = channel();
+        thread::Builder::new().name("branchfs-inval".into()).spawn(move || serve(&kernel, &todo))?;
+        Ok(Invalidator { jobs })
+    }
+
+    fn post(&self, job: Job) {
+        if self.jobs.send(job).is_err() {
+            tracing::debug!("the invalidation thread has ended");
+        }
+    }
+}
+
+impl Pending {
+    /// Waits.
+    ///
+    /// # Errors
+    /// What the kernel answered; an unmounted session is no error, nothing is cached then.
+    pub fn wait(self) -> io::Result<()> {
+        self.done.recv().unwrap_or_else(|_| Err(io::Error::other("the invalidation thread has ended")))
+    }
+}
+
+fn serve(kernel: &impl Kernel, todo: &Receiver<Job>) {
+    for job in todo {
+        match job {
+            Job::Entry { parent, name } => note("entry", harmless(kernel.forget_entry(parent, &name))),
+            Job::Inodes(which) => note("inodes", forget_all(kernel, which())),
+            Job::Flush { inodes, done } => {
+                if done.send(forget_all(kernel, inodes)).is_err() {
+                    tracing::debug!("nobody waits for a flush any more");
+                }
+            }
+        }
+    }
+}
+
+/// All of them, whatever happens to each; the first error is told.
+fn forget_all(kernel: &impl Kernel, inodes: Vec<u64>) -> io::Result<()> {
+    let mut first = Ok(());
+    for ino in inodes {
+        first = first.and(harmless(kernel.forget_inode(ino)));
+    }
+    first
+}
+
+/// ENOENT: the kernel has it no more. ENODEV and ENOTCONN: the mount is gone, and its cache with it.
+fn harmless(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::ENOTCONN)) => {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn note(what: &str, outcome: io::Result<()>) {
+    if let Err(error) = outcome {
+        tracing::debug!("invalidating {what}: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Recorded(Arc<Mutex<Vec<String>>>);
+
+    impl Kernel for Recorded {
+        fn forget_entry(&self, parent: u64, name: &[u8]) -> io::Result<()> {
+            self.0.lock().push(format!("{parent}/{}", String::from_utf8_lossy(name)));
+            Err(io::Error::from_raw_os_error(libc::ENOENT))
+        }
+
+        fn forget_inode(&self, ino: u64) -> io::Result<()> {
+            self.0.lock().push(format!("#{ino}"));
+            if ino == 13 { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn jobs_are_done_in_the_order_they_were_posted() {
+        let kernel = Recorded::default();
+        let invalidator = Invalidator::start_with(kernel.clone()).unwrap();
+        invalidator.entry(1, b"a");
+        invalidator.inode(7);
+        invalidator.inodes(|| vec![8, 9]);
+        invalidator.barrier().wait().unwrap();
+        assert_eq!(*kernel.0.lock(), ["1/a", "#7", "#8", "#9"]);
+    }
+
+    #[test]
+    fn a_flush_goes_on_after_an_error_and_tells_it() {
+        let kernel = Recorded::default();
+        let invalidator = Invalidator::start_with(kernel.clone()).unwrap();
+        let error = invalidator.flush(vec![12, 13, 14]).wait().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EIO));
+        assert_eq!(*kernel.0.lock(), ["#12", "#13", "#14"]);
+    }
+}

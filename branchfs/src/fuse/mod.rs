@@ -1,0 +1,242 @@
+//! A view, served to the kernel: mounting, the requests, invalidation, unmounting.
+//!
+//! The only module that names `fuser`. It has no logic of its own: a request is decoded, one call is made into
+//! [`crate::vfs`], and the result is sent.
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use branch_store::{Branch, BranchId, Invalid, Invalidate};
+use fuser::{Config, Session, SessionACL};
+use parking_lot::Mutex;
+
+use self::adapter::Adapter;
+use self::attach::Attachment;
+use crate::vfs::{Vfs, ino};
+
+mod adapter;
+mod attach;
+mod convert;
+mod errno;
+mod invalidator;
+mod orders;
+mod replies;
+
+pub use attach::{DeadMount, clear_dead_mount};
+pub use invalidator::{Invalidator, Pending};
+
+/// Fewest workers: one commit's flush must never wait for the requests that are being handled.
+const WORKERS_MIN: usize = 4;
+const FUSE_CONF: &str = "/etc/fuse.conf";
+
+/// Who may use the mount. Permissions of the files apply in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// The user who mounts.
+    Owner,
+    /// Everybody: `allow_other`.
+    All,
+}
+
+impl Access {
+    /// The most this process may permit: `All` for root, or where `/etc/fuse.conf` has `user_allow_other`.
+    pub fn permitted() -> Access {
+        let root = rustix::process::geteuid().is_root();
+        let conf = if root { None } else { std::fs::read_to_string(FUSE_CONF).ok() };
+        if root || conf.is_some_and(|conf| allows_others(&conf)) { Access::All } else { Access::Owner }
+    }
+}
+
+/// How to mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MountOptions {
+    /// Who may use the mount.
+    pub access: Access,
+}
+
+/// A mounted view. Dropping it unmounts, without waiting.
+pub struct Mounted {
+    vfs: Arc<Vfs>,
+    attachment: Attachment,
+    invalidator: Invalidator,
+    access: Access,
+    workers: usize,
+    ended: Arc<AtomicBool>,
+    session: Mutex<Option<JoinHandle<io::Result<()>>>>,
+}
+
+/// Mounts the view on an existing directory and serves it on threads of its own.
+///
+/// # Errors
+/// The host's; what the mount helper says, where there is no permission to mount directly.
+pub fn mount(vfs: Arc<Vfs>, mountpoint: &Path, options: &MountOptions) -> io::Result<Mounted> {
+    let (device, attachment) = attach::attach(mountpoint, options.access)?;
+    let mounted = serve(vfs, device, options.access);
+    match mounted {
+        Ok(serving) => Ok(serving.on(attachment)),
+        Err(error) => {
+            attachment.detach()?;
+            Err(error)
+        }
+    }
+}
+
+impl Mounted {
+    /// Where it is mounted, resolved.
+    pub fn mountpoint(&self) -> &Path {
+        self.attachment.mountpoint()
+    }
+
+    /// How it is served, in words.
+    pub fn mode(&self) -> String {
+        let access = match self.access {
+            Access::Owner => "its owner only",
+            Access::All => "all users",
+        };
+        format!("fuse, cached, {} workers, for {access}", self.workers)
+    }
+
+    /// The mailbox for invalidations.
+    pub fn notifier(&self) -> Invalidator {
+        self.invalidator.clone()
+    }
+
+    /// Has the kernel write out dirty mapped pages of the branch, and waits until it has. Before fork and
+    /// commit: what a process stored to a map belongs to them.
+    ///
+    /// # Errors
+    /// What the kernel answered for the first file it could not do.
+    pub fn flush_branch(&self, branch: BranchId) -> io::Result<()> {
+        self.invalidator.flush(self.vfs.writable_inodes(branch)).wait()
+    }
+
+    /// Has the kernel forget a branch that ended. Everything not cached answers ESTALE already.
+    pub fn forget_branch(&self, branch: &Branch) {
+        self.invalidator.entry(ino::MOUNT_ROOT, branch.name().as_bytes());
+        // Asked for only when the entry is gone: most inodes go with it.
+        let (vfs, id) = (Arc::clone(&self.vfs), branch.id());
+        self.invalidator.inodes(move || vfs.known_inodes(id));
+    }
+
+    /// Has the kernel forget what a commit changed in the parent.
+    pub fn forget(&self, invalid: &[Invalid]) {
+        for Invalid { branch, what } in invalid {
+            match what {
+                Invalidate::Entry { dir, name } => {
+                    self.invalidator.entry(ino::of_node(*branch, *dir), name.as_bytes());
+                }
+                Invalidate::Inode(node) => self.invalidator.inode(ino::of_node(*branch, *node)),
+            }
+        }
+    }
+
+    /// Waits until the kernel has forgotten everything it was told to so far.
+    ///
+    /// # Errors
+    /// The invalidation thread is gone.
+    pub fn settle(&self) -> io::Result<()> {
+        self.invalidator.barrier().wait()
+    }
+
+    /// Whether the session is still being served.
+    pub fn is_mounted(&self) -> bool {
+        !self.ended.load(Ordering::Acquire)
+    }
+
+    /// Unmounts, also under processes that are still inside. Does nothing if it is unmounted already.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn unmount(&self) -> io::Result<()> {
+        self.attachment.detach()
+    }
+
+    /// Waits until the mount is gone, whoever unmounted it, and the last request is answered. Only the first
+    /// caller waits.
+    ///
+    /// # Errors
+    /// What ended the session, if it was not the unmount.
+    pub fn join(&self) -> io::Result<()> {
+        let session = self.session.lock().take();
+        match session.map(JoinHandle::join) {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(_)) => Err(io::Error::other("the session's thread panicked")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if let Err(error) = self.unmount() {
+            tracing::warn!("unmounting {}: {error}", self.mountpoint().display());
+        }
+    }
+}
+
+impl fmt::Debug for Mounted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mounted").field("at", &self.mountpoint()).field("mode", &self.mode()).finish()
+    }
+}
+
+/// A session under way, before it knows its place.
+struct Serving {
+    vfs: Arc<Vfs>,
+    invalidator: Invalidator,
+    access: Access,
+    workers: usize,
+    ended: Arc<AtomicBool>,
+    session: JoinHandle<io::Result<()>>,
+}
+
+impl Serving {
+    fn on(self, attachment: Attachment) -> Mounted {
+        let Serving { vfs, invalidator, access, workers, ended, session } = self;
+        Mounted { vfs, attachment, invalidator, access, workers, ended, session: Mutex::new(Some(session)) }
+    }
+}
+
+fn serve(vfs: Arc<Vfs>, device: OwnedFd, access: Access) -> io::Result<Serving> {
+    let workers = thread::available_parallelism().map_or(WORKERS_MIN, |cpus| cpus.get().max(WORKERS_MIN));
+    let acl = match access {
+        Access::Owner => SessionACL::Owner,
+        Access::All => SessionACL::All,
+    };
+    let mut config = Config::default();
+    config.acl = acl;
+    config.n_threads = Some(workers);
+    config.clone_fd = true;
+    let session = Session::from_fd(Adapter::new(Arc::clone(&vfs)), device, acl, config)?;
+    let invalidator = Invalidator::start(session.notifier())?;
+    let ended = Arc::new(AtomicBool::new(false));
+    let end = Arc::clone(&ended);
+    let run = move || {
+        let outcome = session.run();
+        end.store(true, Ordering::Release);
+        outcome
+    };
+    let session = thread::Builder::new().name("branchfs-mount".into()).spawn(run)?;
+    Ok(Serving { vfs, invalidator, access, workers, ended, session })
+}
+
+fn allows_others(conf: &str) -> bool {
+    conf.lines().any(|line| line.trim() == "user_allow_other")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_bare_line_allows_others() {
+        assert!(allows_others("# comment\nuser_allow_other\nmount_max = 5\n"));
+        assert!(!allows_others("#user_allow_other\n"));
+        assert!(!allows_others(""));
+    }
+}

@@ -1,0 +1,225 @@
+//! open, create, read, write, release, fsync, fallocate, lseek, copy_file_range.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use branch_store::{Access, AttrChange, NewKind, OpenFile, SeekWhat, SyncWhat};
+use rustix::io::Errno;
+
+use super::handles::{ControlHandle, FileHandle, Handle, Intent};
+use super::{Attr, Caller, Known, Place, Vfs, errno};
+
+/// Most one copy_file_range moves: what one read(2) or write(2) can, and what the reply has room for.
+const COPY_MAX: u64 = 0x7fff_f000;
+const _: () = assert!(COPY_MAX <= u32::MAX as u64);
+
+/// An open file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// Handle number.
+    pub fh: u64,
+    /// How the kernel may cache its data.
+    pub cache: Cache,
+}
+
+/// How the kernel may cache a file's data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// Keep what it has from earlier opens; changes are invalidated.
+    Keep,
+    /// None: every read and write comes here, whole.
+    Bypass,
+}
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Vfs {
+    /// Opens a file with the flags of open(2), O_TRUNC included.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn open(&self, ino: u64, flags: i32) -> Result<Opened, Errno> {
+        let intent = intent(flags);
+        match self.place(ino)? {
+            Place::Node(known) => self.open_node(&known, flags),
+            Place::Control(branch) if branch.is_live() => {
+                let fh = self.handles.insert(Handle::Control(ControlHandle { branch, intent }));
+                Ok(Opened { fh, cache: Cache::Bypass })
+            }
+            Place::Control(_) => Err(Errno::STALE),
+            Place::MountRoot => Err(Errno::ISDIR),
+            Place::Link(_) => Err(Errno::LOOP),
+        }
+    }
+
+    /// Makes a regular file and opens it.
+    ///
+    /// # Errors
+    /// The store's. ESTALE if the name exists without O_EXCL: the kernel, which asked because it believed the
+    /// name absent, then looks it up and opens it with the permission checks that belong to that.
+    pub fn create(
+        &self,
+        parent: u64,
+        name: &[u8],
+        caller: Caller,
+        mode: u32,
+        flags: i32,
+    ) -> Result<(Attr, Opened), Errno> {
+        let attr = match self.make(parent, name, caller, mode, NewKind::File) {
+            Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => return Err(Errno::STALE),
+            other => other?,
+        };
+        let opened = self.known(attr.ino).and_then(|known| self.open_node(&known, flags & !libc::O_TRUNC));
+        if opened.is_err() {
+            self.forget(attr.ino, 1);
+        }
+        Ok((attr, opened?))
+    }
+
+    /// Reads up to `size` bytes, fewer only at the end of the file, and hands them to `with`.
+    pub fn read<R>(
+        &self,
+        fh: u64,
+        offset: u64,
+        size: u32,
+        with: impl FnOnce(Result<&[u8], Errno>) -> R,
+    ) -> R {
+        BUFFER.with_borrow_mut(|buffer| {
+            let size = size as usize;
+            if buffer.len() < size {
+                buffer.resize(size, 0);
+            }
+            let got = self.read_into(fh, offset, &mut buffer[..size]);
+            with(got.map(|len| &buffer[..len]))
+        })
+    }
+
+    /// Writes all of `data`, or as much as went in before an error.
+    ///
+    /// # Errors
+    /// The store's, if nothing was written; EBADF unless opened for writing.
+    pub fn write(&self, fh: u64, offset: u64, data: &[u8]) -> Result<u32, Errno> {
+        self.with_file(fh, |file| {
+            let mut done = 0;
+            while done < data.len() {
+                match file.write_at(&data[done..], offset + done as u64).map_err(errno) {
+                    Ok(0) => break,
+                    Ok(len) => done += len,
+                    Err(Errno::INTR) => continue,
+                    Err(error) if done == 0 => return Err(error),
+                    Err(_) => break,
+                }
+            }
+            u32::try_from(done).map_err(|_| Errno::INVAL)
+        })
+    }
+
+    /// Closes a file or directory.
+    pub fn release(&self, fh: u64) {
+        self.handles.remove(fh);
+    }
+
+    /// Makes a file's data, and with [`SyncWhat::All`] its attributes and the names leading to it, durable.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn sync_file(&self, fh: u64, what: SyncWhat) -> Result<(), Errno> {
+        let handle = self.handles.get(fh).ok_or(Errno::BADF)?;
+        match &*handle {
+            Handle::File(open) => open.file.sync(what).map_err(errno),
+            Handle::Control(_) => Ok(()),
+            Handle::Dir(_) => Err(Errno::BADF),
+        }
+    }
+
+    /// fallocate(2).
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn allocate(&self, fh: u64, mode: i32, offset: u64, len: u64) -> Result<(), Errno> {
+        self.with_file(fh, |file| file.allocate(mode, offset, len).map_err(errno))
+    }
+
+    /// Next data or hole, as lseek(2). The kernel keeps the file position and does every other seek itself.
+    ///
+    /// # Errors
+    /// The store's; EINVAL for any other `whence`; ENXIO beyond the end.
+    pub fn seek(&self, fh: u64, offset: i64, whence: i32) -> Result<i64, Errno> {
+        let what = match whence {
+            libc::SEEK_DATA => SeekWhat::Data,
+            libc::SEEK_HOLE => SeekWhat::Hole,
+            _ => return Err(Errno::INVAL),
+        };
+        let offset = u64::try_from(offset).map_err(|_| Errno::NXIO)?;
+        let found = self.with_file(fh, |file| file.seek(offset, what).map_err(errno))?;
+        i64::try_from(found).map_err(|_| Errno::OVERFLOW)
+    }
+
+    /// Copies between two open files, also of different branches.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn copy(&self, from: (u64, u64), to: (u64, u64), len: u64) -> Result<u32, Errno> {
+        let len = len.min(COPY_MAX);
+        let copied = self.with_file(from.0, |source| {
+            self.with_file(to.0, |target| target.copy_from(to.1, source, from.1, len).map_err(errno))
+        })?;
+        u32::try_from(copied).map_err(|_| Errno::OVERFLOW)
+    }
+
+    fn open_node(&self, known: &Known, flags: i32) -> Result<Opened, Errno> {
+        let Known { branch, object } = known;
+        if flags & libc::O_TRUNC != 0 {
+            // Before the open, so that a base file's bytes are not copied up to be thrown away.
+            let empty = AttrChange { size: Some(0), ..AttrChange::default() };
+            branch.set_attr(object, &empty).map_err(errno)?;
+        }
+        let intent = intent(flags);
+        let access = match intent {
+            Intent::Read => Access::Read,
+            Intent::Write => Access::Write,
+        };
+        let file = branch.open(object, access).map_err(errno)?;
+        let fh = self.handles.insert(Handle::File(FileHandle { ino: known.ino(), file, intent }));
+        Ok(Opened { fh, cache: Cache::Keep })
+    }
+
+    fn read_into(&self, fh: u64, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let handle = self.handles.get(fh).ok_or(Errno::BADF)?;
+        match &*handle {
+            Handle::File(open) => read_fully(&open.file, offset, buffer),
+            Handle::Control(_) => Ok(0),
+            Handle::Dir(_) => Err(Errno::ISDIR),
+        }
+    }
+
+    fn with_file<R>(&self, fh: u64, act: impl FnOnce(&OpenFile) -> Result<R, Errno>) -> Result<R, Errno> {
+        let handle: Arc<Handle> = self.handles.get(fh).ok_or(Errno::BADF)?;
+        match &*handle {
+            Handle::File(open) => act(&open.file),
+            Handle::Dir(_) | Handle::Control(_) => Err(Errno::BADF),
+        }
+    }
+}
+
+fn read_fully(file: &OpenFile, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset + done as u64).map_err(errno) {
+            Ok(0) => break,
+            Ok(len) => done += len,
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+fn intent(flags: i32) -> Intent {
+    match flags & libc::O_ACCMODE {
+        libc::O_RDONLY => Intent::Read,
+        _ => Intent::Write,
+    }
+}

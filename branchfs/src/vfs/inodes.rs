@@ -1,0 +1,172 @@
+//! The inode table: what the kernel holds a lookup count on.
+//!
+//! Lock order: a shard's lock is a leaf; nothing is called while it is held.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use parking_lot::Mutex;
+
+const SHARDS: usize = 64;
+const _: () = assert!(SHARDS.is_power_of_two());
+
+/// Inode number → `T`, counted as the kernel counts lookups. An entry goes when the kernel has forgotten it,
+/// so the table is as large as the kernel's own cache, not as the tree.
+pub(crate) struct Inodes<T> {
+    shards: [Mutex<HashMap<u64, Inode<T>>>; SHARDS],
+}
+
+struct Inode<T> {
+    what: T,
+    /// Directory it was last found in; only `..` of a listing asks.
+    parent: u64,
+    lookups: u64,
+    link: Link,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Named,
+    Orphan,
+}
+
+/// Whether the kernel still holds an object that lost its last name.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// It does; its last forget will say so.
+    ByKernel,
+    /// It does not.
+    ByNobody,
+}
+
+impl<T: Clone> Inodes<T> {
+    pub(crate) fn new() -> Inodes<T> {
+        Inodes { shards: std::array::from_fn(|_| Mutex::new(HashMap::new())) }
+    }
+
+    /// Counts one lookup and keeps `what` as the latest word on it.
+    pub(crate) fn remember(&self, ino: u64, what: T, parent: u64) {
+        match self.shard(ino).lock().entry(ino) {
+            Entry::Occupied(mut known) => {
+                let inode = known.get_mut();
+                inode.lookups += 1;
+                inode.what = what;
+                inode.parent = parent;
+            }
+            Entry::Vacant(place) => {
+                place.insert(Inode { what, parent, lookups: 1, link: Link::Named });
+            }
+        }
+    }
+
+    /// What the number names, if the kernel may still ask for it.
+    pub(crate) fn get(&self, ino: u64) -> Option<T> {
+        self.shard(ino).lock().get(&ino).map(|inode| inode.what.clone())
+    }
+
+    /// The directory it was last found in.
+    pub(crate) fn parent(&self, ino: u64) -> Option<u64> {
+        self.shard(ino).lock().get(&ino).map(|inode| inode.parent)
+    }
+
+    /// Takes lookups back. The last one removes the entry and, if it was an orphan, returns it.
+    pub(crate) fn forget(&self, ino: u64, lookups: u64) -> Option<T> {
+        let mut shard = self.shard(ino).lock();
+        let Entry::Occupied(mut known) = shard.entry(ino) else { return None };
+        let inode = known.get_mut();
+        inode.lookups = inode.lookups.saturating_sub(lookups);
+        if inode.lookups > 0 {
+            return None;
+        }
+        let gone = known.remove();
+        (gone.link == Link::Orphan).then_some(gone.what)
+    }
+
+    /// Notes that the object lost its last name.
+    pub(crate) fn orphan(&self, ino: u64) -> Held {
+        match self.shard(ino).lock().get_mut(&ino) {
+            Some(inode) => {
+                inode.link = Link::Orphan;
+                Held::ByKernel
+            }
+            None => Held::ByNobody,
+        }
+    }
+
+    /// Every number for which `want` holds.
+    pub(crate) fn numbers(&self, want: impl Fn(u64) -> bool) -> Vec<u64> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            found.extend(shard.lock().keys().copied().filter(|ino| want(*ino)));
+        }
+        found
+    }
+
+    /// Empties the table at unmount, when no more forgets come, and returns the orphans.
+    pub(crate) fn clear(&self) -> Vec<T> {
+        let all = self.shards.iter().flat_map(|shard| std::mem::take(&mut *shard.lock()).into_values());
+        all.filter(|inode| inode.link == Link::Orphan).map(|inode| inode.what).collect()
+    }
+
+    fn shard(&self, ino: u64) -> &Mutex<HashMap<u64, Inode<T>>> {
+        &self.shards[(ino ^ ino >> 32) as usize % SHARDS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_forget_removes_the_entry() {
+        let inodes = Inodes::new();
+        inodes.remember(5, "a", 1);
+        inodes.remember(5, "b", 2);
+        assert_eq!((inodes.get(5), inodes.parent(5)), (Some("b"), Some(2)), "a lookup refreshes");
+        assert_eq!(inodes.forget(5, 1), None);
+        assert_eq!(inodes.get(5), Some("b"));
+        assert_eq!(inodes.forget(5, 1), None, "it has a name: nothing to reap");
+        assert_eq!(inodes.get(5), None);
+        assert!(inodes.numbers(|_| true).is_empty(), "memory shrinks");
+    }
+
+    #[test]
+    fn an_orphan_is_handed_over_exactly_once() {
+        let inodes = Inodes::new();
+        inodes.remember(5, "x", 1);
+        inodes.remember(5, "x", 1);
+        assert_eq!(inodes.orphan(5), Held::ByKernel);
+        assert_eq!(inodes.forget(5, 1), None);
+        assert_eq!(inodes.forget(5, 1), Some("x"));
+        assert_eq!(inodes.forget(5, 1), None);
+        assert_eq!(inodes.orphan(5), Held::ByNobody);
+    }
+
+    #[test]
+    fn a_late_lookup_does_not_revive_an_orphan() {
+        let inodes = Inodes::new();
+        inodes.remember(5, "x", 1);
+        assert_eq!(inodes.orphan(5), Held::ByKernel);
+        inodes.remember(5, "x", 1);
+        assert_eq!(inodes.forget(5, 2), Some("x"));
+    }
+
+    #[test]
+    fn forgetting_too_much_or_the_unknown_is_harmless() {
+        let inodes = Inodes::new();
+        assert_eq!(inodes.forget(9, u64::MAX), None);
+        inodes.remember(9, "x", 1);
+        assert_eq!(inodes.forget(9, u64::MAX), None);
+        assert_eq!(inodes.get(9), None);
+    }
+
+    #[test]
+    fn clearing_returns_the_orphans_only() {
+        let inodes = Inodes::new();
+        inodes.remember(5, "named", 1);
+        inodes.remember(6, "orphan", 1);
+        assert_eq!(inodes.orphan(6), Held::ByKernel);
+        assert_eq!(inodes.clear(), ["orphan"]);
+        assert_eq!(inodes.get(5), None);
+    }
+}

@@ -1,0 +1,94 @@
+//! lookup and forget.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use branch_store::{Branch, Object, Stat};
+use rustix::io::Errno;
+
+use super::attributes::{FOREVER, attr, negative_ttl};
+use super::inodes::Held;
+use super::{Attr, Known, Place, Vfs, control, errno, ino, reap};
+
+/// The outcome of a lookup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// The name exists; one lookup was counted.
+    Entry(Attr),
+    /// The name does not exist, and may be believed absent for so long.
+    Absent(Duration),
+}
+
+impl Vfs {
+    /// Finds `name` in a directory and counts a lookup.
+    ///
+    /// # Errors
+    /// The store's, but ENOENT is [`Found::Absent`].
+    pub fn lookup(&self, parent: u64, name: &[u8]) -> Result<Found, Errno> {
+        match self.place(parent)? {
+            Place::MountRoot => self.lookup_branch(name),
+            Place::Link(_) | Place::Control(_) => Err(Errno::NOTDIR),
+            Place::Node(dir) if control::is_control_name(dir.object.id, name) => {
+                let attr = self.control_attr(&dir.branch)?;
+                self.inodes.remember(attr.ino, dir, parent);
+                Ok(Found::Entry(attr))
+            }
+            Place::Node(dir) => self.lookup_object(&dir, name),
+        }
+    }
+
+    /// Takes back `lookups` lookups. The last one of an unlinked object frees it.
+    pub fn forget(&self, ino: u64, lookups: u64) {
+        if let Some(orphan) = self.inodes.forget(ino, lookups) {
+            reap(&orphan.branch, orphan.object.id);
+        }
+    }
+
+    /// Counts a lookup of an object just found in `parent`.
+    pub(super) fn remember(&self, branch: &Arc<Branch>, object: Object, stat: Stat, parent: u64) -> Attr {
+        let known = Known { branch: Arc::clone(branch), object };
+        let attr = attr(known.ino(), stat);
+        self.inodes.remember(attr.ino, known, parent);
+        attr
+    }
+
+    /// Counts a lookup of a branch's root directory.
+    pub(super) fn remember_branch(&self, branch: &Arc<Branch>) -> Result<Attr, Errno> {
+        if branch.id().0 > ino::BRANCH_INDEX_MAX {
+            return Err(Errno::OVERFLOW);
+        }
+        let root = branch.root();
+        let stat = branch.stat(&root).map_err(errno)?;
+        let attr = self.remember(branch, root, stat, ino::MOUNT_ROOT);
+        Ok(Attr { entry_ttl: FOREVER, ..attr })
+    }
+
+    /// An object lost its last name: it goes now, or with the kernel's last lookup of it.
+    pub(super) fn orphaned(&self, branch: &Branch, orphan: Option<branch_store::NodeId>) {
+        let Some(id) = orphan else { return };
+        match self.inodes.orphan(ino::of_node(branch.id(), id)) {
+            Held::ByKernel => {}
+            Held::ByNobody => reap(branch, id),
+        }
+    }
+
+    fn lookup_object(&self, dir: &Known, name: &[u8]) -> Result<Found, Errno> {
+        match dir.branch.lookup(&dir.object, name).map_err(errno) {
+            Ok((object, stat)) => Ok(Found::Entry(self.remember(&dir.branch, object, stat, dir.ino()))),
+            Err(Errno::NOENT) => Ok(Found::Absent(negative_ttl())),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Absent branches are not cached as absent: the next fork may make them.
+    fn lookup_branch(&self, name: &[u8]) -> Result<Found, Errno> {
+        let (linked, name) = match name.strip_prefix(b"@") {
+            Some(rest) => (true, rest),
+            None => (false, name),
+        };
+        let live = std::str::from_utf8(name).ok().and_then(|name| self.store.branch(name).ok());
+        let Some(branch) = live else { return Ok(Found::Absent(Duration::ZERO)) };
+        let attr = if linked { self.link_attr(&branch)? } else { self.remember_branch(&branch)? };
+        Ok(Found::Entry(attr))
+    }
+}

@@ -1,0 +1,164 @@
+//! The view: POSIX file operations over branches, by inode and handle number.
+//!
+//! The root of a mount holds one directory per live branch and, by name only, one link `@branch` to each.
+//! Nothing can be made, removed or renamed there: branches come from fork and go by commit and abort, so
+//! everything that would change the mount root answers EPERM. Renames and links between branches answer EXDEV.
+//!
+//! Each branch has a control file `.branchfs_ctl` in its root: found by name, never listed, never removed. A base
+//! that has a file of this very name keeps it, but no branch can see it.
+//!
+//! The kernel checks permissions (`default_permissions`) and applies the umask before it asks; numbers it was
+//! never given, and everything of a branch that ended, answer ESTALE. No branch rules live here, they are the
+//! store's; and no kernel protocol, that is `crate::fuse`'s.
+
+use std::sync::Arc;
+
+use branch_store::{Branch, BranchId, NodeId, Object, Store};
+use rustix::io::Errno;
+
+use self::handles::Handles;
+use self::ino::Ino;
+use self::inodes::Inodes;
+
+mod attributes;
+mod control;
+mod directories;
+mod files;
+mod handles;
+pub mod ino;
+mod inodes;
+mod lookup;
+mod names;
+mod snapshot;
+mod xattrs;
+
+pub use attributes::{Attr, Caller, FOREVER, SHORT};
+pub use control::{CONTROL_NAME, Control, FORK_REPLY_LEN, Order, Verb};
+pub use directories::{Item, Room};
+pub use files::{Cache, Opened};
+pub use lookup::Found;
+pub use xattrs::XattrFlags;
+
+/// One view of all branches of a store: what a mount serves.
+pub struct Vfs {
+    store: Arc<Store>,
+    control: Box<dyn Control>,
+    inodes: Inodes<Known>,
+    handles: Handles,
+    owner: Owner,
+}
+
+/// An object the kernel knows.
+#[derive(Clone)]
+struct Known {
+    branch: Arc<Branch>,
+    object: Object,
+}
+
+/// Who owns the store: owner of the mount root and of the control files.
+#[derive(Clone, Copy)]
+struct Owner {
+    uid: u32,
+    gid: u32,
+}
+
+/// What an inode number resolves to.
+enum Place {
+    MountRoot,
+    Link(Arc<Branch>),
+    Control(Arc<Branch>),
+    Node(Known),
+}
+
+impl Vfs {
+    /// A view of the store. Control writes and ioctls go to `control`.
+    pub fn new(store: Arc<Store>, control: Box<dyn Control>) -> Vfs {
+        let owner = owner_of(&store);
+        Vfs { store, control, inodes: Inodes::new(), handles: Handles::new(), owner }
+    }
+
+    /// Inodes of the branch with a descriptor open for writing: their mapped pages may be dirty.
+    pub fn writable_inodes(&self, branch: BranchId) -> Vec<u64> {
+        self.handles.writable(branch)
+    }
+
+    /// Inodes of the branch the kernel may have cached.
+    pub fn known_inodes(&self, branch: BranchId) -> Vec<u64> {
+        self.inodes.numbers(|ino| ino::is_of(ino, branch))
+    }
+
+    /// How many files and directories of the branch are open.
+    pub fn opened(&self, branch: BranchId) -> usize {
+        self.handles.open_in(branch)
+    }
+
+    /// The mount is gone: no more requests and no more forgets will come.
+    pub fn shut_down(&self) {
+        self.handles.clear();
+        for orphan in self.inodes.clear() {
+            reap(&orphan.branch, orphan.object.id);
+        }
+    }
+
+    fn place(&self, ino: u64) -> Result<Place, Errno> {
+        match ino::unpack(ino) {
+            Ino::MountRoot => Ok(Place::MountRoot),
+            Ino::Link(branch) => Ok(Place::Link(self.store.branch_by_id(branch).ok_or(Errno::STALE)?)),
+            Ino::Control(_) => Ok(Place::Control(self.known(ino)?.branch)),
+            Ino::Node => Ok(Place::Node(self.known(ino)?)),
+            Ino::Unknown => Err(Errno::STALE),
+        }
+    }
+
+    /// The object of a branch behind the number; `otherwise` is what the mount's own objects answer.
+    fn node(&self, ino: u64, otherwise: Errno) -> Result<Known, Errno> {
+        match self.place(ino)? {
+            Place::Node(known) => Ok(known),
+            Place::MountRoot | Place::Link(_) | Place::Control(_) => Err(otherwise),
+        }
+    }
+
+    /// A directory in which `name` may be made, removed or renamed.
+    fn parent_of(&self, ino: u64, name: &[u8]) -> Result<Known, Errno> {
+        let dir = self.node(ino, Errno::PERM)?;
+        if control::is_control_name(dir.object.id, name) {
+            return Err(Errno::PERM);
+        }
+        Ok(dir)
+    }
+
+    fn known(&self, ino: u64) -> Result<Known, Errno> {
+        self.inodes.get(ino).ok_or(Errno::STALE)
+    }
+}
+
+impl Known {
+    fn ino(&self) -> u64 {
+        ino::of_node(self.branch.id(), self.object.id)
+    }
+}
+
+/// The errno of a failed call into the store. What the administrator must know goes to the log.
+fn errno(error: branch_store::Error) -> Errno {
+    match &error {
+        branch_store::Error::Posix(_) => {}
+        branch_store::Error::Host { .. } | branch_store::Error::Corrupt { .. } => tracing::warn!("{error}"),
+        _ => tracing::debug!("{error}"),
+    }
+    error.errno()
+}
+
+fn reap(branch: &Branch, id: NodeId) {
+    if let Err(error) = branch.reap(id) {
+        tracing::debug!("forgetting an unlinked object of '{}': {error}", branch.name());
+    }
+}
+
+fn owner_of(store: &Store) -> Owner {
+    match rustix::fs::stat(store.dir()) {
+        Ok(dir) => Owner { uid: dir.st_uid, gid: dir.st_gid },
+        Err(_) => {
+            Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
+        }
+    }
+}
