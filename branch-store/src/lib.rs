@@ -1,1 +1,45 @@
-//! placeholder
+//! # branch-store: the engine
+//!
+//! A workspace is a base directory and a tree of branches over it. A branch is a *difference*: a persistent
+//! map of nodes ([`Change`] by [`Change`] away from the base), so forking one is cloning a pointer, and a
+//! snapshot stays what it was because nothing is ever changed in place. Names live in that map; bytes live in
+//! ordinary files of the store, one directory ("layer") for each stretch of a branch's life between forks.
+//!
+//! Every change is one checksummed journal record, written before the caller hears of it. A commit into the
+//! base is one decision record; everything it needs is durable before, everything it does can be repeated
+//! after. `docs/on-disk-format.md` has the bytes and the crash cases, `docs/invariants.md` the rules.
+//!
+//! The engine knows nothing of FUSE, sockets or processes. It prints nothing, reads no environment, and calls
+//! nobody: what others must do (invalidate caches, kill processes) it returns as data.
+
+mod base;
+mod branch;
+mod commit;
+mod content;
+mod diff;
+mod disk;
+mod error;
+mod ids;
+mod journal;
+mod node;
+mod store;
+mod tree;
+mod xattr;
+
+pub use branch::{
+    Access, AttrChange, Branch, New, NewKind, OpenFile, Removed, RenameMode, SeekWhat, State, SyncWhat,
+    XattrMode,
+};
+pub use commit::Committed;
+pub use diff::{ChangeKind, PathChange};
+pub use disk::{Disk, Gatekeeper};
+pub use error::{Conflict, ConflictKind, Error, Result};
+pub use ids::{
+    BRANCH_NAME_MAX, BRANCHES_MAX, BranchId, CommitId, DEPTH_MAX, FORK_MAX, GroupId, LayerId, MAIN, NAME_MAX,
+    Name, NodeId, STORE_DIR, SYMLINK_MAX, XATTR_SIZE_MAX, check_branch_name,
+};
+pub use node::{DirEntry, Kind, Object, Owner, Slot, Stat, Time};
+pub use store::{
+    Children, Ended, GroupKind, Invalid, Invalidate, LogEntry, Options, Report, Store, Unrecovered, Usage,
+    init,
+};

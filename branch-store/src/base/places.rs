@@ -1,0 +1,196 @@
+//! Where directories and displaced objects of the base are now. Trees never hold paths: they say
+//! (directory id, name), and this table follows the directory when a commit moves it.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use lru::LruCache;
+use parking_lot::{Mutex, RwLock};
+use rustix::fs::{AtFlags, StatxFlags};
+use rustix::io::Errno;
+
+use crate::disk::open_dir;
+use crate::ids::{CommitId, NodeId};
+use crate::node::{Fingerprint, HostKey, Slot, fingerprint};
+
+/// Directory descriptors kept open. Far below the smallest hard limit on open files seen in the field.
+const OPEN_DIRS_MAX: usize = 512;
+/// Steps from any directory to the root before the table is declared damaged.
+const DEPTH_MAX: usize = 1 << 16;
+
+/// A directory of the base: where it is and which host object it was.
+#[derive(Debug, Clone)]
+struct Place {
+    at: At,
+    object: Fingerprint,
+}
+
+/// Where a directory is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum At {
+    Slot(Slot),
+    /// The preimage directory of a commit.
+    Park(CommitId),
+}
+
+pub(crate) struct Places {
+    root: Arc<OwnedFd>,
+    park: Arc<OwnedFd>,
+    dirs: RwLock<HashMap<NodeId, Place>>,
+    displaced: RwLock<HashMap<HostKey, Slot>>,
+    open: Mutex<LruCache<NodeId, Arc<OwnedFd>>>,
+}
+
+impl Places {
+    /// `root` is the base, `park` the directory that holds the preimage directories.
+    pub(crate) fn new(root: OwnedFd, park: OwnedFd) -> Places {
+        let capacity = NonZeroUsize::new(OPEN_DIRS_MAX).unwrap_or(NonZeroUsize::MIN);
+        Places {
+            root: Arc::new(root),
+            park: Arc::new(park),
+            dirs: RwLock::default(),
+            displaced: RwLock::default(),
+            open: Mutex::new(LruCache::new(capacity)),
+        }
+    }
+
+    /// Notes where a directory was just seen. Returns whether that is news.
+    pub(crate) fn note_dir(&self, id: NodeId, slot: &Slot, object: Fingerprint) -> bool {
+        debug_assert_ne!(id, NodeId::ROOT, "the root has no place");
+        let known = self
+            .dirs
+            .read()
+            .get(&id)
+            .is_some_and(|p| p.at == At::Slot(slot.clone()) && p.object.same_object(&object));
+        if !known {
+            self.dirs.write().insert(id, Place { at: At::Slot(slot.clone()), object });
+            self.open.lock().pop(&id);
+        }
+        !known
+    }
+
+    /// Makes `id` the name of a commit's preimage directory.
+    pub(crate) fn note_park(&self, id: NodeId, commit: CommitId, object: Fingerprint) {
+        self.dirs.write().insert(id, Place { at: At::Park(commit), object });
+    }
+
+    pub(crate) fn note_displaced(&self, key: HostKey, slot: Slot) {
+        self.displaced.write().insert(key, slot);
+    }
+
+    pub(crate) fn displaced(&self, key: HostKey) -> Option<Slot> {
+        self.displaced.read().get(&key).cloned()
+    }
+
+    /// Where a directory is now, unless it is the root, a preimage directory or unknown.
+    pub(crate) fn dir(&self, id: NodeId) -> Option<(Slot, Fingerprint)> {
+        match self.dirs.read().get(&id) {
+            Some(Place { at: At::Slot(slot), object }) => Some((slot.clone(), *object)),
+            Some(Place { at: At::Park(_), .. }) | None => None,
+        }
+    }
+
+    /// A descriptor for resolving names in the directory.
+    ///
+    /// # Errors
+    /// ESTALE if the directory is not where it was last seen.
+    pub(crate) fn open(&self, id: NodeId) -> Result<Arc<OwnedFd>, Errno> {
+        if id == NodeId::ROOT {
+            return Ok(self.root.clone());
+        }
+        if let Some(fd) = self.open.lock().get(&id) {
+            return Ok(fd.clone());
+        }
+        let fd = Arc::new(self.walk_to(id)?);
+        self.open.lock().put(id, fd.clone());
+        Ok(fd)
+    }
+
+    /// One component at a time from the nearest open ancestor, never through a symlink (S25).
+    fn walk_to(&self, id: NodeId) -> Result<OwnedFd, Errno> {
+        let mut names = Vec::new();
+        let mut at = id;
+        let mut start = loop {
+            if at == NodeId::ROOT {
+                break self.root.clone();
+            }
+            if let Some(fd) = self.open.lock().get(&at) {
+                break fd.clone();
+            }
+            let place = self.dirs.read().get(&at).cloned().ok_or(Errno::STALE)?;
+            match place.at {
+                At::Slot(slot) => {
+                    at = slot.dir;
+                    names.push((slot.name.as_bytes().to_vec(), place.object));
+                }
+                At::Park(commit) => {
+                    names.push((commit.0.to_string().into_bytes(), place.object));
+                    break self.park.clone();
+                }
+            }
+            if names.len() > DEPTH_MAX {
+                return Err(Errno::LOOP);
+            }
+        };
+        for (name, object) in names.iter().rev() {
+            let next =
+                open_dir(&*start, name).map_err(|e| if e == Errno::NOENT { Errno::STALE } else { e })?;
+            verify(&next, object)?;
+            start = Arc::new(next);
+        }
+        Arc::try_unwrap(start).map_err(|_| Errno::STALE)
+    }
+
+    /// Drops cached descriptors of directories that a commit moved or removed.
+    pub(crate) fn forget_open(&self, id: NodeId) {
+        self.open.lock().pop(&id);
+    }
+
+    /// Everything the checkpoint needs: directories, parks, displaced objects.
+    pub(crate) fn export(&self) -> Export {
+        let dirs = self.dirs.read();
+        let mut export = Export::default();
+        for (id, place) in dirs.iter() {
+            match &place.at {
+                At::Slot(slot) => export.dirs.push((*id, slot.clone(), place.object)),
+                At::Park(commit) => export.parks.push((*id, *commit, place.object)),
+            }
+        }
+        export.displaced = self.displaced.read().iter().map(|(k, s)| (*k, s.clone())).collect();
+        export
+    }
+
+    /// Forgets parks that are gone and what was in them.
+    pub(crate) fn prune(&self, keep_park: impl Fn(CommitId) -> bool) {
+        let mut gone = Vec::new();
+        self.dirs.write().retain(|id, place| {
+            let keep = !matches!(place.at, At::Park(commit) if !keep_park(commit));
+            if !keep {
+                gone.push(*id);
+            }
+            keep
+        });
+        self.displaced.write().retain(|_, slot| !gone.contains(&slot.dir));
+        for id in gone {
+            self.forget_open(id);
+        }
+    }
+}
+
+/// The tables as lists.
+#[derive(Debug, Default)]
+pub(crate) struct Export {
+    pub(crate) dirs: Vec<(NodeId, Slot, Fingerprint)>,
+    pub(crate) parks: Vec<(NodeId, CommitId, Fingerprint)>,
+    pub(crate) displaced: Vec<(HostKey, Slot)>,
+}
+
+fn verify(fd: &OwnedFd, object: &Fingerprint) -> Result<(), Errno> {
+    let st = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
+    match fingerprint(&st) {
+        Some(found) if found.same_object(object) => Ok(()),
+        _ => Err(Errno::STALE),
+    }
+}

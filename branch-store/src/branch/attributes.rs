@@ -1,0 +1,144 @@
+//! Operations on attributes: mode, owner, times, size, extended attributes.
+
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use crate::branch::Branch;
+use crate::content::set_mtime;
+use crate::error::{Error, Result};
+use crate::ids::{NAME_MAX, XATTR_SIZE_MAX};
+use crate::node::{Body, Content, Kind, Object, Stat, Time, Xattrs};
+
+/// What to change; `None` leaves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AttrChange {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Size in bytes: truncate or extend.
+    pub size: Option<u64>,
+    /// Last access.
+    pub atime: Option<Time>,
+    /// Last modification.
+    pub mtime: Option<Time>,
+}
+
+/// What setting an extended attribute expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XattrMode {
+    /// Nothing.
+    Any,
+    /// That it is not there yet (EEXIST).
+    Create,
+    /// That it is there (ENODATA).
+    Replace,
+}
+
+impl Branch {
+    /// Changes attributes; the new ones are returned.
+    ///
+    /// # Errors
+    /// EISDIR or EINVAL for the size of what has none, EROFS, EBUSY, ESTALE, ENOSPC, and the host's.
+    pub fn set_attr(&self, object: &Object, change: &AttrChange) -> Result<Stat> {
+        if let Some(size) = change.size {
+            match self.stat(object)?.kind {
+                Kind::File => self.truncate(object, size)?,
+                Kind::Dir => return Err(Error::Posix(Errno::ISDIR)),
+                _ => return Err(Error::Posix(Errno::INVAL)),
+            }
+        }
+        if (AttrChange { size: None, ..*change }) != AttrChange::default() {
+            self.set_meta(object, change)?;
+        }
+        self.stat(object)
+    }
+
+    fn set_meta(&self, object: &Object, change: &AttrChange) -> Result<()> {
+        self.mutate(|draft| {
+            let id = draft.adopt(object)?;
+            let mut inode = draft.node(id)?.inode.clone();
+            let meta = &mut inode.meta;
+            meta.mode = change.mode.map_or(meta.mode, |mode| mode & 0o7777);
+            meta.uid = change.uid.unwrap_or(meta.uid);
+            meta.gid = change.gid.unwrap_or(meta.gid);
+            meta.atime = change.atime.unwrap_or(meta.atime);
+            meta.ctime = Time::now();
+            if let Some(mtime) = change.mtime {
+                match inode.body {
+                    // The content file of the own layer knows its times (I-5).
+                    Body::File(Content::Own(layer)) if layer == draft.layer => {
+                        let file = draft.shared.contents.open(layer, id, rustix::fs::OFlags::WRONLY)?;
+                        set_mtime(&file, mtime)?;
+                        meta.mtime = None;
+                    }
+                    _ => meta.mtime = Some(mtime),
+                }
+            }
+            draft.put(id, inode)
+        })
+    }
+
+    /// One extended attribute.
+    ///
+    /// # Errors
+    /// ENODATA, ESTALE, and the host's.
+    pub fn xattr(&self, object: &Object, name: &[u8]) -> Result<Vec<u8>> {
+        self.all_xattrs(object)?.get(name).cloned().ok_or(Error::Posix(Errno::NODATA))
+    }
+
+    /// Names of all extended attributes.
+    ///
+    /// # Errors
+    /// ESTALE, and the host's.
+    pub fn xattrs(&self, object: &Object) -> Result<Vec<Vec<u8>>> {
+        Ok(self.all_xattrs(object)?.keys().cloned().collect())
+    }
+
+    fn all_xattrs(&self, object: &Object) -> Result<Xattrs> {
+        self.read(|view| match view.tree.get(object.id) {
+            Some(node) => Ok(node.inode.meta.xattrs.clone()),
+            None => view.base.xattrs(&view.found(object)?, object.id == crate::ids::NodeId::ROOT),
+        })
+    }
+
+    /// Sets an extended attribute, or removes it (`None`).
+    ///
+    /// # Errors
+    /// ENODATA, EEXIST, ERANGE, E2BIG, EROFS, EBUSY, ESTALE, ENOSPC, and the host's.
+    pub fn set_xattr(
+        &self,
+        object: &Object,
+        name: &[u8],
+        value: Option<&[u8]>,
+        mode: XattrMode,
+    ) -> Result<()> {
+        if name.is_empty() || name.len() > NAME_MAX {
+            return Err(Error::Posix(Errno::RANGE));
+        }
+        if value.is_some_and(|v| v.len() > XATTR_SIZE_MAX) {
+            return Err(Error::Posix(Errno::TOOBIG));
+        }
+        self.mutate(|draft| {
+            let id = draft.adopt(object)?;
+            let mut all = (*draft.node(id)?.inode.meta.xattrs).clone();
+            match (mode, all.contains_key(name), value) {
+                (XattrMode::Create, true, _) => return Err(Error::Posix(Errno::EXIST)),
+                (XattrMode::Replace, false, _) | (_, false, None) => return Err(Error::Posix(Errno::NODATA)),
+                _ => {}
+            }
+            match value {
+                Some(value) => all.insert(name.to_vec(), value.to_vec()),
+                None => all.remove(name),
+            };
+            let now = Time::now();
+            draft.update(id, |inode| {
+                inode.meta.xattrs = Arc::new(all);
+                inode.meta.ctime = now;
+            })
+        })
+    }
+}

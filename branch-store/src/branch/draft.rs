@@ -1,0 +1,190 @@
+//! A change in the making: steps are applied to a private clone of the tree as they are collected, so that
+//! later steps of the same operation see earlier ones, and an error leaves nothing behind.
+
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use crate::branch::{Data, View};
+use crate::error::{Error, Result};
+use crate::ids::{CommitId, LayerId, NAME_MAX, Name, NodeId};
+use crate::journal::record::DirPlace;
+use crate::node::{Body, Content, Entry, Fingerprint, Inode, Kind, Lower, Node, Object, Slot, Time};
+use crate::store::Shared;
+use crate::tree::{Change, Tree};
+
+pub(crate) struct Draft<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) layer: LayerId,
+    epoch: CommitId,
+    tree: Tree,
+    changes: Vec<Change>,
+    dirs: Vec<DirPlace>,
+}
+
+impl<'a> Draft<'a> {
+    pub(crate) fn new(shared: &'a Shared, data: &Data) -> Draft<'a> {
+        Draft {
+            shared,
+            layer: data.layer,
+            epoch: data.epoch,
+            tree: data.tree.clone(),
+            changes: Vec::new(),
+            dirs: Vec::new(),
+        }
+    }
+
+    pub(crate) fn finish(self) -> (Tree, Vec<Change>, Vec<DirPlace>) {
+        (self.tree, self.changes, self.dirs)
+    }
+
+    pub(crate) fn view(&self) -> View<'_> {
+        View { base: &self.shared.base, contents: &self.shared.contents, tree: &self.tree, epoch: self.epoch }
+    }
+
+    pub(crate) fn push(&mut self, change: Change) -> Result<()> {
+        if let Err(cause) = self.tree.apply(&change) {
+            debug_assert!(false, "{cause}: {change:?}");
+            return Err(Error::Corrupt { file: "tree".to_owned(), offset: 0, cause: cause.to_owned() });
+        }
+        self.changes.push(change);
+        Ok(())
+    }
+
+    pub(crate) fn node(&self, id: NodeId) -> Result<&Arc<Node>> {
+        self.tree.get(id).ok_or(Error::Posix(Errno::STALE))
+    }
+
+    pub(crate) fn put(&mut self, id: NodeId, inode: Inode) -> Result<()> {
+        self.push(Change::Put { id, inode: Box::new(inode) })
+    }
+
+    /// Changes the inode of a node that the tree has.
+    pub(crate) fn update(&mut self, id: NodeId, f: impl FnOnce(&mut Inode)) -> Result<()> {
+        let mut inode = self.node(id)?.inode.clone();
+        f(&mut inode);
+        self.put(id, inode)
+    }
+
+    /// Gives a base object, and the directories above it, a node.
+    pub(crate) fn adopt(&mut self, object: &Object) -> Result<NodeId> {
+        if self.tree.get(object.id).is_some() {
+            return Ok(object.id);
+        }
+        if object.id == NodeId::ROOT {
+            return self.adopt_root();
+        }
+        let view = self.view();
+        let found = view.found(object)?;
+        let slot = view.slot_of(object)?;
+        let xattrs = self.shared.base.xattrs(&found, false)?;
+        let body = match found.print.kind {
+            Kind::File => Body::File(Content::Base(slot.clone())),
+            Kind::Dir => Body::Dir { parent: slot.dir, lower: Lower::Merged },
+            Kind::Symlink => Body::Symlink(self.shared.base.read_link(&found)?),
+            kind => Body::Special(kind),
+        };
+        let mut meta = found.meta(xattrs);
+        meta.nlink = meta.nlink.max(1);
+        self.adopt_dir(slot.dir)?;
+        if found.print.kind == Kind::Dir {
+            self.record_dir(object.id, &found.place, found.print);
+        }
+        let print = Arc::new(found.print);
+        self.put(object.id, Inode { meta, origin: Some(print.clone()), body })?;
+        let entry = Entry { child: Some(object.id), over: Some(print) };
+        self.push(Change::Link { dir: slot.dir, name: slot.name, entry })?;
+        Ok(object.id)
+    }
+
+    fn adopt_root(&mut self) -> Result<NodeId> {
+        let found = self.shared.base.resolve_root(self.epoch)?;
+        let xattrs = self.shared.base.xattrs(&found, true)?;
+        let body = Body::Dir { parent: NodeId::ROOT, lower: Lower::Merged };
+        let inode = Inode { meta: found.meta(xattrs), origin: Some(Arc::new(found.print)), body };
+        self.put(NodeId::ROOT, inode)?;
+        Ok(NodeId::ROOT)
+    }
+
+    /// Gives a directory a node; it must be one, and still linked.
+    pub(crate) fn adopt_dir(&mut self, dir: NodeId) -> Result<()> {
+        self.adopt(&Object { id: dir, slot: None })?;
+        let node = self.node(dir)?;
+        if !matches!(node.inode.body, Body::Dir { .. }) {
+            return Err(Error::Posix(Errno::NOTDIR));
+        }
+        if node.inode.meta.nlink == 0 {
+            return Err(Error::Posix(Errno::NOENT));
+        }
+        Ok(())
+    }
+
+    /// The journal must know where a base directory is that the tree refers to, and those above it.
+    fn record_dir(&mut self, id: NodeId, place: &Slot, object: Fingerprint) {
+        self.dirs.push(DirPlace { id, slot: place.clone(), object });
+        let mut above = place.dir;
+        while let Some((slot, object)) = self.shared.base.places.dir(above) {
+            self.dirs.push(DirPlace { id: above, slot: slot.clone(), object });
+            above = slot.dir;
+        }
+    }
+
+    /// What a name meant in the base when the branch first changed it.
+    fn over(&self, dir: NodeId, name: &[u8]) -> Result<Option<Arc<Fingerprint>>> {
+        let node = self.node(dir)?;
+        if let Some(entry) = node.entries.get(name) {
+            return Ok(entry.over.clone());
+        }
+        match crate::branch::view::lower_of(node)? {
+            Lower::Opaque => Ok(None),
+            Lower::Merged => Ok(self.view().below(dir, name)?.map(Arc::new)),
+        }
+    }
+
+    /// Makes a name mean `child`. The directory has a node.
+    pub(crate) fn set_entry(&mut self, dir: NodeId, name: &[u8], child: NodeId) -> Result<()> {
+        let over = self.over(dir, name)?;
+        let entry = Entry { child: Some(child), over };
+        self.push(Change::Link { dir, name: Name::trusted(name), entry })
+    }
+
+    /// Makes a name mean nothing: a whiteout where the base has it, else no entry at all.
+    pub(crate) fn clear_entry(&mut self, dir: NodeId, name: &[u8]) -> Result<()> {
+        let name = Name::trusted(name);
+        match self.over(dir, name.as_bytes())? {
+            Some(over) => {
+                let entry = Entry { child: None, over: Some(over) };
+                self.push(Change::Link { dir, name, entry })
+            }
+            None => self.push(Change::Unlink { dir, name }),
+        }
+    }
+
+    /// An entry of the directory changed now.
+    pub(crate) fn touch(&mut self, dir: NodeId) -> Result<()> {
+        self.push(Change::Touch { dir, time: Time::now() })
+    }
+
+    /// One link more or less. Directories on filesystems that count none stay at 1.
+    pub(crate) fn relink(&mut self, id: NodeId, delta: i32) -> Result<u32> {
+        let now = Time::now();
+        self.update(id, |inode| {
+            let uncounted = inode.kind() == Kind::Dir && inode.meta.nlink == 1;
+            if !uncounted {
+                inode.meta.nlink = inode.meta.nlink.saturating_add_signed(delta);
+            }
+            inode.meta.ctime = now;
+        })?;
+        Ok(self.node(id)?.inode.meta.nlink)
+    }
+}
+
+pub(crate) fn check_new_name(name: &[u8]) -> Result<Name> {
+    if name.len() > NAME_MAX {
+        return Err(Error::Posix(Errno::NAMETOOLONG));
+    }
+    if !Name::is_valid(name) {
+        return Err(Error::Posix(Errno::INVAL));
+    }
+    Ok(Name::trusted(name))
+}

@@ -1,0 +1,315 @@
+//! A live branch: its state, its tree, and the file operations on it. One file per kind of operation.
+
+mod attributes;
+mod draft;
+mod namespace;
+mod open_file;
+pub(crate) mod view;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+
+use parking_lot::RwLock;
+use rustix::io::Errno;
+
+pub use attributes::{AttrChange, XattrMode};
+pub(crate) use draft::Draft;
+pub use namespace::{New, NewKind, Removed, RenameMode};
+pub use open_file::{Access, OpenFile, SeekWhat, SyncWhat};
+pub(crate) use view::View;
+
+use crate::error::{Error, Result};
+use crate::ids::{BranchId, CommitId, GroupId, LayerId, NodeId};
+use crate::journal::record::Record;
+use crate::node::{DirEntry, Object, Stat, Time};
+use crate::store::{GroupKind, Shared};
+use crate::tree::{Change, Tree};
+
+/// Where a branch is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// Everything works.
+    Live = 0,
+    /// Being committed: reads work, changes answer EBUSY.
+    Sealed = 1,
+    /// Its changes are in the parent.
+    Committed = 2,
+    /// Somebody discarded it.
+    Aborted = 3,
+    /// A sibling committed first.
+    Stale = 4,
+}
+
+impl State {
+    fn of(raw: u8) -> State {
+        match raw {
+            0 => State::Live,
+            1 => State::Sealed,
+            2 => State::Committed,
+            3 => State::Aborted,
+            _ => State::Stale,
+        }
+    }
+
+    /// Whether operations still work at all.
+    pub fn is_live(self) -> bool {
+        matches!(self, State::Live | State::Sealed)
+    }
+}
+
+/// How a branch came to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Birth {
+    pub(crate) id: BranchId,
+    pub(crate) name: String,
+    pub(crate) parent: Option<BranchId>,
+    pub(crate) group: Option<(GroupId, GroupKind)>,
+    pub(crate) created: Time,
+    pub(crate) depth: u32,
+}
+
+/// What a branch knows of its files.
+#[derive(Debug, Clone)]
+pub(crate) struct Data {
+    pub(crate) tree: Tree,
+    /// The tree at the fork: what a diff and a commit compare with.
+    pub(crate) fork_tree: Tree,
+    pub(crate) epoch: CommitId,
+    /// The one layer the branch may write in (I-4).
+    pub(crate) layer: LayerId,
+    /// All layers made for it or taken over from committed children: gone when it is.
+    pub(crate) layers: Vec<LayerId>,
+}
+
+/// A branch of the workspace. Every operation answers ESTALE once it has ended (S13).
+pub struct Branch {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) birth: Birth,
+    state: AtomicU8,
+    /// Live branches of frozen groups below: while there are any, this one is read-only (S2).
+    pub(crate) frozen: AtomicU32,
+    /// Lock order: `Shared::decide`, `Shared::gate`, then parents before children, then the journal's.
+    pub(crate) data: RwLock<Data>,
+}
+
+impl std::fmt::Debug for Branch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Branch({} {} {:?})", self.birth.id, self.birth.name, self.state())
+    }
+}
+
+impl Branch {
+    pub(crate) fn new(shared: Arc<Shared>, birth: Birth, data: Data) -> Arc<Branch> {
+        Arc::new(Branch {
+            shared,
+            birth,
+            state: AtomicU8::new(State::Live as u8),
+            frozen: AtomicU32::new(0),
+            data: RwLock::new(data),
+        })
+    }
+
+    /// Index of the branch.
+    pub fn id(&self) -> BranchId {
+        self.birth.id
+    }
+
+    /// Name of the branch.
+    pub fn name(&self) -> &str {
+        &self.birth.name
+    }
+
+    /// The branch it was forked from; `None` for main.
+    pub fn parent(&self) -> Option<BranchId> {
+        self.birth.parent
+    }
+
+    /// How it relates to its siblings; `None` for main.
+    pub fn group(&self) -> Option<GroupKind> {
+        self.birth.group.map(|(_, kind)| kind)
+    }
+
+    /// When it was forked.
+    pub fn created(&self) -> Time {
+        self.birth.created
+    }
+
+    /// Whether it is the base itself.
+    pub fn is_main(&self) -> bool {
+        self.birth.id == BranchId::MAIN
+    }
+
+    /// Where it is in its life.
+    pub fn state(&self) -> State {
+        State::of(self.state.load(Ordering::Acquire))
+    }
+
+    /// Whether operations still work.
+    pub fn is_live(&self) -> bool {
+        self.state().is_live()
+    }
+
+    /// Live branches right below.
+    pub fn children(&self) -> Vec<BranchId> {
+        self.shared.registry.read().children_of(self.id())
+    }
+
+    /// Number of changed nodes since the fork.
+    pub fn changed(&self) -> u64 {
+        let data = self.data.read();
+        let changes = data.fork_tree.diff(&data.tree);
+        changes.iter().filter(|c| matches!(c, Change::Put { .. } | Change::Drop { .. })).count() as u64
+    }
+
+    /// Bytes of file content the branch holds itself.
+    pub fn content_bytes(&self) -> u64 {
+        let layers = self.data.read().layers.clone();
+        self.shared.contents.bytes(&layers)
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> Object {
+        Object { id: NodeId::ROOT, slot: None }
+    }
+
+    /// Finds a name in a directory.
+    ///
+    /// # Errors
+    /// ENOENT, ENOTDIR, ENAMETOOLONG, ESTALE, and the host's.
+    pub fn lookup(&self, dir: &Object, name: &[u8]) -> Result<(Object, Stat)> {
+        self.read(|view| view.lookup(dir.id, name))
+    }
+
+    /// Attributes of an object.
+    ///
+    /// # Errors
+    /// ESTALE, and the host's.
+    pub fn stat(&self, object: &Object) -> Result<Stat> {
+        self.read(|view| view.stat(object))
+    }
+
+    /// All names in a directory but `.` and `..`, sorted by bytes.
+    ///
+    /// # Errors
+    /// ENOTDIR, ESTALE, and the host's.
+    pub fn read_dir(&self, dir: &Object) -> Result<Vec<DirEntry>> {
+        self.read(|view| view.read_dir(dir))
+    }
+
+    /// Target of a symbolic link.
+    ///
+    /// # Errors
+    /// EINVAL if it is none, ESTALE, and the host's.
+    pub fn read_link(&self, object: &Object) -> Result<Vec<u8>> {
+        self.read(|view| view.read_link(object))
+    }
+
+    /// Makes every acknowledged change of names and attributes durable.
+    ///
+    /// # Errors
+    /// The host's; a failure poisons the store (S21).
+    pub fn sync(&self) -> Result<()> {
+        self.check_live()?;
+        self.shared.journal.sync()
+    }
+
+    /// Numbers of the filesystem that holds the store.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn statfs(&self) -> Result<rustix::fs::StatVfs> {
+        self.check_live()?;
+        Ok(rustix::fs::fstatvfs(&self.shared.dir_fd)?)
+    }
+
+    pub(crate) fn check_live(&self) -> Result<()> {
+        if self.is_live() { Ok(()) } else { Err(Error::Posix(Errno::STALE)) }
+    }
+
+    /// Why a change is refused, if it is. To be called under the data lock.
+    pub(crate) fn check_mutable(&self) -> Result<()> {
+        match self.state() {
+            State::Live if self.is_main() => Err(Error::Posix(Errno::ROFS)),
+            State::Live if self.frozen.load(Ordering::Acquire) > 0 => Err(Error::Posix(Errno::ROFS)),
+            State::Live => Ok(()),
+            State::Sealed => Err(Error::Posix(Errno::BUSY)),
+            State::Committed | State::Aborted | State::Stale => Err(Error::Posix(Errno::STALE)),
+        }
+    }
+
+    /// A consistent picture to read from, without holding a lock. Recursive: `OpenFile::copy_from` reads
+    /// one file while it writes another in place.
+    pub(crate) fn snapshot(&self) -> (Tree, CommitId) {
+        let data = self.data.read_recursive();
+        (data.tree.clone(), data.epoch)
+    }
+
+    /// One read: the state is checked before, and again after, so that no answer of a branch that ended
+    /// meanwhile (and whose content may be gone) passes as one of a live branch.
+    pub(crate) fn read<T>(&self, f: impl FnOnce(&View<'_>) -> Result<T>) -> Result<T> {
+        self.check_live()?;
+        let (tree, epoch) = self.snapshot();
+        let view = View { base: &self.shared.base, contents: &self.shared.contents, tree: &tree, epoch };
+        let result = f(&view);
+        self.check_live()?;
+        result
+    }
+
+    /// One change: the draft collects steps; they are journaled as one record and only then visible.
+    pub(crate) fn mutate<T>(&self, f: impl FnOnce(&mut Draft<'_>) -> Result<T>) -> Result<T> {
+        let _gate = self.shared.gate.read();
+        let mut data = self.data.write();
+        self.check_mutable()?;
+        self.shared.journal.check()?;
+        let mut draft = Draft::new(&self.shared, &data);
+        let result = f(&mut draft)?;
+        let (tree, changes, dirs) = draft.finish();
+        if !changes.is_empty() {
+            self.shared.journal.append(&Record::Batch { branch: self.id(), changes, dirs })?;
+            data.tree = tree;
+        }
+        Ok(result)
+    }
+
+    /// Live → Sealed: waits for changes and writes in flight, refuses new ones.
+    pub(crate) fn seal(&self) -> Result<()> {
+        let _data = self.data.write();
+        let moved = self.state.compare_exchange(
+            State::Live as u8,
+            State::Sealed as u8,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        match moved.map_err(State::of) {
+            Ok(_) => Ok(()),
+            Err(State::Sealed | State::Live) => Err(Error::Busy(self.birth.name.clone())),
+            Err(State::Stale) => Err(Error::Stale(self.birth.name.clone())),
+            Err(State::Committed | State::Aborted) => Err(Error::Ended(self.birth.name.clone())),
+        }
+    }
+
+    /// Sealed → Live, unless it ended meanwhile.
+    pub(crate) fn unseal(&self) {
+        // A failed exchange means a sibling won or somebody aborted it: then it stays ended.
+        let (sealed, live) = (State::Sealed as u8, State::Live as u8);
+        self.state.compare_exchange(sealed, live, Ordering::AcqRel, Ordering::Acquire).ok();
+    }
+
+    /// The one place where a branch ends. Every operation from now on answers ESTALE.
+    pub(crate) fn end(&self, state: State) {
+        debug_assert!(!state.is_live());
+        debug_assert!(self.is_live(), "a branch ends once");
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// The error for a verb on a branch that is not live.
+    pub(crate) fn ended_error(&self) -> Error {
+        match self.state() {
+            State::Stale => Error::Stale(self.birth.name.clone()),
+            State::Live | State::Sealed | State::Committed | State::Aborted => {
+                Error::Ended(self.birth.name.clone())
+            }
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! Operations on names: create, link, unlink, rmdir, rename, reap.
+
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use crate::branch::draft::check_new_name;
+use crate::branch::view::Meaning;
+use crate::branch::{Branch, Draft};
+use crate::error::{Error, Result};
+use crate::ids::{NodeId, STORE_DIR, SYMLINK_MAX};
+use crate::node::{Body, Content, Inode, Kind, Lower, Meta, Object, Slot, Stat, Time};
+use crate::tree::Change;
+
+/// Most links to one file, as on ext4.
+const LINK_MAX: u32 = 65_000;
+
+/// An object to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct New {
+    /// What it is.
+    pub kind: NewKind,
+    /// Permission bits, umask applied.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// Kinds of objects to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NewKind {
+    /// Empty regular file.
+    File,
+    /// Empty directory.
+    Dir,
+    /// Symbolic link with this target.
+    Symlink(Vec<u8>),
+    /// FIFO, socket or device node.
+    Special {
+        /// Which.
+        kind: Kind,
+        /// Device number, `major << 32 | minor`.
+        rdev: u64,
+    },
+}
+
+/// What a removal left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "an orphan lives until it is reaped"]
+pub struct Removed {
+    /// The object whose last link is gone. It lives, for those who have it open, until [`Branch::reap`].
+    pub orphan: Option<NodeId>,
+}
+
+/// What rename does with an existing target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RenameMode {
+    /// Replace it.
+    Replace,
+    /// Refuse with EEXIST.
+    NoReplace,
+    /// Swap the two.
+    Exchange,
+}
+
+impl Branch {
+    /// Makes an object.
+    ///
+    /// # Errors
+    /// EEXIST, ENOENT, ENOTDIR, ENAMETOOLONG, EROFS, EBUSY, ESTALE, ENOSPC and the host's.
+    pub fn create(&self, dir: &Object, name: &[u8], new: New) -> Result<(Object, Stat)> {
+        self.mutate(|draft| {
+            let name = check_target(dir, name)?;
+            draft.adopt(dir)?;
+            draft.adopt_dir(dir.id)?;
+            if draft.view().find(dir.id, &name)?.is_some() {
+                return Err(Error::Posix(Errno::EXIST));
+            }
+            let id = draft.shared.base.allocate_id()?;
+            let inode = new_inode(draft, dir.id, id, &new)?;
+            draft.put(id, inode)?;
+            draft.set_entry(dir.id, &name, id)?;
+            if new.kind == NewKind::Dir {
+                draft.relink(dir.id, 1)?;
+            }
+            draft.touch(dir.id)?;
+            let object = Object { id, slot: None };
+            let stat = draft.view().stat(&object)?;
+            Ok((object, stat))
+        })
+    }
+
+    /// Gives a file another name.
+    ///
+    /// # Errors
+    /// EPERM for directories, EEXIST, EMLINK, ENOENT, and those of [`Branch::create`].
+    pub fn link(&self, object: &Object, dir: &Object, name: &[u8]) -> Result<Stat> {
+        self.mutate(|draft| {
+            let name = check_target(dir, name)?;
+            let id = draft.adopt(object)?;
+            draft.adopt(dir)?;
+            draft.adopt_dir(dir.id)?;
+            let inode = &draft.node(id)?.inode;
+            match (inode.kind(), inode.meta.nlink) {
+                (Kind::Dir, _) => return Err(Error::Posix(Errno::PERM)),
+                (_, 0) => return Err(Error::Posix(Errno::NOENT)),
+                (_, LINK_MAX..) => return Err(Error::Posix(Errno::MLINK)),
+                _ => {}
+            }
+            if draft.view().find(dir.id, &name)?.is_some() {
+                return Err(Error::Posix(Errno::EXIST));
+            }
+            draft.set_entry(dir.id, &name, id)?;
+            draft.relink(id, 1)?;
+            draft.touch(dir.id)?;
+            draft.view().stat(&Object { id, slot: None })
+        })
+    }
+
+    /// Removes a name of anything but a directory.
+    ///
+    /// # Errors
+    /// ENOENT, EISDIR, and those of [`Branch::create`].
+    pub fn unlink(&self, dir: &Object, name: &[u8]) -> Result<Removed> {
+        self.mutate(|draft| {
+            let (id, kind) = existing(draft, dir, name)?;
+            if kind == Kind::Dir {
+                return Err(Error::Posix(Errno::ISDIR));
+            }
+            draft.clear_entry(dir.id, name)?;
+            let nlink = draft.relink(id, -1)?;
+            draft.touch(dir.id)?;
+            Ok(Removed { orphan: (nlink == 0).then_some(id) })
+        })
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// ENOTEMPTY, ENOTDIR, ENOENT, and those of [`Branch::create`].
+    pub fn rmdir(&self, dir: &Object, name: &[u8]) -> Result<Removed> {
+        self.mutate(|draft| {
+            let (id, _) = existing(draft, dir, name)?;
+            remove_dir(draft, dir.id, name, id)?;
+            draft.touch(dir.id)?;
+            Ok(Removed { orphan: Some(id) })
+        })
+    }
+
+    /// Moves a name.
+    ///
+    /// # Errors
+    /// Those of rename(2).
+    pub fn rename(
+        &self,
+        dir: &Object,
+        name: &[u8],
+        to: &Object,
+        to_name: &[u8],
+        mode: RenameMode,
+    ) -> Result<Removed> {
+        self.mutate(|draft| {
+            let to_name = check_target(to, to_name)?;
+            let (id, kind) = existing(draft, dir, name)?;
+            draft.adopt(to)?;
+            draft.adopt_dir(to.id)?;
+            if (dir.id, name) == (to.id, &to_name[..]) {
+                let refused = mode == RenameMode::NoReplace;
+                return if refused { Err(Error::Posix(Errno::EXIST)) } else { Ok(Removed { orphan: None }) };
+            }
+            let target = adopt_found(draft, to.id, &to_name)?;
+            check_loop(draft, id, to.id)?;
+            match (mode, target) {
+                (RenameMode::NoReplace, Some(_)) => Err(Error::Posix(Errno::EXIST)),
+                (RenameMode::Exchange, None) => Err(Error::Posix(Errno::NOENT)),
+                (RenameMode::Exchange, Some((other, _))) => {
+                    check_loop(draft, other, dir.id)?;
+                    exchange(draft, (dir.id, name, id), (to.id, &to_name, other))?;
+                    Ok(Removed { orphan: None })
+                }
+                (RenameMode::Replace, Some((other, _))) if other == id => Ok(Removed { orphan: None }),
+                (_, target) => {
+                    let orphan = match target {
+                        Some((other, other_kind)) => {
+                            clear_target(draft, kind, to.id, &to_name, other, other_kind)?
+                        }
+                        None => None,
+                    };
+                    draft.set_entry(to.id, &to_name, id)?;
+                    draft.clear_entry(dir.id, name)?;
+                    moved(draft, id, dir.id, to.id)?;
+                    draft.touch(dir.id)?;
+                    draft.touch(to.id)?;
+                    Ok(Removed { orphan })
+                }
+            }
+        })
+    }
+
+    /// Forgets an orphan once nobody has it open or looked up. No effect on anything that has a link.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn reap(&self, id: NodeId) -> Result<()> {
+        if !self.is_live() || self.data.read().tree.get(id).is_none_or(|node| node.inode.meta.nlink > 0) {
+            return Ok(());
+        }
+        let own = self.mutate(|draft| {
+            let Ok(node) = draft.node(id) else { return Ok(None) };
+            if node.inode.meta.nlink > 0 {
+                return Ok(None);
+            }
+            let own = match node.inode.body {
+                Body::File(Content::Own(layer)) if layer == draft.layer => Some(layer),
+                _ => None,
+            };
+            draft.push(Change::Drop { id })?;
+            Ok(own)
+        })?;
+        match own {
+            Some(layer) => self.shared.contents.remove(layer, id),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The name, if it may be made or replaced: the store's own is nobody's.
+fn check_target(dir: &Object, name: &[u8]) -> Result<Vec<u8>> {
+    let name = check_new_name(name)?;
+    if crate::base::is_hidden(&Slot { dir: dir.id, name: name.clone() }) {
+        return Err(Error::Posix(Errno::PERM));
+    }
+    debug_assert!(dir.id != NodeId::ROOT || name.as_bytes() != STORE_DIR.as_bytes());
+    Ok(name.as_bytes().to_vec())
+}
+
+/// The adopted node behind a name that must exist, in a directory that gets a node, too.
+fn existing(draft: &mut Draft<'_>, dir: &Object, name: &[u8]) -> Result<(NodeId, Kind)> {
+    // Looked up first: a name that is not there must not adopt the directory.
+    if draft.view().find(dir.id, name)?.is_none() {
+        return Err(Error::Posix(Errno::NOENT));
+    }
+    draft.adopt(dir)?;
+    draft.adopt_dir(dir.id)?;
+    adopt_found(draft, dir.id, name)?.ok_or(Error::Posix(Errno::NOENT))
+}
+
+fn adopt_found(draft: &mut Draft<'_>, dir: NodeId, name: &[u8]) -> Result<Option<(NodeId, Kind)>> {
+    let id = match draft.view().find(dir, name)? {
+        None => return Ok(None),
+        Some(Meaning::Node(id)) => id,
+        Some(Meaning::Base(id, found)) => {
+            let slot = Slot { dir, name: crate::ids::Name::trusted(name) };
+            debug_assert_eq!(found.print.kind == Kind::Dir, draft.shared.base.places.dir(id).is_some());
+            draft.adopt(&Object { id, slot: Some(slot) })?
+        }
+    };
+    let kind = draft.node(id)?.inode.kind();
+    Ok(Some((id, kind)))
+}
+
+fn new_inode(draft: &Draft<'_>, parent: NodeId, id: NodeId, new: &New) -> Result<Inode> {
+    let now = Time::now();
+    let (body, nlink, rdev) = match &new.kind {
+        NewKind::File => {
+            draft.shared.contents.create(draft.layer, id)?;
+            (Body::File(Content::Own(draft.layer)), 1, 0)
+        }
+        NewKind::Dir => (Body::Dir { parent, lower: Lower::Opaque }, 2, 0),
+        NewKind::Symlink(target) => {
+            if target.is_empty() || target.len() > SYMLINK_MAX {
+                return Err(Error::Posix(if target.is_empty() { Errno::NOENT } else { Errno::NAMETOOLONG }));
+            }
+            (Body::Symlink(target.clone()), 1, 0)
+        }
+        NewKind::Special { kind, rdev } => {
+            if matches!(kind, Kind::File | Kind::Dir | Kind::Symlink) {
+                return Err(Error::Posix(Errno::INVAL));
+            }
+            (Body::Special(*kind), 1, *rdev)
+        }
+    };
+    let mtime = if new.kind == NewKind::File { None } else { Some(now) };
+    let meta = Meta {
+        mode: new.mode & 0o7777,
+        uid: new.uid,
+        gid: new.gid,
+        nlink,
+        rdev,
+        atime: now,
+        mtime,
+        ctime: now,
+        xattrs: Arc::default(),
+    };
+    Ok(Inode { meta, origin: None, body })
+}
+
+fn remove_dir(draft: &mut Draft<'_>, dir: NodeId, name: &[u8], id: NodeId) -> Result<()> {
+    if draft.node(id)?.inode.kind() != Kind::Dir {
+        return Err(Error::Posix(Errno::NOTDIR));
+    }
+    if !draft.view().is_empty_dir(&Object { id, slot: None })? {
+        return Err(Error::Posix(Errno::NOTEMPTY));
+    }
+    draft.clear_entry(dir, name)?;
+    bury_dir(draft, id)?;
+    draft.relink(dir, -1)?;
+    Ok(())
+}
+
+/// A removed directory stays for those inside it, empty for ever.
+fn bury_dir(draft: &mut Draft<'_>, id: NodeId) -> Result<()> {
+    let now = Time::now();
+    draft.update(id, |inode| {
+        inode.meta.nlink = 0;
+        inode.meta.ctime = now;
+        if let Body::Dir { lower, .. } = &mut inode.body {
+            *lower = Lower::Opaque;
+        }
+    })
+}
+
+/// Removes what rename is about to replace, if it may be replaced.
+fn clear_target(
+    draft: &mut Draft<'_>,
+    kind: Kind,
+    dir: NodeId,
+    name: &[u8],
+    target: NodeId,
+    target_kind: Kind,
+) -> Result<Option<NodeId>> {
+    match (kind, target_kind) {
+        (Kind::Dir, Kind::Dir) => remove_dir(draft, dir, name, target).map(|()| Some(target)),
+        (Kind::Dir, _) => Err(Error::Posix(Errno::NOTDIR)),
+        (_, Kind::Dir) => Err(Error::Posix(Errno::ISDIR)),
+        _ => {
+            let nlink = draft.relink(target, -1)?;
+            Ok((nlink == 0).then_some(target))
+        }
+    }
+}
+
+fn exchange(
+    draft: &mut Draft<'_>,
+    (dir, name, id): (NodeId, &[u8], NodeId),
+    (to, to_name, other): (NodeId, &[u8], NodeId),
+) -> Result<()> {
+    draft.set_entry(dir, name, other)?;
+    draft.set_entry(to, to_name, id)?;
+    moved(draft, id, dir, to)?;
+    moved(draft, other, to, dir)?;
+    draft.touch(dir)?;
+    draft.touch(to)
+}
+
+/// Book-keeping of an object that went from one directory to another.
+fn moved(draft: &mut Draft<'_>, id: NodeId, from: NodeId, to: NodeId) -> Result<()> {
+    let now = Time::now();
+    draft.update(id, |inode| {
+        inode.meta.ctime = now;
+        if let Body::Dir { parent, .. } = &mut inode.body {
+            *parent = to;
+        }
+    })?;
+    if from != to && draft.node(id)?.inode.kind() == Kind::Dir {
+        draft.relink(from, -1)?;
+        draft.relink(to, 1)?;
+    }
+    Ok(())
+}
+
+/// A directory must not move below itself.
+fn check_loop(draft: &Draft<'_>, moving: NodeId, into: NodeId) -> Result<()> {
+    let mut at = into;
+    loop {
+        if at == moving {
+            return Err(Error::Posix(Errno::INVAL));
+        }
+        match &draft.node(at)?.inode.body {
+            Body::Dir { parent, .. } if *parent != at => at = *parent,
+            _ => return Ok(()),
+        }
+    }
+}

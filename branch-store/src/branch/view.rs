@@ -1,0 +1,224 @@
+//! Reading a tree over the base at an epoch. Pure lookups: nothing here changes anything.
+
+use rustix::io::Errno;
+
+use crate::base::{Base, Found, Listed};
+use crate::content::Contents;
+use crate::error::{Error, Result};
+use crate::ids::{CommitId, NAME_MAX, Name, NodeId};
+use crate::node::{
+    Body, Content, DirEntry, Fingerprint, Kind, Lower, Node, Object, Owner, Slot, Stat, generation, time_of,
+};
+use crate::tree::Tree;
+
+/// One picture of a branch.
+pub(crate) struct View<'a> {
+    pub(crate) base: &'a Base,
+    pub(crate) contents: &'a Contents,
+    pub(crate) tree: &'a Tree,
+    pub(crate) epoch: CommitId,
+}
+
+/// What a name means.
+pub(crate) enum Meaning {
+    /// A node of the tree.
+    Node(NodeId),
+    /// A base object without a node.
+    Base(NodeId, Box<Found>),
+}
+
+impl View<'_> {
+    pub(crate) fn lookup(&self, dir: NodeId, name: &[u8]) -> Result<(Object, Stat)> {
+        match self.find(dir, name)? {
+            Some(Meaning::Node(id)) => {
+                let object = Object { id, slot: None };
+                let stat = self.stat(&object)?;
+                Ok((object, stat))
+            }
+            Some(Meaning::Base(id, found)) => {
+                let slot = Slot { dir, name: Name::trusted(name) };
+                Ok((Object { id, slot: Some(slot) }, found.stat(id)))
+            }
+            None => Err(Error::Posix(Errno::NOENT)),
+        }
+    }
+
+    /// What a name in a directory means; `None`: nothing.
+    pub(crate) fn find(&self, dir: NodeId, name: &[u8]) -> Result<Option<Meaning>> {
+        if name.len() > NAME_MAX {
+            return Err(Error::Posix(Errno::NAMETOOLONG));
+        }
+        if !Name::is_valid(name) {
+            return Err(Error::Posix(Errno::INVAL));
+        }
+        if let Some(node) = self.tree.get(dir) {
+            let lower = lower_of(node)?;
+            match node.entries.get(name) {
+                Some(entry) => return Ok(entry.child.map(Meaning::Node)),
+                None if lower == Lower::Opaque => return Ok(None),
+                None => {}
+            }
+        }
+        self.find_in_base(dir, name)
+    }
+
+    fn find_in_base(&self, dir: NodeId, name: &[u8]) -> Result<Option<Meaning>> {
+        let slot = Slot { dir, name: Name::trusted(name) };
+        let Some(found) = self.base.resolve(&slot, self.epoch)? else { return Ok(None) };
+        let id = self.base.id_of(&found.print, self.tree)?;
+        if self.tree.get(id).is_some() {
+            return Ok(Some(Meaning::Node(id)));
+        }
+        self.note_dir(id, &found);
+        Ok(Some(Meaning::Base(id, Box::new(found))))
+    }
+
+    fn note_dir(&self, id: NodeId, found: &Found) {
+        if found.print.kind == Kind::Dir {
+            self.base.places.note_dir(id, &found.place, found.print);
+        }
+    }
+
+    /// What the base has under a name at this epoch, whatever the tree says.
+    pub(crate) fn below(&self, dir: NodeId, name: &[u8]) -> Result<Option<Fingerprint>> {
+        let slot = Slot { dir, name: Name::trusted(name) };
+        Ok(self.base.resolve(&slot, self.epoch)?.map(|found| found.print))
+    }
+
+    pub(crate) fn stat(&self, object: &Object) -> Result<Stat> {
+        match self.tree.get(object.id) {
+            Some(node) => self.stat_node(object.id, node),
+            None => Ok(self.found(object)?.stat(object.id)),
+        }
+    }
+
+    /// The base object behind an object that has no node.
+    pub(crate) fn found(&self, object: &Object) -> Result<Found> {
+        if object.id == NodeId::ROOT {
+            return self.base.resolve_root(self.epoch);
+        }
+        let slot = self.slot_of(object)?;
+        let found = self.base.resolve(&slot, self.epoch)?.ok_or(Error::Posix(Errno::STALE))?;
+        if self.base.id_of(&found.print, self.tree)? != object.id {
+            return Err(Error::Posix(Errno::STALE));
+        }
+        self.note_dir(object.id, &found);
+        Ok(found)
+    }
+
+    /// The base name an object without a node has in this view. Directories are also known by id alone.
+    pub(crate) fn slot_of(&self, object: &Object) -> Result<Slot> {
+        match &object.slot {
+            Some(slot) => Ok(slot.clone()),
+            None => self.base.dir_slot(object.id, self.epoch),
+        }
+    }
+
+    fn stat_node(&self, id: NodeId, node: &Node) -> Result<Stat> {
+        let inode = &node.inode;
+        let meta = &inode.meta;
+        let mut stat = Stat {
+            id,
+            generation: inode.origin.as_ref().map_or(0, |o| generation(o.birth)),
+            owner: Owner::Branch,
+            kind: inode.kind(),
+            mode: meta.mode,
+            uid: meta.uid,
+            gid: meta.gid,
+            nlink: meta.nlink,
+            rdev: meta.rdev,
+            size: 0,
+            blocks: 0,
+            atime: meta.atime,
+            mtime: meta.mtime.unwrap_or_default(),
+            ctime: meta.ctime,
+        };
+        match &inode.body {
+            Body::File(Content::Own(layer)) => {
+                let st = self.contents.stat(*layer, id)?;
+                (stat.size, stat.blocks) = (st.stx_size, st.stx_blocks);
+                stat.mtime = meta.mtime.unwrap_or(time_of(&st.stx_mtime));
+                // While the file knows its times (mtime None), a write also changed ctime.
+                if meta.mtime.is_none() {
+                    stat.ctime = meta.ctime.max(time_of(&st.stx_ctime));
+                }
+            }
+            Body::File(Content::Base(slot)) => {
+                let found = self.base.resolve(slot, self.epoch)?.ok_or(Error::Posix(Errno::STALE))?;
+                let base = found.stat(id);
+                (stat.size, stat.blocks) = (base.size, base.blocks);
+                // The bytes of the base may be edited from outside.
+                stat.owner = Owner::Base;
+            }
+            Body::Dir { .. } => (stat.size, stat.blocks) = (4096, 8),
+            Body::Symlink(target) => stat.size = target.len() as u64,
+            Body::Special(_) => {}
+        }
+        Ok(stat)
+    }
+
+    pub(crate) fn read_dir(&self, dir: &Object) -> Result<Vec<DirEntry>> {
+        let node = self.tree.get(dir.id);
+        let merged = match node {
+            Some(node) => lower_of(node)? == Lower::Merged,
+            None => {
+                if dir.id != NodeId::ROOT && self.found(dir)?.print.kind != Kind::Dir {
+                    return Err(Error::Posix(Errno::NOTDIR));
+                }
+                true
+            }
+        };
+        let mut out = Vec::new();
+        if merged {
+            for (name, listed) in self.base.list(dir.id, self.epoch)? {
+                if node.is_none_or(|node| !node.entries.contains_key(&name)) {
+                    out.extend(self.listed_entry(dir.id, name, listed)?);
+                }
+            }
+        }
+        let own = node.into_iter().flat_map(|node| node.entries.iter());
+        for (name, id) in own.filter_map(|(name, entry)| entry.child.map(|id| (name, id))) {
+            let child = self.tree.get(id).ok_or(Error::Posix(Errno::IO))?;
+            let object = Object { id, slot: None };
+            out.push(DirEntry { name: name.clone(), object, kind: child.inode.kind() });
+        }
+        out.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(out)
+    }
+
+    fn listed_entry(&self, dir: NodeId, name: Name, listed: Listed) -> Result<Option<DirEntry>> {
+        if let Listed::Now { ino, kind: Some(kind) } = listed
+            && let Some(id) = self.base.listed_id(ino, self.tree)
+        {
+            let slot = Slot { dir, name: name.clone() };
+            return Ok(Some(DirEntry { name, object: Object { id, slot: Some(slot) }, kind }));
+        }
+        // Gone between listing and look: not there.
+        match self.lookup(dir, name.as_bytes()) {
+            Ok((object, stat)) => Ok(Some(DirEntry { name, object, kind: stat.kind })),
+            Err(e) if e.errno() == Errno::NOENT => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    pub(crate) fn read_link(&self, object: &Object) -> Result<Vec<u8>> {
+        match self.tree.get(object.id) {
+            Some(node) => match &node.inode.body {
+                Body::Symlink(target) => Ok(target.clone()),
+                Body::File(_) | Body::Dir { .. } | Body::Special(_) => Err(Error::Posix(Errno::INVAL)),
+            },
+            None => self.base.read_link(&self.found(object)?),
+        }
+    }
+
+    pub(crate) fn is_empty_dir(&self, dir: &Object) -> Result<bool> {
+        Ok(self.read_dir(dir)?.is_empty())
+    }
+}
+
+pub(crate) fn lower_of(node: &Node) -> Result<Lower> {
+    match &node.inode.body {
+        Body::Dir { lower, .. } => Ok(*lower),
+        Body::File(_) | Body::Symlink(_) | Body::Special(_) => Err(Error::Posix(Errno::NOTDIR)),
+    }
+}

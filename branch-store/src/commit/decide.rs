@@ -1,0 +1,164 @@
+//! The commit into the base: plan, stage, decide, write back, done. `docs/on-disk-format.md` has the case
+//! analysis of every crash point.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::base::history::Displaced;
+use crate::branch::{Branch, Data, State};
+use crate::commit::planner::{Drawn, draw};
+use crate::commit::stage::Staging;
+use crate::commit::writeback::{self, Written};
+use crate::commit::{Committed, Sealed, changed, invalid};
+use crate::error::Result;
+use crate::ids::{CommitId, LayerId, Name, NodeId};
+use crate::journal::record::{Decide, LogLine, Moved, Record};
+use crate::node::{Slot, Time};
+use crate::store::{Invalid, Shared};
+use crate::tree::Tree;
+
+/// Lines of the commit log kept.
+const LOG_MAX: usize = 10_000;
+
+pub(super) fn commit_into_base(
+    shared: &Arc<Shared>,
+    branch: &Branch,
+    main: &Arc<Branch>,
+) -> Result<Committed> {
+    let _one_at_a_time = shared.writeback.lock();
+    let sealed = Sealed::new(branch)?;
+    shared.refuse_children(branch)?;
+    let ours = branch.data.read().clone();
+    let commit = CommitId(shared.counters.commit.load(Ordering::Acquire) + 1);
+    let mut drawn = draw(&shared.base, &ours.tree, CommitId(commit.0 - 1))?;
+    let mut staging = Staging::new(shared, &ours.tree, commit)?;
+    staging.fill(&mut drawn)?;
+    let (decided, stale) = decide(shared, branch, &sealed, &staging, commit, drawn)?;
+    let mut warnings = staging.disarm();
+    let written = finish(shared, &decided)?;
+    warnings.extend(written.warnings);
+    shared.discard_layers(&ours.layers);
+    let changes = Tree::default().diff(&ours.tree);
+    Ok(Committed {
+        into: main.clone(),
+        commit: Some(commit),
+        changed: changed(&changes),
+        stale,
+        invalid: invalid_in_main(main, &changes, &written.moved),
+        warnings,
+    })
+}
+
+/// The one instant at which the commit happens: the decision record is durable.
+fn decide(
+    shared: &Arc<Shared>,
+    branch: &Branch,
+    sealed: &Sealed<'_>,
+    staging: &Staging<'_>,
+    commit: CommitId,
+    drawn: Drawn,
+) -> Result<(Decide, Vec<Arc<Branch>>)> {
+    let _decide = shared.decide.lock();
+    let _gate = shared.gate.read();
+    sealed.check()?;
+    shared.refuse_children(branch)?;
+    let losers = shared.losers(branch);
+    let park_id = shared.base.allocate_id()?;
+    let decided = Decide {
+        commit,
+        child: branch.id(),
+        name: branch.name().to_owned(),
+        time: Time::now(),
+        stale: losers.iter().map(|b| b.id()).collect(),
+        park: (park_id, staging.print()?),
+        displaced: displaced(&drawn, park_id),
+        plan: drawn.plan,
+    };
+    shared.journal.append(&Record::Decide(decided.clone()))?;
+    shared.journal.sync()?;
+    apply_decide(shared, &decided, branch, &losers);
+    shared.discard_layers_of(&losers);
+    Ok((decided, losers))
+}
+
+/// What older snapshots need, with kept bytes where they will be.
+fn displaced(drawn: &Drawn, park_id: NodeId) -> Vec<Displaced> {
+    let mut all = drawn.displaced.clone();
+    for displaced in &mut all {
+        if let Displaced::Object { key, was } = displaced
+            && let Some(park) = drawn.kept.get(key)
+        {
+            was.content = Some(Slot { dir: park_id, name: Name::trusted(&park.name()) });
+        }
+    }
+    all
+}
+
+/// The effect of a decision, live and in recovery: main shows the branch's tree over the base as it was,
+/// until the write-back is done.
+pub(crate) fn apply_decide(shared: &Arc<Shared>, decided: &Decide, branch: &Branch, losers: &[Arc<Branch>]) {
+    let base = &shared.base;
+    base.note_allocated(decided.park.0);
+    base.places.note_park(decided.park.0, decided.commit, decided.park.1);
+    {
+        let mut history = base.history.write();
+        for displaced in &decided.displaced {
+            history.record(decided.commit, displaced);
+        }
+    }
+    let ours: Data = branch.data.read().clone();
+    {
+        let main = shared.main();
+        let mut data = main.data.write();
+        data.tree = ours.tree;
+        data.layers = ours.layers;
+    }
+    branch.end(State::Committed);
+    shared.bury(branch);
+    shared.end_all(losers, State::Stale);
+    shared.counters.commit.fetch_max(decided.commit.0, Ordering::AcqRel);
+    let mut log = shared.log.lock();
+    log.push(LogLine {
+        commit: decided.commit,
+        branch: decided.name.clone(),
+        time: decided.time,
+        changed: decided.plan.changed(),
+    });
+    let excess = log.len().saturating_sub(LOG_MAX);
+    log.drain(..excess);
+}
+
+/// Write-back and the `Done` record. Also what recovery does with a decision that has none.
+pub(crate) fn finish(shared: &Arc<Shared>, decided: &Decide) -> Result<Written> {
+    // A failure here leaves the decision standing and the base half-way: nothing may go on as if it were
+    // whole. Reopening the store runs the plan again.
+    finish_or_fail(shared, decided).inspect_err(|_| shared.journal.poison())
+}
+
+fn finish_or_fail(shared: &Arc<Shared>, decided: &Decide) -> Result<Written> {
+    let written = writeback::run(shared, decided.commit, decided.park.0, &decided.plan)?;
+    let _gate = shared.gate.read();
+    shared.journal.append(&Record::Done { commit: decided.commit, moved: written.moved.clone() })?;
+    shared.journal.sync()?;
+    apply_done(shared, decided.commit);
+    Ok(written)
+}
+
+/// From here on main shows the base itself.
+pub(crate) fn apply_done(shared: &Shared, commit: CommitId) -> Vec<LayerId> {
+    let main = shared.main();
+    let mut data = main.data.write();
+    data.tree = Tree::default();
+    data.epoch = commit;
+    std::mem::take(&mut data.layers)
+}
+
+/// Views of main forget what the branch changed; directories that moved keep their ids and are looked up.
+fn invalid_in_main(main: &Branch, changes: &[crate::tree::Change], moved: &Moved) -> Vec<Invalid> {
+    let mut all = invalid(main.id(), changes);
+    for place in &moved.dirs {
+        let what = crate::store::Invalidate::Entry { dir: place.slot.dir, name: place.slot.name.clone() };
+        all.push(Invalid { branch: main.id(), what });
+    }
+    all
+}

@@ -1,0 +1,188 @@
+//! Three-way merge of a child into a parent that changed since the fork (S14). Pure: trees in, changes or
+//! conflicts out.
+
+use std::collections::HashSet;
+
+use crate::error::{Conflict, ConflictKind};
+use crate::ids::{Name, NodeId};
+use crate::node::{Body, Inode, Kind};
+use crate::tree::{Change, Tree};
+
+/// What the parent has to go through to hold the child's changes, too.
+///
+/// # Errors
+/// Every conflicting path.
+pub(crate) fn merge(fork: &Tree, theirs: &Tree, ours: &Tree) -> Result<Vec<Change>, Vec<Conflict>> {
+    let merge = Merge { fork, theirs, ours, touched: Touched::of(&fork.diff(theirs)) };
+    let mut changes = Vec::new();
+    let mut conflicts = Vec::new();
+    for change in fork.diff(ours) {
+        match merge.one(change) {
+            Ok(change) => changes.extend(change),
+            Err(conflict) => conflicts.push(conflict),
+        }
+    }
+    conflicts.sort_by(|a, b| a.path.cmp(&b.path));
+    conflicts.dedup();
+    if conflicts.is_empty() { Ok(changes) } else { Err(conflicts) }
+}
+
+/// What the parent changed since the fork.
+#[derive(Default)]
+struct Touched {
+    nodes: HashSet<NodeId>,
+    entries: HashSet<(NodeId, Name)>,
+}
+
+impl Touched {
+    fn of(changes: &[Change]) -> Touched {
+        let mut touched = Touched::default();
+        for change in changes {
+            match change {
+                Change::Put { id, .. } | Change::Drop { id } | Change::Touch { dir: id, .. } => {
+                    touched.nodes.insert(*id);
+                }
+                Change::Link { dir, name, .. } | Change::Unlink { dir, name } => {
+                    touched.entries.insert((*dir, name.clone()));
+                }
+            }
+        }
+        touched
+    }
+}
+
+struct Merge<'a> {
+    fork: &'a Tree,
+    theirs: &'a Tree,
+    ours: &'a Tree,
+    touched: Touched,
+}
+
+impl Merge<'_> {
+    fn one(&self, change: Change) -> Result<Option<Change>, Conflict> {
+        match &change {
+            Change::Put { id, inode } => self.put(*id, inode),
+            Change::Link { dir, name, .. } | Change::Unlink { dir, name } => {
+                self.entry(*dir, name, change.clone())
+            }
+            Change::Drop { id } => {
+                if self.theirs.get(*id).is_none() {
+                    return Ok(None);
+                }
+                // Edited there, removed here: the entry's own check reports it if a name is involved.
+                let edited = self.touched.nodes.contains(id)
+                    && self.theirs.get(*id).is_some_and(|node| node.inode.meta.nlink > 0);
+                if edited { Err(self.conflict(*id, ConflictKind::BothChanged)) } else { Ok(Some(change)) }
+            }
+            Change::Touch { .. } => Ok(Some(change)),
+        }
+    }
+
+    fn put(&self, id: NodeId, ours: &Inode) -> Result<Option<Change>, Conflict> {
+        let put = |inode: Inode| Ok(Some(Change::Put { id, inode: Box::new(inode) }));
+        if !self.touched.nodes.contains(&id) {
+            return put(ours.clone());
+        }
+        let Some(theirs) = self.theirs.get(id) else {
+            return Err(self.conflict(id, ConflictKind::GoneBelow));
+        };
+        if theirs.inode == *ours {
+            return Ok(None);
+        }
+        if ours.kind() != Kind::Dir || theirs.inode.kind() != Kind::Dir {
+            return Err(self.conflict(id, ConflictKind::BothChanged));
+        }
+        let fork = self.fork.get(id).map(|node| &node.inode);
+        match merge_dir(fork, &theirs.inode, ours) {
+            Some(inode) => put(inode),
+            None => Err(self.conflict(id, ConflictKind::BothChanged)),
+        }
+    }
+
+    fn entry(&self, dir: NodeId, name: &Name, change: Change) -> Result<Option<Change>, Conflict> {
+        let entry_of = |tree: &Tree| tree.get(dir).and_then(|node| node.entries.get(name).cloned());
+        let gone = self.theirs.get(dir).is_some_and(|node| node.inode.meta.nlink == 0);
+        if gone || (self.theirs.get(dir).is_none() && self.touched.nodes.contains(&dir)) {
+            return Err(self.conflict_at(dir, name, ConflictKind::GoneBelow));
+        }
+        if !self.touched.entries.contains(&(dir, name.clone())) {
+            return Ok(Some(change));
+        }
+        let (theirs, ours) = (entry_of(self.theirs), entry_of(self.ours));
+        let (their_child, our_child) = (theirs.and_then(|e| e.child), ours.and_then(|e| e.child));
+        if their_child == our_child {
+            return Ok(None);
+        }
+        let fork_child = entry_of(self.fork).and_then(|e| e.child);
+        let kind = match (their_child, our_child) {
+            (None, _) => ConflictKind::GoneBelow,
+            (Some(_), Some(_)) if fork_child.is_none() => ConflictKind::BothCreated,
+            _ => ConflictKind::BothChanged,
+        };
+        Err(self.conflict_at(dir, name, kind))
+    }
+
+    fn conflict(&self, id: NodeId, kind: ConflictKind) -> Conflict {
+        Conflict { path: path_of(self.ours, id).unwrap_or_default(), kind }
+    }
+
+    fn conflict_at(&self, dir: NodeId, name: &Name, kind: ConflictKind) -> Conflict {
+        let parent = path_of(self.ours, dir).or_else(|| path_of(self.theirs, dir)).unwrap_or_default();
+        Conflict { path: super::plan::join(&parent, name.as_bytes()), kind }
+    }
+}
+
+/// Directories merge attribute by attribute; their times follow the later side.
+fn merge_dir(fork: Option<&Inode>, theirs: &Inode, ours: &Inode) -> Option<Inode> {
+    let (Body::Dir { parent: their_parent, .. }, Body::Dir { parent: our_parent, .. }) =
+        (&theirs.body, &ours.body)
+    else {
+        return None;
+    };
+    let mut merged = ours.clone();
+    if let Some(fork) = fork {
+        let fork_meta = &fork.meta;
+        merged.meta.mode = pick(&fork_meta.mode, &theirs.meta.mode, &ours.meta.mode)?;
+        merged.meta.uid = pick(&fork_meta.uid, &theirs.meta.uid, &ours.meta.uid)?;
+        merged.meta.gid = pick(&fork_meta.gid, &theirs.meta.gid, &ours.meta.gid)?;
+        merged.meta.xattrs = pick(&fork_meta.xattrs, &theirs.meta.xattrs, &ours.meta.xattrs)?;
+        merged.body = pick(&fork.body, &theirs.body, &ours.body)?;
+        let added = i64::from(theirs.meta.nlink) - i64::from(fork_meta.nlink);
+        merged.meta.nlink = u32::try_from(i64::from(ours.meta.nlink) + added).ok()?;
+    } else if their_parent != our_parent || !same_attributes(theirs, ours) {
+        return None;
+    }
+    merged.meta.mtime = theirs.meta.mtime.max(ours.meta.mtime);
+    merged.meta.ctime = theirs.meta.ctime.max(ours.meta.ctime);
+    Some(merged)
+}
+
+fn same_attributes(a: &Inode, b: &Inode) -> bool {
+    (a.meta.mode, a.meta.uid, a.meta.gid, &a.meta.xattrs)
+        == (b.meta.mode, b.meta.uid, b.meta.gid, &b.meta.xattrs)
+}
+
+/// The side that changed; `None` if both did, differently.
+fn pick<T: PartialEq + Clone>(fork: &T, theirs: &T, ours: &T) -> Option<T> {
+    if theirs == ours || ours == fork {
+        return Some(theirs.clone());
+    }
+    (theirs == fork).then(|| ours.clone())
+}
+
+/// Some path of a node. Directories know their parent; files are searched for: this runs for conflicts only.
+pub(crate) fn path_of(tree: &Tree, id: NodeId) -> Option<Vec<u8>> {
+    if id == NodeId::ROOT {
+        return Some(Vec::new());
+    }
+    let node = tree.get(id)?;
+    let holds = |dir: NodeId| -> Option<(NodeId, Name)> {
+        let entries = &tree.get(dir)?.entries;
+        entries.iter().find(|(_, entry)| entry.child == Some(id)).map(|(name, _)| (dir, name.clone()))
+    };
+    let (dir, name) = match &node.inode.body {
+        Body::Dir { parent, .. } => holds(*parent)?,
+        _ => tree.nodes().find_map(|(dir, _)| holds(dir))?,
+    };
+    Some(super::plan::join(&path_of(tree, dir)?, name.as_bytes()))
+}

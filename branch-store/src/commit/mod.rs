@@ -1,0 +1,184 @@
+//! Commit: a leaf's changes go into its parent, atomically (S11), first one wins (S12).
+
+pub(crate) mod decide;
+mod merge;
+pub(crate) use merge::path_of;
+pub(crate) use plan::join;
+pub(crate) mod plan;
+mod planner;
+mod stage;
+pub(crate) mod writeback;
+
+use std::sync::Arc;
+
+use crate::branch::{Branch, Data, State};
+use crate::error::{Error, Result};
+use crate::ids::{BranchId, CommitId, NodeId};
+use crate::journal::record::Record;
+use crate::store::{GroupKind, Invalid, Invalidate, Shared, Store};
+use crate::tree::{Change, Tree};
+
+/// What a commit did.
+#[derive(Debug)]
+pub struct Committed {
+    /// The parent, which now holds the changes.
+    pub into: Arc<Branch>,
+    /// Number of the commit into the base, if the parent is main.
+    pub commit: Option<CommitId>,
+    /// Number of changed objects.
+    pub changed: u64,
+    /// Branches that became stale, leaves first.
+    pub stale: Vec<Arc<Branch>>,
+    /// What views of the parent must forget.
+    pub invalid: Vec<Invalid>,
+    /// What could not be kept, in words.
+    pub warnings: Vec<String>,
+}
+
+/// A branch that takes no changes while its commit is prepared; dropped undecided, it goes on.
+pub(crate) struct Sealed<'a>(&'a Branch);
+
+impl<'a> Sealed<'a> {
+    pub(crate) fn new(branch: &'a Branch) -> Result<Sealed<'a>> {
+        branch.seal()?;
+        Ok(Sealed(branch))
+    }
+
+    /// Under `Shared::decide`: the branch may still win.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.0.state() {
+            State::Sealed => Ok(()),
+            State::Live | State::Committed | State::Aborted | State::Stale => Err(self.0.ended_error()),
+        }
+    }
+}
+
+impl Drop for Sealed<'_> {
+    fn drop(&mut self) {
+        self.0.unseal();
+    }
+}
+
+impl Store {
+    /// Commits a leaf branch into its parent. Durable when it returns; all or nothing at every instant.
+    ///
+    /// # Errors
+    /// `Stale` (a sibling won), `Ended`, `Busy`, `HasChildren`, `Conflicts` (nothing changed, the branch
+    /// goes on), `NotAllowed` for main, `Poisoned`, and the host's.
+    pub fn commit(&self, branch: &Branch) -> Result<Committed> {
+        let shared = &self.shared;
+        let parent = branch.parent().and_then(|id| shared.registry.read().get(id));
+        let Some(parent) = parent else {
+            if branch.is_main() {
+                return Err(Error::NotAllowed("main is the base itself: it has nowhere to commit to"));
+            }
+            return Err(branch.ended_error());
+        };
+        shared.journal.check()?;
+        if parent.is_main() {
+            decide::commit_into_base(shared, branch, &parent)
+        } else {
+            commit_into_branch(shared, branch, &parent)
+        }
+    }
+}
+
+fn commit_into_branch(shared: &Arc<Shared>, branch: &Branch, parent: &Arc<Branch>) -> Result<Committed> {
+    let sealed = Sealed::new(branch)?;
+    let _decide = shared.decide.lock();
+    let _gate = shared.gate.read();
+    sealed.check()?;
+    shared.refuse_children(branch)?;
+    let mut into = parent.data.write();
+    if parent.state() != State::Live {
+        return Err(Error::Busy(parent.name().to_owned()));
+    }
+    let ours = branch.data.read().clone();
+    let changes = if into.tree.is_same(&ours.fork_tree) {
+        None
+    } else {
+        Some(merge::merge(&ours.fork_tree, &into.tree, &ours.tree).map_err(Error::Conflicts)?)
+    };
+    let losers = shared.losers(branch);
+    let stale = losers.iter().map(|b| b.id()).collect();
+    shared.journal.append(&Record::Merge { child: branch.id(), changes: changes.clone(), stale })?;
+    shared.journal.sync()?;
+    let before = into.tree.clone();
+    apply_merge(shared, branch, &mut into, &ours, changes.as_deref())?;
+    shared.end_all(&losers, State::Stale);
+    shared.discard_layers_of(&losers);
+    let steps = before.diff(&into.tree);
+    Ok(Committed {
+        into: parent.clone(),
+        commit: None,
+        changed: changed(&ours.fork_tree.diff(&ours.tree)),
+        stale: losers,
+        invalid: invalid(parent.id(), &steps),
+        warnings: Vec::new(),
+    })
+}
+
+/// The effect of a merge record, live and in recovery: the parent takes over tree and layers.
+pub(crate) fn apply_merge(
+    shared: &Shared,
+    branch: &Branch,
+    into: &mut Data,
+    ours: &Data,
+    changes: Option<&[Change]>,
+) -> Result<()> {
+    match changes {
+        None => into.tree = ours.tree.clone(),
+        Some(changes) => into.tree = applied(&into.tree, changes)?,
+    }
+    into.layers.extend(&ours.layers);
+    branch.end(State::Committed);
+    shared.bury(branch);
+    Ok(())
+}
+
+fn applied(tree: &Tree, changes: &[Change]) -> Result<Tree> {
+    let mut tree = tree.clone();
+    for change in changes {
+        tree.apply(change).map_err(|cause| Error::Corrupt {
+            file: "merge".to_owned(),
+            offset: 0,
+            cause: cause.to_owned(),
+        })?;
+    }
+    Ok(tree)
+}
+
+impl Shared {
+    /// Who loses if this branch wins: live siblings of an exclusive group and what is below them.
+    pub(crate) fn losers(&self, branch: &Branch) -> Vec<Arc<Branch>> {
+        match branch.group() {
+            Some(GroupKind::Exclusive | GroupKind::Frozen) => {
+                let registry = self.registry.read();
+                let siblings = registry.siblings_of(branch);
+                let ids: Vec<BranchId> = siblings.into_iter().flat_map(|id| registry.subtree(id)).collect();
+                drop(registry);
+                self.live(&ids)
+            }
+            Some(GroupKind::Independent) | None => Vec::new(),
+        }
+    }
+}
+
+pub(crate) fn changed(changes: &[Change]) -> u64 {
+    changes.iter().filter(|c| matches!(c, Change::Put { .. } | Change::Drop { .. })).count() as u64
+}
+
+/// What a view must forget when its tree goes through these changes.
+pub(crate) fn invalid(branch: BranchId, changes: &[Change]) -> Vec<Invalid> {
+    let forget = |change: &Change| -> Option<Invalidate> {
+        Some(match change {
+            Change::Put { id, .. } | Change::Touch { dir: id, .. } => Invalidate::Inode(*id),
+            Change::Link { dir, name, .. } | Change::Unlink { dir, name } => {
+                Invalidate::Entry { dir: *dir, name: name.clone() }
+            }
+            Change::Drop { id } if *id != NodeId::ROOT => Invalidate::Inode(*id),
+            Change::Drop { .. } => return None,
+        })
+    };
+    changes.iter().filter_map(forget).map(|what| Invalid { branch, what }).collect()
+}

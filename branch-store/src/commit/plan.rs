@@ -1,0 +1,62 @@
+//! The plan of a write-back: ordered, idempotent steps in terms of paths below the base and numbered places
+//! in the commit's preimage directory ("park"). One type serves dry runs, the journal, recovery and tests.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::NodeId;
+use crate::node::{HostKey, Meta};
+
+/// Components joined by `/`, relative to the base; never empty, never with `.` or `..`.
+pub(crate) type RelPath = Vec<u8>;
+
+/// A numbered place in the preimage directory of the commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Park(pub(crate) u64);
+
+impl Park {
+    pub(crate) fn name(self) -> Vec<u8> {
+        self.0.to_string().into_bytes()
+    }
+}
+
+/// One step. Each recognises its own result by inode, so a redo from any prefix is harmless.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Step {
+    /// A base object leaves its place: removed, or about to be attached elsewhere.
+    Detach { path: RelPath, park: Park, object: HostKey, dir: Option<NodeId> },
+    /// A staged or detached object takes a free name.
+    Attach { park: Park, path: RelPath, object: HostKey, dir: Option<NodeId> },
+    /// A staged object takes the place of a base object, which lands in its park, in one atomic step.
+    Exchange { park: Park, path: RelPath, new: HostKey, old: HostKey, old_dir: Option<NodeId> },
+    /// A further name for an object that has its first.
+    AddLink { existing: RelPath, path: RelPath, object: HostKey },
+    /// New bytes for an object that has names outside the plan (hard links of the base).
+    Rewrite { park: Park, path: RelPath, object: HostKey },
+    /// Attributes of an object in its final place. `path` empty: the root.
+    SetMeta { path: RelPath, object: Option<HostKey>, meta: Box<Meta> },
+}
+
+/// All steps in order: detaches (deepest first), then what appears (parents first), then attributes
+/// (children first).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    pub(crate) steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Number of paths that are not merely directories whose times change.
+    pub(crate) fn changed(&self) -> u64 {
+        self.steps.iter().filter(|s| !matches!(s, Step::SetMeta { object: None, .. })).count() as u64
+    }
+}
+
+pub(crate) fn join(parent: &[u8], name: &[u8]) -> RelPath {
+    if parent.is_empty() {
+        return name.to_vec();
+    }
+    let mut path = Vec::with_capacity(parent.len() + 1 + name.len());
+    path.extend_from_slice(parent);
+    path.push(b'/');
+    path.extend_from_slice(name);
+    path
+}

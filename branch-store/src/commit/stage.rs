@@ -1,0 +1,275 @@
+//! Staging: everything the steps of a plan need is made, with its final attributes, in the preimage
+//! directory of the commit, and made durable before the decision.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+
+use crate::base::{stat_at, stat_fd};
+use crate::commit::plan::{Park, Step};
+use crate::commit::planner::{Drawn, Stage, UNSTAGED};
+use crate::content::{Take, copy_bytes, file_name};
+use crate::disk::open_dir_readable;
+use crate::error::{Error, Result};
+use crate::ids::{CommitId, LayerId, NodeId};
+use crate::node::{Body, Content, Fingerprint, HostKey, Kind, Meta, Node, Slot, fingerprint};
+use crate::store::Shared;
+use crate::tree::Tree;
+
+/// Up to so many objects are fsynced one by one; more are faster with one syncfs.
+const FSYNC_MAX: usize = 64;
+
+/// The preimage directory of one commit, filled with what the plan's steps need.
+pub(crate) struct Staging<'a> {
+    shared: &'a Shared,
+    tree: &'a Tree,
+    commit: CommitId,
+    pub(crate) dir: OwnedFd,
+    pub(crate) warnings: Vec<String>,
+    /// Content files that share their inode with a staged one; their mode is put back if nothing comes of it.
+    linked: Vec<(LayerId, NodeId)>,
+    made: HashMap<Park, HostKey>,
+    fresh: HashSet<NodeId>,
+    unsynced: Vec<OwnedFd>,
+    objects: usize,
+    armed: bool,
+}
+
+impl<'a> Staging<'a> {
+    pub(crate) fn new(shared: &'a Shared, tree: &'a Tree, commit: CommitId) -> Result<Staging<'a>> {
+        let name = commit.0.to_string();
+        let park = &shared.park_fd;
+        shared.disk.mkdir(park, name.as_bytes(), 0o700).map_err(|e| Error::host("mkdir", &name, e))?;
+        let dir = open_dir_readable(park, name.as_bytes())?;
+        Ok(Staging {
+            shared,
+            tree,
+            commit,
+            dir,
+            warnings: Vec::new(),
+            linked: Vec::new(),
+            made: HashMap::new(),
+            fresh: HashSet::new(),
+            unsynced: Vec::new(),
+            objects: 0,
+            armed: true,
+        })
+    }
+
+    /// Makes everything, durably, and fills the inodes into the plan.
+    pub(crate) fn fill(&mut self, drawn: &mut Drawn) -> Result<()> {
+        for stage in &drawn.stages {
+            match stage {
+                Stage::Node(park, id) => {
+                    let key =
+                        self.make(&self.dir.try_clone().map_err(io)?, &park.name(), *id, &drawn.later)?;
+                    self.made.insert(*park, key);
+                }
+                Stage::Keep(park, slot) => self.keep(*park, slot)?,
+            }
+        }
+        for step in &mut drawn.plan.steps {
+            self.name_object(step);
+        }
+        self.sync()
+    }
+
+    pub(crate) fn print(&self) -> Result<Fingerprint> {
+        fingerprint(&stat_fd(&self.dir)?).ok_or(Error::Posix(Errno::IO))
+    }
+
+    /// The decision stands: what was staged is no longer ours to remove.
+    pub(crate) fn disarm(mut self) -> Vec<String> {
+        self.armed = false;
+        std::mem::take(&mut self.warnings)
+    }
+
+    fn name_object(&self, step: &mut Step) {
+        let (park, object) = match step {
+            Step::Attach { park, object, .. } | Step::Exchange { park, new: object, .. } => (park, object),
+            _ => return,
+        };
+        if *object == UNSTAGED
+            && let Some(key) = self.made.get(park)
+        {
+            *object = *key;
+        }
+    }
+
+    fn make(&mut self, dir: &OwnedFd, name: &[u8], id: NodeId, later: &HashSet<NodeId>) -> Result<HostKey> {
+        let node = self.tree.get(id).ok_or(Error::Posix(Errno::IO))?.clone();
+        let disk = &self.shared.disk;
+        let failed = |op: &'static str| move |e: Errno| Error::host(op, "staged object", e);
+        self.objects += 1;
+        self.fresh.insert(id);
+        match &node.inode.body {
+            Body::File(Content::Own(layer)) => self.make_file(dir, name, id, *layer)?,
+            Body::File(Content::Base(_)) => return Err(Error::Posix(Errno::IO)),
+            Body::Symlink(target) => disk.symlink(target, dir, name).map_err(failed("symlink"))?,
+            Body::Special(kind) => {
+                disk.mknod(dir, name, *kind, node.inode.meta.mode, node.inode.meta.rdev)
+                    .map_err(failed("mknod"))?;
+            }
+            Body::Dir { .. } => {
+                disk.mkdir(dir, name, 0o700).map_err(failed("mkdir"))?;
+                self.make_children(dir, name, &node, later)?;
+            }
+        }
+        let refused = set_meta(dir, name, node.inode.kind(), &node.inode.meta)?;
+        self.warnings.extend(refused);
+        self.remember(dir, name, node.inode.kind())?;
+        let print = fingerprint(&stat_at(dir, name)?).ok_or(Error::Posix(Errno::IO))?;
+        Ok(print.key())
+    }
+
+    fn make_children(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        node: &Node,
+        later: &HashSet<NodeId>,
+    ) -> Result<()> {
+        let inner = open_dir_readable(dir, name)?;
+        for (child_name, child) in node.entries.iter().filter_map(|(n, e)| e.child.map(|id| (n, id))) {
+            let child_node = self.tree.get(child).ok_or(Error::Posix(Errno::IO))?;
+            let reused =
+                later.contains(&child) || matches!(child_node.inode.body, Body::File(Content::Base(_)));
+            // Further names of one new file come by `AddLink` steps; the plan walks in this same order.
+            if !reused && !self.fresh.contains(&child) {
+                self.make(&inner, child_name.as_bytes(), child, later)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The content file itself, by one more link; a copy where the filesystems differ.
+    fn make_file(&mut self, dir: &OwnedFd, name: &[u8], id: NodeId, layer: LayerId) -> Result<()> {
+        let layer_dir = self.shared.contents.layer_dir(layer)?;
+        match self.shared.disk.link((&*layer_dir, &file_name(id)), (dir, name)) {
+            Ok(()) => {
+                self.linked.push((layer, id));
+                Ok(())
+            }
+            Err(Errno::XDEV | Errno::PERM | Errno::MLINK | Errno::NOTSUP) => {
+                let source = self.shared.contents.open(layer, id, OFlags::RDONLY)?;
+                let mtime = crate::node::time_of(&stat_fd(&source)?.stx_mtime);
+                let file = self.shared.disk.create(dir, name, OFlags::RDWR | OFlags::EXCL, 0o600)?;
+                copy_bytes(&source, &file, Take::All)?;
+                crate::content::set_mtime(&file, mtime)
+            }
+            Err(e) => Err(Error::host("link", "content file", e)),
+        }
+    }
+
+    /// Copies the bytes of a base file that is about to be rewritten in place.
+    fn keep(&mut self, park: Park, slot: &Slot) -> Result<()> {
+        let found = self.shared.base.resolve_now(slot)?.ok_or(Error::Posix(Errno::STALE))?;
+        let source = self.shared.base.open_file(&found)?;
+        let file = self.shared.disk.create(&self.dir, &park.name(), OFlags::RDWR | OFlags::EXCL, 0o600)?;
+        copy_bytes(&source, &file, Take::All)?;
+        self.objects += 1;
+        self.unsynced.push(file.into());
+        Ok(())
+    }
+
+    fn remember(&mut self, dir: &OwnedFd, name: &[u8], kind: Kind) -> Result<()> {
+        if self.objects > FSYNC_MAX {
+            self.unsynced.clear();
+            return Ok(());
+        }
+        match kind {
+            Kind::File => {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                // A mode without read permission cannot be opened by an ordinary owner: syncfs then.
+                match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+                    Ok(file) => self.unsynced.push(file),
+                    Err(Errno::ACCESS) => self.objects = FSYNC_MAX + 1,
+                    Err(e) => return Err(e.into()),
+                }
+            }
+            Kind::Dir => match open_dir_readable(dir, name) {
+                Ok(fd) => self.unsynced.push(fd),
+                Err(Errno::ACCESS) => self.objects = FSYNC_MAX + 1,
+                Err(e) => return Err(e.into()),
+            },
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        let disk = &self.shared.disk;
+        let synced = if self.objects > FSYNC_MAX {
+            disk.syncfs(&self.dir)
+        } else {
+            self.unsynced.iter().try_for_each(|fd| disk.fsync(fd)).and_then(|()| disk.fsync(&self.dir))
+        };
+        self.unsynced.clear();
+        synced.and_then(|()| disk.fsync(&self.shared.park_fd)).map_err(|e| {
+            self.shared.journal.poison();
+            Error::host("fsync", "staged files", e)
+        })
+    }
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        for (layer, id) in &self.linked {
+            if let Ok(dir) = self.shared.contents.layer_dir(*layer) {
+                // The branch goes on writing to its content file: the final mode must not be in the way.
+                let mode = Mode::RUSR | Mode::WUSR;
+                rustix::fs::chmodat(&*dir, &file_name(*id)[..], mode, AtFlags::empty()).ok();
+            }
+        }
+        // Recovery removes preimage directories nobody decided on, so a refusal costs space only.
+        self.shared.contents.trash_preimage(&self.shared.park_fd, self.commit.0.to_string().as_bytes()).ok();
+    }
+}
+
+fn io(e: std::io::Error) -> Error {
+    Error::Posix(Errno::from_io_error(&e).unwrap_or(Errno::IO))
+}
+
+/// Gives an object its final owner, mode, times and extended attributes. What an ordinary user may not set
+/// is returned in words.
+pub(crate) fn set_meta(dir: impl AsFd, name: &[u8], kind: Kind, meta: &Meta) -> Result<Vec<String>> {
+    let mut refused = Vec::new();
+    let shown = || String::from_utf8_lossy(name).into_owned();
+    let now = stat_at(&dir, name)?;
+    if (now.stx_uid, now.stx_gid) != (meta.uid, meta.gid) {
+        let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+        match rustix::fs::chownat(&dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(()) => {}
+            Err(Errno::PERM) => {
+                refused.push(format!("{}: owner {}:{} may not be set", shown(), meta.uid, meta.gid))
+            }
+            Err(e) => return Err(Error::host("chown", name, e)),
+        }
+    }
+    // Attributes before the mode: a read-only file refuses them to its ordinary owner.
+    let attributes = crate::xattr::write_all(&dir, name, &meta.xattrs)?;
+    refused.extend(attributes.into_iter().map(|what| format!("{}: {what}", shown())));
+    if kind != Kind::Symlink {
+        let mode = Mode::from_raw_mode(meta.mode);
+        rustix::fs::chmodat(&dir, name, mode, AtFlags::empty()).map_err(|e| Error::host("chmod", name, e))?;
+    }
+    let time = |t: crate::node::Time| Timespec { tv_sec: t.sec, tv_nsec: i64::from(t.nsec) as _ };
+    let omit = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+    let times =
+        Timestamps { last_access: time(meta.atime), last_modification: meta.mtime.map_or(omit, time) };
+    rustix::fs::utimensat(&dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|e| Error::host("utimens", name, e))?;
+    Ok(refused)
+}
+
+/// New bytes for an existing file, in place.
+pub(crate) fn rewrite(from: &File, to: &File) -> Result<()> {
+    rustix::fs::ftruncate(to, 0)?;
+    copy_bytes(from, to, Take::All)
+}

@@ -1,0 +1,327 @@
+//! Carrying out a decided plan. Every step recognises its own result, so recovery simply runs the whole
+//! plan again.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use crate::base::{stat_at, stat_fd};
+use crate::commit::plan::{Park, Plan, RelPath, Step};
+use crate::commit::stage::{rewrite, set_meta};
+use crate::disk::{open_dir, open_dir_readable};
+use crate::error::{Error, Result};
+use crate::ids::{CommitId, Name, NodeId};
+use crate::journal::record::{DirPlace, Moved};
+use crate::node::{HostKey, Kind, Meta, Slot, fingerprint};
+use crate::store::Shared;
+use crate::tree::Tree;
+
+/// More touched directories than this are made durable by one syncfs.
+const FSYNC_MAX: usize = 64;
+
+/// What a write-back did.
+pub(crate) struct Written {
+    pub(crate) moved: Moved,
+    pub(crate) warnings: Vec<String>,
+}
+
+struct Writer<'a> {
+    shared: &'a Shared,
+    park: OwnedFd,
+    park_id: NodeId,
+    dirs: HashMap<RelPath, (Arc<OwnedFd>, NodeId)>,
+    touched: Vec<Arc<OwnedFd>>,
+    many: bool,
+    out: Written,
+}
+
+/// Runs every step, then makes the base durable.
+///
+/// # Errors
+/// The host's. The decision stands: the caller poisons the store, and the next recovery goes on.
+pub(crate) fn run(shared: &Shared, commit: CommitId, park_id: NodeId, plan: &Plan) -> Result<Written> {
+    let park = open_dir_readable(&shared.park_fd, commit.0.to_string().as_bytes())
+        .map_err(|e| Error::host("open", "preimage directory", e))?;
+    let out = Written { moved: Moved::default(), warnings: Vec::new() };
+    let mut writer =
+        Writer { shared, park, park_id, dirs: HashMap::new(), touched: Vec::new(), many: false, out };
+    let mut detaching = true;
+    for step in &plan.steps {
+        if detaching && !matches!(step, Step::Detach { .. }) {
+            // From here on paths are final ones.
+            detaching = false;
+            writer.dirs.clear();
+        }
+        writer.step(step)?;
+    }
+    writer.sync()?;
+    Ok(writer.out)
+}
+
+impl Writer<'_> {
+    fn step(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Detach { path, park, object, dir } => self.detach(path, *park, *object, *dir),
+            Step::Attach { park, path, object, dir } => self.attach(*park, path, *object, *dir),
+            Step::Exchange { park, path, new, old, old_dir } => {
+                self.exchange(*park, path, *new, *old, *old_dir)
+            }
+            Step::AddLink { existing, path, .. } => self.add_link(existing, path),
+            Step::Rewrite { park, path, object } => self.rewrite(*park, path, *object),
+            Step::SetMeta { path, object, meta } => self.set_meta(path, *object, meta),
+        }
+    }
+
+    fn detach(&mut self, path: &[u8], park: Park, object: HostKey, dir: Option<NodeId>) -> Result<()> {
+        if self.parked(park)? != Some(object) {
+            // Not at its old place and not parked: a later step of this plan has attached it already.
+            let Some((parent, _, name)) = self.parent(path)? else { return Ok(()) };
+            if key_at(&parent, name)? != Some(object) {
+                return Ok(());
+            }
+            self.rename((&parent, name), (&self.park, &park.name()), RenameFlags::NOREPLACE, path)?;
+            self.touch(parent);
+        }
+        self.note(object, dir, Slot { dir: self.park_id, name: Name::trusted(&park.name()) })
+    }
+
+    fn attach(&mut self, park: Park, path: &[u8], object: HostKey, dir: Option<NodeId>) -> Result<()> {
+        let (parent, parent_id, name) = self.parent_or_fail(path)?;
+        match key_at(&parent, name)? {
+            Some(found) if found == object => {}
+            found => {
+                // Somebody put something here after the plan was checked: it is kept, not lost.
+                let flags = if found.is_some() { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
+                if found.is_some() {
+                    self.warn_kept(path, park);
+                }
+                self.rename((&self.park, &park.name()), (&parent, name), flags, path)?;
+                self.touch(parent);
+            }
+        }
+        self.note(object, dir, Slot { dir: parent_id, name: Name::trusted(name) })
+    }
+
+    fn exchange(
+        &mut self,
+        park: Park,
+        path: &[u8],
+        new: HostKey,
+        old: HostKey,
+        old_dir: Option<NodeId>,
+    ) -> Result<()> {
+        let (parent, _, name) = self.parent_or_fail(path)?;
+        let found = key_at(&parent, name)?;
+        if found != Some(new) {
+            if found.is_some_and(|found| found != old) {
+                self.warn_kept(path, park);
+            }
+            match found {
+                Some(_) => self.swap(park, &parent, name, path)?,
+                None => {
+                    self.rename((&self.park, &park.name()), (&parent, name), RenameFlags::NOREPLACE, path)?
+                }
+            }
+            self.touch(parent);
+        }
+        self.note(old, old_dir, Slot { dir: self.park_id, name: Name::trusted(&park.name()) })
+    }
+
+    /// One atomic exchange; where the filesystem has none, two renames.
+    fn swap(&self, park: Park, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<()> {
+        let staged = park.name();
+        match self.shared.disk.rename((&self.park, &staged), (parent, name), RenameFlags::EXCHANGE) {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                let aside = [&staged[..], b".old"].concat();
+                self.rename((parent, name), (&self.park, &aside), RenameFlags::empty(), path)?;
+                self.rename((&self.park, &staged), (parent, name), RenameFlags::empty(), path)?;
+                self.rename((&self.park, &aside), (&self.park, &staged), RenameFlags::empty(), path)
+            }
+            other => other.map_err(|e| Error::host("exchange", path, e)),
+        }
+    }
+
+    fn add_link(&mut self, existing: &[u8], path: &[u8]) -> Result<()> {
+        let (from, _, from_name) = self.parent_or_fail(existing)?;
+        let (parent, _, name) = self.parent_or_fail(path)?;
+        let wanted = key_at(&from, from_name)?.ok_or_else(|| Error::host("link", existing, Errno::NOENT))?;
+        if key_at(&parent, name)? == Some(wanted) {
+            return Ok(());
+        }
+        let linked = self.shared.disk.link((&*from, from_name), (&*parent, name));
+        linked.map_err(|e| Error::host("link", path, e))?;
+        self.touch(parent);
+        Ok(())
+    }
+
+    fn rewrite(&mut self, park: Park, path: &[u8], object: HostKey) -> Result<()> {
+        let (parent, _, name) = self.parent_or_fail(path)?;
+        if key_at(&parent, name)? != Some(object) {
+            self.warn(path, "was replaced from outside; its new bytes stay in the preimage directory");
+            return Ok(());
+        }
+        let open = |dir: &OwnedFd, name: &[u8], flags: OFlags| {
+            rustix::fs::openat(dir, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+                .map(File::from)
+        };
+        let from =
+            open(&self.park, &park.name(), OFlags::RDONLY).map_err(|e| Error::host("open", path, e))?;
+        let to = open(&parent, name, OFlags::WRONLY).map_err(|e| Error::host("open", path, e))?;
+        rewrite(&from, &to)?;
+        self.shared.disk.fsync(&to).map_err(|e| Error::host("fsync", path, e))
+    }
+
+    fn set_meta(&mut self, path: &[u8], object: Option<HostKey>, meta: &Meta) -> Result<()> {
+        let (parent, _, name) = if path.is_empty() {
+            (self.shared.base.places.open(NodeId::ROOT)?, NodeId::ROOT, &b"."[..])
+        } else {
+            self.parent_or_fail(path)?
+        };
+        let Some(print) = stat_at(&*parent, name).ok().and_then(|st| fingerprint(&st)) else {
+            self.warn(path, "has gone since; its attributes could not be set");
+            return Ok(());
+        };
+        if object.is_some_and(|object| object != print.key()) {
+            self.warn(path, "was replaced from outside; its attributes were left alone");
+            return Ok(());
+        }
+        let refused = set_meta(&*parent, name, print.kind, meta)?;
+        self.out.warnings.extend(refused);
+        if print.kind == Kind::Dir
+            && let Ok(dir) = open_dir_readable(&*parent, name)
+        {
+            self.touch(Arc::new(dir));
+        } else {
+            self.touch_object(&parent, name, print.kind);
+        }
+        Ok(())
+    }
+
+    fn touch_object(&mut self, parent: &Arc<OwnedFd>, name: &[u8], kind: Kind) {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(&**parent, name, flags, Mode::empty()) {
+            Ok(fd) if kind == Kind::File => self.touch(Arc::new(fd)),
+            // Attributes of what cannot be opened reach the disk with everything else.
+            _ => self.many = true,
+        }
+    }
+
+    /// Remembers where a moved object is, for older snapshots and for the journal.
+    fn note(&mut self, object: HostKey, dir: Option<NodeId>, slot: Slot) -> Result<()> {
+        let places = &self.shared.base.places;
+        places.note_displaced(object, slot.clone());
+        self.out.moved.objects.push((object, slot.clone()));
+        if let Some(id) = dir {
+            let parent = places.open(slot.dir)?;
+            let print = stat_at(&*parent, slot.name.as_bytes()).ok().and_then(|st| fingerprint(&st));
+            let print = print.ok_or_else(|| Error::host("stat", slot.name.as_bytes(), Errno::NOENT))?;
+            places.note_dir(id, &slot, print);
+            self.out.moved.dirs.push(DirPlace { id, slot, object: print });
+        }
+        Ok(())
+    }
+
+    fn rename(
+        &self,
+        from: (&OwnedFd, &[u8]),
+        to: (&OwnedFd, &[u8]),
+        flags: RenameFlags,
+        path: &[u8],
+    ) -> Result<()> {
+        match self.shared.disk.rename(from, to, flags) {
+            // Filesystems without RENAME_NOREPLACE: the target was seen free, and we hold the write-back lock.
+            Err(Errno::INVAL | Errno::NOSYS) if flags == RenameFlags::NOREPLACE => self
+                .shared
+                .disk
+                .rename(from, to, RenameFlags::empty())
+                .map_err(|e| Error::host("rename", path, e)),
+            other => other.map_err(|e| Error::host("rename", path, e)),
+        }
+    }
+
+    fn parked(&self, park: Park) -> Result<Option<HostKey>> {
+        key_at(&self.park, &park.name())
+    }
+
+    fn parent_or_fail<'p>(&mut self, path: &'p [u8]) -> Result<(Arc<OwnedFd>, NodeId, &'p [u8])> {
+        self.parent(path)?.ok_or_else(|| Error::host("open directory of", path, Errno::NOENT))
+    }
+
+    /// The directory of a path, one component at a time, never through a symlink (S25).
+    fn parent<'p>(&mut self, path: &'p [u8]) -> Result<Option<(Arc<OwnedFd>, NodeId, &'p [u8])>> {
+        let (dir, name) = match path.iter().rposition(|b| *b == b'/') {
+            Some(at) => (&path[..at], &path[at + 1..]),
+            None => (&path[..0], path),
+        };
+        Ok(self.dir(dir)?.map(|(fd, id)| (fd, id, name)))
+    }
+
+    fn dir(&mut self, path: &[u8]) -> Result<Option<(Arc<OwnedFd>, NodeId)>> {
+        if path.is_empty() {
+            return Ok(Some((self.shared.base.places.open(NodeId::ROOT)?, NodeId::ROOT)));
+        }
+        if let Some(known) = self.dirs.get(path) {
+            return Ok(Some(known.clone()));
+        }
+        let Some((parent, parent_id, name)) = self.parent(path)? else { return Ok(None) };
+        let fd = match open_dir(&*parent, name) {
+            Ok(fd) => Arc::new(fd),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(e) => return Err(Error::host("open directory", path, e)),
+        };
+        let print = fingerprint(&stat_fd(&*fd)?).ok_or(Error::Posix(Errno::IO))?;
+        let id = self.shared.base.id_of(&print, &Tree::default())?;
+        let slot = Slot { dir: parent_id, name: Name::trusted(name) };
+        if self.shared.base.places.note_dir(id, &slot, print) {
+            self.out.moved.dirs.push(DirPlace { id, slot, object: print });
+        }
+        self.dirs.insert(path.to_vec(), (fd.clone(), id));
+        Ok(Some((fd, id)))
+    }
+
+    fn touch(&mut self, dir: Arc<OwnedFd>) {
+        if self.touched.len() >= FSYNC_MAX {
+            self.many = true;
+            self.touched.clear();
+        }
+        if !self.many && !self.touched.iter().any(|known| Arc::ptr_eq(known, &dir)) {
+            self.touched.push(dir);
+        }
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        let disk = &self.shared.disk;
+        let synced = if self.many {
+            disk.syncfs(&self.park)
+        } else {
+            self.touched.iter().try_for_each(|fd| match open_dir_readable(&**fd, b".") {
+                Ok(readable) => disk.fsync(&readable),
+                Err(Errno::NOTDIR) => disk.fsync(&**fd),
+                Err(Errno::ACCESS) => disk.syncfs(&self.park),
+                Err(e) => Err(e),
+            })
+        };
+        synced.and_then(|()| disk.fsync(&self.park)).map_err(|e| Error::host("fsync", "base", e))
+    }
+
+    fn warn(&mut self, path: &[u8], what: &str) {
+        self.out.warnings.push(format!("{} {what}", String::from_utf8_lossy(path)));
+    }
+
+    fn warn_kept(&mut self, path: &[u8], park: Park) {
+        let kept = format!("was edited during the commit; the edited version is kept as preimage {}", park.0);
+        self.warn(path, &kept);
+    }
+}
+
+fn key_at(dir: &OwnedFd, name: &[u8]) -> Result<Option<HostKey>> {
+    match stat_at(dir, name) {
+        Ok(st) => Ok(fingerprint(&st).map(|print| print.key())),
+        Err(Errno::NOENT) => Ok(None),
+        Err(e) => Err(Error::host("stat", name, e)),
+    }
+}

@@ -1,0 +1,298 @@
+//! Content files: `content/<layer>/<node id>`, ordinary files holding what a branch wrote.
+//!
+//! I-4: a file in a layer is written only by the branch whose current layer it is; a fork gives the parent
+//! and every child a fresh one, so all older layers are frozen.
+
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lru::LruCache;
+use parking_lot::Mutex;
+use rustix::fs::{Mode, OFlags, RenameFlags, SeekFrom, Statx, Timespec, Timestamps};
+use rustix::io::Errno;
+
+use crate::base::{stat_at, stat_fd};
+use crate::disk::{Disk, open_dir, open_dir_readable};
+use crate::error::{Error, Result};
+use crate::ids::{LayerId, NodeId};
+use crate::node::Time;
+
+/// Layer directories kept open.
+const OPEN_LAYERS_MAX: usize = 128;
+/// Bytes moved per copy_file_range call.
+const COPY_CHUNK: u64 = 8 << 20;
+
+pub(crate) struct Contents {
+    disk: Disk,
+    content: OwnedFd,
+    trash: OwnedFd,
+    layers: Mutex<LruCache<LayerId, Arc<OwnedFd>>>,
+    temporary: AtomicU64,
+}
+
+/// How much of a file a copy-up takes along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Take {
+    All,
+    /// Only the first so many bytes: the rest is about to be truncated away.
+    First(u64),
+}
+
+/// A finished private copy that has not got its name yet; dropping it removes it.
+pub(crate) struct Copied<'a> {
+    contents: &'a Contents,
+    dir: Arc<OwnedFd>,
+    temporary: Vec<u8>,
+    pub(crate) file: File,
+    armed: bool,
+}
+
+impl Contents {
+    pub(crate) fn new(disk: Disk, store: impl AsFd) -> Result<Contents> {
+        let capacity = NonZeroUsize::new(OPEN_LAYERS_MAX).unwrap_or(NonZeroUsize::MIN);
+        Ok(Contents {
+            disk,
+            content: open_dir_readable(&store, b"content")?,
+            trash: open_dir_readable(&store, b"trash")?,
+            layers: Mutex::new(LruCache::new(capacity)),
+            temporary: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn layer_dir(&self, layer: LayerId) -> Result<Arc<OwnedFd>> {
+        if let Some(fd) = self.layers.lock().get(&layer) {
+            return Ok(fd.clone());
+        }
+        let fd = Arc::new(open_dir(&self.content, &layer_name(layer))?);
+        self.layers.lock().put(layer, fd.clone());
+        Ok(fd)
+    }
+
+    fn layer_dir_or_new(&self, layer: LayerId) -> Result<Arc<OwnedFd>> {
+        match self.layer_dir(layer) {
+            Err(Error::Posix(Errno::NOENT)) => {
+                match self.disk.mkdir(&self.content, &layer_name(layer), 0o700) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(e) => return Err(e.into()),
+                }
+                self.layer_dir(layer)
+            }
+            other => other,
+        }
+    }
+
+    /// A new empty file, replacing what a crashed attempt may have left.
+    pub(crate) fn create(&self, layer: LayerId, id: NodeId) -> Result<File> {
+        let dir = self.layer_dir_or_new(layer)?;
+        Ok(self.disk.create(&*dir, &file_name(id), OFlags::RDWR | OFlags::TRUNC, 0o600)?)
+    }
+
+    pub(crate) fn open(&self, layer: LayerId, id: NodeId, flags: OFlags) -> Result<File> {
+        let dir = self.layer_dir(layer)?;
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(rustix::fs::openat(&*dir, &file_name(id)[..], flags, Mode::empty())?))
+    }
+
+    pub(crate) fn stat(&self, layer: LayerId, id: NodeId) -> Result<Statx> {
+        Ok(stat_at(&*self.layer_dir(layer)?, &file_name(id))?)
+    }
+
+    pub(crate) fn remove(&self, layer: LayerId, id: NodeId) -> Result<()> {
+        match self.disk.unlink(&*self.layer_dir(layer)?, &file_name(id)) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Copies `source` into a temporary file of the layer: whole or not at all (S21).
+    pub(crate) fn copy(&self, layer: LayerId, id: NodeId, source: &File, take: Take) -> Result<Copied<'_>> {
+        let dir = self.layer_dir_or_new(layer)?;
+        let number = self.temporary.fetch_add(1, Ordering::Relaxed);
+        let temporary = format!("{}.{number}.up", id.0).into_bytes();
+        let file = self.disk.create(&*dir, &temporary, OFlags::RDWR | OFlags::TRUNC, 0o600)?;
+        let copied = Copied { contents: self, dir, temporary, file, armed: true };
+        copy_bytes(source, &copied.file, take)?;
+        Ok(copied)
+    }
+
+    /// Moves a layer out of the way in one step; `empty_trash` deletes it later.
+    pub(crate) fn discard_layer(&self, layer: LayerId) -> Result<()> {
+        self.layers.lock().pop(&layer);
+        let name = layer_name(layer);
+        match self.disk.rename((&self.content, &name), (&self.trash, &name), RenameFlags::NOREPLACE) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(Error::host("discard layer", &name, e)),
+        }
+    }
+
+    /// Layers present on disk.
+    pub(crate) fn layers(&self) -> Result<Vec<LayerId>> {
+        let names = crate::disk::list(&self.content)?;
+        Ok(names.iter().filter_map(|n| std::str::from_utf8(n).ok()?.parse().ok().map(LayerId)).collect())
+    }
+
+    /// Makes the names in a layer durable.
+    pub(crate) fn sync_layer(&self, layer: LayerId) -> Result<()> {
+        let dir = open_dir_readable(&*self.layer_dir(layer)?, b".")?;
+        self.disk.fsync(&dir)?;
+        Ok(self.disk.fsync(&self.content)?)
+    }
+
+    /// Deletes what is in the trash. Runs in the background; a crash repeats it.
+    pub(crate) fn empty_trash(&self) -> Result<()> {
+        crate::disk::remove_below(&self.trash)
+    }
+
+    /// Copies that a crash left unfinished.
+    pub(crate) fn remove_temporary(&self, layer: LayerId) -> Result<()> {
+        let dir = self.layer_dir(layer)?;
+        for name in crate::disk::list(&*dir)?.iter().filter(|name| name.ends_with(b".up")) {
+            self.disk.unlink(&*dir, name)?;
+        }
+        Ok(())
+    }
+
+    /// Gets rid of a preimage directory: into the trash, or at once where that is on another filesystem.
+    pub(crate) fn trash_preimage(&self, park: impl AsFd, name: &[u8]) -> Result<()> {
+        let number = self.temporary.fetch_add(1, Ordering::Relaxed);
+        let unique = [b"preimage-", name, b"-", number.to_string().as_bytes()].concat();
+        match self.disk.rename((&park, name), (&self.trash, &unique), RenameFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::XDEV) => crate::disk::remove_tree(&park, name),
+            Err(e) => Err(Error::host("move to trash", name, e)),
+        }
+    }
+
+    /// Bytes in all content files, as allocated on disk.
+    pub(crate) fn bytes(&self, layers: &[LayerId]) -> u64 {
+        let sizes = layers.iter().filter_map(|layer| {
+            let dir = self.layer_dir(*layer).ok()?;
+            let names = crate::disk::list(&*dir).ok()?;
+            Some(
+                names
+                    .iter()
+                    .filter_map(|n| stat_at(&*dir, n).ok())
+                    .map(|st| st.stx_blocks * 512)
+                    .sum::<u64>(),
+            )
+        });
+        sizes.sum()
+    }
+}
+
+impl Copied<'_> {
+    /// Gives the copy its modification time and its name.
+    pub(crate) fn publish(mut self, id: NodeId, mtime: Option<Time>) -> Result<()> {
+        if let Some(mtime) = mtime {
+            set_mtime(&self.file, mtime)?;
+        }
+        let to = (&*self.dir, &file_name(id)[..]);
+        self.contents.disk.rename((&*self.dir, &self.temporary), to, RenameFlags::empty())?;
+        self.armed = false;
+        Ok(())
+    }
+}
+
+impl Drop for Copied<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            // Best effort: recovery removes `*.up` files that stay.
+            rustix::fs::unlinkat(&*self.dir, &self.temporary[..], rustix::fs::AtFlags::empty()).ok();
+        }
+    }
+}
+
+pub(crate) fn set_mtime(file: &File, mtime: Time) -> Result<()> {
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+        last_modification: Timespec { tv_sec: mtime.sec, tv_nsec: i64::from(mtime.nsec) as _ },
+    };
+    Ok(rustix::fs::futimens(file, &times)?)
+}
+
+fn layer_name(layer: LayerId) -> Vec<u8> {
+    layer.0.to_string().into_bytes()
+}
+
+pub(crate) fn file_name(id: NodeId) -> Vec<u8> {
+    id.0.to_string().into_bytes()
+}
+
+/// Clone where the filesystem can, else copy data and keep holes. The size is right in the end.
+pub(crate) fn copy_bytes(source: &File, to: &File, take: Take) -> Result<()> {
+    let size = stat_fd(source)?.stx_size;
+    let wanted = match take {
+        Take::All => size,
+        Take::First(limit) => limit.min(size),
+    };
+    if wanted == size && rustix::fs::ioctl_ficlone(to, source).is_ok() {
+        return Ok(());
+    }
+    rustix::fs::ftruncate(to, wanted)?;
+    let mut at = 0;
+    while at < wanted {
+        let start = match rustix::fs::seek(source, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => break,
+            Err(Errno::INVAL | Errno::NOTSUP) => at,
+            Err(e) => return Err(e.into()),
+        };
+        let end = match rustix::fs::seek(source, SeekFrom::Hole(start)) {
+            Ok(end) => end.min(wanted),
+            Err(_) => wanted,
+        };
+        copy_range(source, start, to, start, end.saturating_sub(start))?;
+        at = end.max(start + 1);
+    }
+    Ok(())
+}
+
+/// Copies a range; stops early only at the end of the source.
+///
+/// # Errors
+/// The host's.
+pub(crate) fn copy_range(source: &File, from: u64, to: &File, at: u64, len: u64) -> Result<u64> {
+    let (mut from, mut at, end) = (from, at, from + len);
+    let start = from;
+    while from < end {
+        let chunk = usize::try_from((end - from).min(COPY_CHUNK)).unwrap_or(usize::MAX);
+        match rustix::fs::copy_file_range(source, Some(&mut from), to, Some(&mut at), chunk) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => {
+                return copy_by_hand(source, from, to, at, end - from).map(|n| from - start + n);
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(from - start)
+}
+
+fn copy_by_hand(source: &File, mut from: u64, to: &File, mut at: u64, len: u64) -> Result<u64> {
+    let mut buffer = vec![0u8; 256 * 1024];
+    let end = from + len;
+    let start = from;
+    while from < end {
+        let want = usize::try_from(end - from).unwrap_or(usize::MAX).min(buffer.len());
+        let got = rustix::io::pread(source, &mut buffer[..want], from)?;
+        if got == 0 {
+            break;
+        }
+        write_all_at(to, &buffer[..got], at)?;
+        from += got as u64;
+        at += got as u64;
+    }
+    Ok(from - start)
+}
+
+fn write_all_at(file: &File, mut bytes: &[u8], mut at: u64) -> Result<()> {
+    while !bytes.is_empty() {
+        let n = rustix::io::pwrite(file, bytes, at)?;
+        bytes = &bytes[n..];
+        at += n as u64;
+    }
+    Ok(())
+}

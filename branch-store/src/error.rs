@@ -1,0 +1,168 @@
+//! The one error type of the engine, and its errno.
+
+use std::io;
+
+use rustix::io::Errno;
+
+/// A path on which a commit cannot proceed (S14, S15).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// Path relative to the workspace.
+    pub path: Vec<u8>,
+    /// What clashed.
+    pub kind: ConflictKind,
+}
+
+/// What clashed on a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConflictKind {
+    /// Both sides changed the object.
+    BothChanged,
+    /// The other side made something where this branch did, too.
+    BothCreated,
+    /// The other side removed or replaced what this branch changed.
+    GoneBelow,
+    /// The base object was edited outside any branch since this branch first changed it.
+    BaseEdited,
+    /// The path is on another filesystem than the base, so it cannot be replaced atomically.
+    OtherFilesystem,
+}
+
+impl ConflictKind {
+    /// The kind in words.
+    pub fn reason(self) -> &'static str {
+        match self {
+            ConflictKind::BothChanged => "both the branch and its parent changed it",
+            ConflictKind::BothCreated => "both the branch and its parent created it",
+            ConflictKind::GoneBelow => "the parent removed or replaced it",
+            ConflictKind::BaseEdited => "the base was edited here since the branch first changed it",
+            ConflictKind::OtherFilesystem => "it lies on another filesystem than the base",
+        }
+    }
+}
+
+/// Everything the engine can answer instead of a result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A POSIX answer to a file operation.
+    #[error("{}", io::Error::from_raw_os_error(.0.raw_os_error()))]
+    Posix(Errno),
+    /// The host refused; with the operation and the thing.
+    #[error("{op} {thing}: {}", io::Error::from_raw_os_error(.errno.raw_os_error()))]
+    Host {
+        /// System call or step.
+        op: &'static str,
+        /// What it was about.
+        thing: String,
+        /// Why.
+        errno: Errno,
+    },
+    /// No live branch has this name.
+    #[error("no branch named '{0}'")]
+    NoSuchBranch(String),
+    /// A live branch has this name.
+    #[error("branch '{0}' exists already")]
+    BranchExists(String),
+    /// Not a name a branch can have (S5).
+    #[error("bad branch name '{name}': {reason}")]
+    BadBranchName {
+        /// The name.
+        name: String,
+        /// What would be right.
+        reason: &'static str,
+    },
+    /// A sibling committed first (S12).
+    #[error("branch '{0}' is stale: a sibling committed first")]
+    Stale(String),
+    /// The branch was aborted or has committed (S13).
+    #[error("branch '{0}' has ended")]
+    Ended(String),
+    /// Live branches below (S18).
+    #[error("branch '{name}' has live branches below it: {}", .children.join(", "))]
+    HasChildren {
+        /// The branch.
+        name: String,
+        /// Their names.
+        children: Vec<String>,
+    },
+    /// The branch is being committed.
+    #[error("branch '{0}' is being committed")]
+    Busy(String),
+    /// The parent or base changed on the same paths (S14, S15).
+    #[error("{} conflicting path(s), first {:?}", .0.len(), .0.first().map(|c| String::from_utf8_lossy(&c.path).into_owned()))]
+    Conflicts(Vec<Conflict>),
+    /// The verb is not for this branch.
+    #[error("{0}")]
+    NotAllowed(&'static str),
+    /// A documented bound was exceeded.
+    #[error("limit exceeded: {what} (at most {max})")]
+    Limit {
+        /// Which bound.
+        what: &'static str,
+        /// Its value.
+        max: u64,
+    },
+    /// Another daemon has the store open (S22).
+    #[error("the store {0} is open in another process")]
+    Locked(String),
+    /// No store here.
+    #[error("no store at {0}")]
+    NoStore(String),
+    /// A store is here already.
+    #[error("a store exists already at {0}")]
+    StoreExists(String),
+    /// The store was written by a newer version (S22).
+    #[error("the store has format {found}, this program reads up to {known}; it was left untouched")]
+    Newer {
+        /// Version found.
+        found: u32,
+        /// Newest version known.
+        known: u32,
+    },
+    /// Bytes of the store are not what was written.
+    #[error("{file} is damaged at byte {offset}: {cause}")]
+    Corrupt {
+        /// File within the store.
+        file: String,
+        /// Where.
+        offset: u64,
+        /// What is wrong.
+        cause: String,
+    },
+    /// An fsync failed earlier; nothing is accepted until the store is reopened (S21).
+    #[error("the store is poisoned: an earlier write or fsync failed; restart the daemon")]
+    Poisoned,
+}
+
+/// Result of an engine call.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The errno a file operation answers with.
+    pub fn errno(&self) -> Errno {
+        match self {
+            Error::Posix(errno) | Error::Host { errno, .. } => *errno,
+            Error::NoSuchBranch(_) | Error::NoStore(_) => Errno::NOENT,
+            Error::BranchExists(_) | Error::StoreExists(_) => Errno::EXIST,
+            Error::BadBranchName { .. } | Error::NotAllowed(_) => Errno::INVAL,
+            Error::Stale(_) | Error::Ended(_) => Errno::STALE,
+            Error::HasChildren { .. } => Errno::NOTEMPTY,
+            Error::Busy(_) | Error::Locked(_) => Errno::BUSY,
+            Error::Conflicts(_) => Errno::EXIST,
+            Error::Limit { .. } => Errno::NOSPC,
+            Error::Newer { .. } => Errno::NOTSUP,
+            Error::Corrupt { .. } | Error::Poisoned => Errno::IO,
+        }
+    }
+
+    pub(crate) fn host(op: &'static str, thing: impl AsRef<[u8]>, errno: Errno) -> Error {
+        Error::Host { op, thing: String::from_utf8_lossy(thing.as_ref()).into_owned(), errno }
+    }
+}
+
+impl From<Errno> for Error {
+    fn from(errno: Errno) -> Error {
+        Error::Posix(errno)
+    }
+}

@@ -1,0 +1,142 @@
+//! What a record says. Branches, layers and groups are made by records alone, so replaying them in order
+//! gives the state back.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::history::Displaced;
+use crate::commit::plan::Plan;
+use crate::ids::{BranchId, CommitId, GroupId, LayerId, NodeId};
+use crate::node::{Fingerprint, HostKey, Slot, Time};
+use crate::store::GroupKind;
+use crate::tree::Change;
+
+/// One journal record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Record {
+    /// One file operation in a branch, and base directories its tree now refers to.
+    Batch { branch: BranchId, changes: Vec<Change>, dirs: Vec<DirPlace> },
+    /// Branches were forked.
+    Fork(Fork),
+    /// A branch committed into a parent branch. `changes` is what the parent's tree takes over; `None`:
+    /// the parent had not changed, its tree is now the child's.
+    Merge { child: BranchId, changes: Option<Vec<Change>>, stale: Vec<BranchId> },
+    /// The decision to write a branch into the base.
+    Decide(Decide),
+    /// All steps of the decided commit are in the base, durably.
+    Done { commit: CommitId, moved: Moved },
+    /// Branches ended.
+    Abort { branches: Vec<BranchId> },
+    /// Preimages up to this commit are gone.
+    Prune { park_upto: CommitId, history_upto: CommitId },
+    /// Checkpoint only: counters and tables that no other record carries.
+    Counters(Counters),
+    /// Checkpoint only: one live branch.
+    Branch(Box<Snapshot>),
+    /// Checkpoint only: it is whole.
+    End,
+}
+
+/// Where a base directory is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DirPlace {
+    pub(crate) id: NodeId,
+    pub(crate) slot: Slot,
+    pub(crate) object: Fingerprint,
+}
+
+/// A fork.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Fork {
+    pub(crate) parent: BranchId,
+    /// The parent's fresh layer (I-4).
+    pub(crate) parent_layer: LayerId,
+    pub(crate) group: GroupId,
+    pub(crate) kind: GroupKind,
+    pub(crate) time: Time,
+    pub(crate) children: Vec<Child>,
+}
+
+/// One branch made by a fork.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Child {
+    pub(crate) id: BranchId,
+    pub(crate) name: String,
+    pub(crate) layer: LayerId,
+}
+
+/// A decided commit into the base.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Decide {
+    pub(crate) commit: CommitId,
+    pub(crate) child: BranchId,
+    pub(crate) name: String,
+    pub(crate) time: Time,
+    pub(crate) stale: Vec<BranchId>,
+    /// Node id of the preimage directory, and the directory itself.
+    pub(crate) park: (NodeId, Fingerprint),
+    pub(crate) displaced: Vec<Displaced>,
+    pub(crate) plan: Plan,
+}
+
+/// Where a write-back put things.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Moved {
+    pub(crate) dirs: Vec<DirPlace>,
+    pub(crate) objects: Vec<(HostKey, Slot)>,
+}
+
+/// Counters and tables at a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counters {
+    pub(crate) next_branch: u32,
+    pub(crate) next_layer: u64,
+    pub(crate) next_group: u64,
+    pub(crate) next_node: u32,
+    pub(crate) commits: u64,
+    pub(crate) dirs: Vec<DirPlace>,
+    pub(crate) parks: Vec<(NodeId, CommitId, Fingerprint)>,
+    pub(crate) objects: Vec<(HostKey, Slot)>,
+    pub(crate) history: Vec<(CommitId, Displaced)>,
+    pub(crate) log: Vec<LogLine>,
+}
+
+/// One line of the commit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LogLine {
+    pub(crate) commit: CommitId,
+    pub(crate) branch: String,
+    pub(crate) time: Time,
+    pub(crate) changed: u64,
+}
+
+/// A live branch at a checkpoint. Trees are written as differences (from the parent's tree, and from the
+/// fork point), so shared parts are written once and shared again when read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Snapshot {
+    pub(crate) id: BranchId,
+    pub(crate) name: String,
+    pub(crate) parent: BranchId,
+    pub(crate) group: GroupId,
+    pub(crate) kind: GroupKind,
+    pub(crate) created: Time,
+    pub(crate) epoch: CommitId,
+    pub(crate) layer: LayerId,
+    pub(crate) layers: Vec<LayerId>,
+    pub(crate) fork_from_parent: Vec<Change>,
+    pub(crate) tree_from_fork: Vec<Change>,
+}
+
+impl Record {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        // postcard fails only for types it cannot express (I-9); these it can, as the round-trip test shows.
+        postcard::to_stdvec(self).unwrap_or_else(|e| unreachable!("record is not encodable: {e}"))
+    }
+
+    pub(crate) fn decode(payload: &[u8]) -> Result<Record, String> {
+        match postcard::take_from_bytes(payload) {
+            Ok((record, [])) => Ok(record),
+            Ok((_, rest)) => Err(format!("{} bytes after the record", rest.len())),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Reading back. A torn tail is the normal end of a journal whose writer died; a bad record with good ones
+//! behind it is damage, and named.
+
+use crate::error::{Error, Result};
+use crate::journal::record::Record;
+use crate::journal::{FRAME_LEN, HEADER_LEN, Header, RECORD_MAX, u32_at, u64_at};
+
+/// How the file ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tail {
+    /// After its last record.
+    Clean,
+    /// With bytes that are no record; they start at this offset.
+    Torn(u64),
+}
+
+/// Hands each record to `each`, in order; returns the sequence number after the last and how it ended.
+///
+/// # Errors
+/// `Corrupt` naming offset and cause for a bad record in the middle, `Newer` for a newer format, and what
+/// `each` returns.
+pub(crate) fn scan(
+    bytes: &[u8],
+    file: &str,
+    workspace: &[u8; 16],
+    mut each: impl FnMut(u64, Record) -> Result<()>,
+) -> Result<(Header, u64, Tail)> {
+    let header = Header::decode(bytes, file)?;
+    if &header.workspace != workspace {
+        let cause = "belongs to another store".to_owned();
+        return Err(Error::Corrupt { file: file.to_owned(), offset: 12, cause });
+    }
+    let mut at = HEADER_LEN;
+    let mut seq = header.first;
+    while at < bytes.len() {
+        match record_at(bytes, at, seq) {
+            Ok((record, next)) => {
+                each(at as u64, record)?;
+                at = next;
+                seq += 1;
+            }
+            Err(cause) => {
+                if let Some(later) = find_later(bytes, at + 1, seq) {
+                    let cause = format!("{cause}, but a good record follows at byte {later}");
+                    return Err(Error::Corrupt { file: file.to_owned(), offset: at as u64, cause });
+                }
+                return Ok((header, seq, Tail::Torn(at as u64)));
+            }
+        }
+    }
+    Ok((header, seq, Tail::Clean))
+}
+
+fn record_at(bytes: &[u8], at: usize, expected: u64) -> std::result::Result<(Record, usize), String> {
+    let (payload, seq, next) = frame_at(bytes, at)?;
+    if seq != expected {
+        return Err(format!("record {seq} where {expected} was expected"));
+    }
+    let record = Record::decode(payload).map_err(|e| format!("record {seq} is malformed: {e}"))?;
+    Ok((record, next))
+}
+
+fn frame_at(bytes: &[u8], at: usize) -> std::result::Result<(&[u8], u64, usize), String> {
+    let rest = &bytes[at..];
+    if rest.len() < FRAME_LEN {
+        return Err("incomplete record".to_owned());
+    }
+    let len = u32_at(rest, 0) as usize;
+    if len == 0 || len > RECORD_MAX {
+        return Err(format!("impossible record length {len}"));
+    }
+    if rest.len() < FRAME_LEN + len {
+        return Err("incomplete record".to_owned());
+    }
+    if crc32c::crc32c(&rest[8..FRAME_LEN + len]) != u32_at(rest, 4) {
+        return Err("checksum does not match".to_owned());
+    }
+    Ok((&rest[FRAME_LEN..FRAME_LEN + len], u64_at(rest, 8), at + FRAME_LEN + len))
+}
+
+/// The first good record at or after `from` with a sequence number that could follow. The sequence number
+/// is tried first: it makes the search cheap.
+fn find_later(bytes: &[u8], from: usize, seq: u64) -> Option<usize> {
+    let last_possible = seq + (bytes.len() / FRAME_LEN) as u64;
+    (from..bytes.len().saturating_sub(FRAME_LEN)).find(|at| {
+        let candidate = u64_at(bytes, at + 8);
+        candidate >= seq && candidate <= last_possible && frame_at(bytes, *at).is_ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Disk;
+    use crate::ids::{BranchId, CommitId};
+    use crate::journal::write_file;
+
+    fn records() -> Vec<Record> {
+        (0..20)
+            .map(|i| Record::Abort { branches: vec![BranchId(i), BranchId(i * 1000)] })
+            .chain([Record::Prune { park_upto: CommitId(1), history_upto: CommitId(2) }, Record::End])
+            .collect()
+    }
+
+    fn file_of(records: &[Record]) -> Vec<u8> {
+        let dir = tempfile::tempdir().unwrap();
+        let fd =
+            rustix::fs::open(dir.path(), rustix::fs::OFlags::DIRECTORY, rustix::fs::Mode::empty()).unwrap();
+        write_file(&Disk::default(), &fd, "journal.1", Header { workspace: [7; 16], first: 5 }, records)
+            .unwrap();
+        std::fs::read(dir.path().join("journal.1")).unwrap()
+    }
+
+    fn read(bytes: &[u8]) -> Result<(Vec<Record>, Tail)> {
+        let mut out = Vec::new();
+        let (_, _, tail) = scan(bytes, "journal.1", &[7; 16], |_, record| {
+            out.push(record);
+            Ok(())
+        })?;
+        Ok((out, tail))
+    }
+
+    #[test]
+    fn every_record_comes_back_in_order() {
+        let (back, tail) = read(&file_of(&records())).unwrap();
+        assert_eq!((back, tail), (records(), Tail::Clean));
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_gives_a_prefix_and_never_an_error_behind_the_header() {
+        let whole = file_of(&records());
+        for cut in HEADER_LEN..whole.len() {
+            let (back, _) = read(&whole[..cut]).unwrap();
+            assert_eq!(back[..], records()[..back.len()], "cut at {cut}");
+        }
+        for cut in 0..HEADER_LEN {
+            assert!(matches!(read(&whole[..cut]), Err(Error::Corrupt { .. })), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_a_named_error_or_a_cut_of_the_last_record_and_never_a_wrong_record() {
+        let whole = file_of(&records());
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            match read(&bytes) {
+                Ok((back, tail)) => {
+                    assert_eq!(back.len(), records().len() - 1, "bit {bit}: {tail:?}");
+                    assert_eq!(back[..], records()[..back.len()]);
+                }
+                Err(Error::Corrupt { .. } | Error::Newer { .. }) => {}
+                Err(e) => panic!("bit {bit}: {e}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Nodes: the objects a branch has of its own, and the attributes every object has.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use rustix::fs::{FileType, Statx};
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{LayerId, Name, NodeId};
+
+/// A point in time: seconds and nanoseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Time {
+    /// Seconds; negative before 1970.
+    pub sec: i64,
+    /// Nanoseconds, 0..1_000_000_000.
+    pub nsec: u32,
+}
+
+impl Time {
+    /// The host's coarse wall clock now: what ext4 and tmpfs stamp files with.
+    pub fn now() -> Time {
+        let t = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        Time { sec: t.tv_sec, nsec: u32::try_from(t.tv_nsec).unwrap_or(0) }
+    }
+}
+
+/// What an object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// Regular file.
+    File,
+    /// Directory.
+    Dir,
+    /// Symbolic link.
+    Symlink,
+    /// FIFO.
+    Fifo,
+    /// Socket.
+    Socket,
+    /// Character device.
+    Char,
+    /// Block device.
+    Block,
+}
+
+impl Kind {
+    /// From the file type bits of a mode; `None` for bits that name no type.
+    pub fn of_mode(mode: u32) -> Option<Kind> {
+        Some(match FileType::from_raw_mode(mode) {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Dir,
+            FileType::Symlink => Kind::Symlink,
+            FileType::Fifo => Kind::Fifo,
+            FileType::Socket => Kind::Socket,
+            FileType::CharacterDevice => Kind::Char,
+            FileType::BlockDevice => Kind::Block,
+            FileType::Unknown => return None,
+        })
+    }
+
+    /// The host's word for it.
+    pub fn file_type(self) -> FileType {
+        match self {
+            Kind::File => FileType::RegularFile,
+            Kind::Dir => FileType::Directory,
+            Kind::Symlink => FileType::Symlink,
+            Kind::Fifo => FileType::Fifo,
+            Kind::Socket => FileType::Socket,
+            Kind::Char => FileType::CharacterDevice,
+            Kind::Block => FileType::BlockDevice,
+        }
+    }
+}
+
+/// Extended attributes: name → value. Shared, because most objects have none or the same.
+pub(crate) type Xattrs = Arc<BTreeMap<Vec<u8>, Vec<u8>>>;
+
+/// Attributes a node carries itself. Size, blocks and (while `mtime` is `None`) modification time come
+/// from the content file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Meta {
+    /// Permission bits, `07777`.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Hard links (for directories 2 + subdirectories, or 1 where the base filesystem counts none).
+    pub nlink: u32,
+    /// Device number of a device node, else 0.
+    pub rdev: u64,
+    /// Last access, as last set; reads do not update it.
+    pub atime: Time,
+    /// Last modification; `None` while the content file of the branch's own layer knows it.
+    pub mtime: Option<Time>,
+    /// Last change of the node.
+    pub ctime: Time,
+    /// Extended attributes.
+    pub xattrs: Xattrs,
+}
+
+/// Identity and state of a base object as a branch first met it (S15).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Fingerprint {
+    /// Host inode number.
+    pub ino: u64,
+    /// Host device number, as `major << 32 | minor`.
+    pub dev: u64,
+    /// Birth time where the host knows one: tells a reused inode number from the old object.
+    pub birth: Time,
+    /// Kind of the object.
+    pub kind: Kind,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Size in bytes; 0 for directories, whose own numbers say nothing.
+    pub size: u64,
+    /// Modification time; zero for directories.
+    pub mtime: Time,
+    /// Change time; zero for directories.
+    pub ctime: Time,
+}
+
+impl Fingerprint {
+    /// Whether both name the same host object, whatever happened to it.
+    pub(crate) fn same_object(&self, other: &Fingerprint) -> bool {
+        (self.ino, self.dev, self.birth, self.kind) == (other.ino, other.dev, other.birth, other.kind)
+    }
+
+    /// The identity alone.
+    pub(crate) fn key(&self) -> HostKey {
+        HostKey { dev: self.dev, ino: self.ino }
+    }
+}
+
+/// A host object for as long as it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct HostKey {
+    /// Device number, as `major << 32 | minor`.
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+}
+
+/// A name in a directory of the base. The directory is named by its id, so it can move without this.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Slot {
+    /// The base directory.
+    pub dir: NodeId,
+    /// The entry in it.
+    pub name: Name,
+}
+
+/// Where a file's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Content {
+    /// In the base, seen at the branch's epoch.
+    Base(Slot),
+    /// In `content/<layer>/<node id>` of the store.
+    Own(LayerId),
+}
+
+/// What a directory entry of a tree says about a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// The node; `None` is a whiteout: the base has the name, the branch has not.
+    pub child: Option<NodeId>,
+    /// What the base had under this name when the branch first changed it; `None`: nothing.
+    pub over: Option<Arc<Fingerprint>>,
+}
+
+/// A node without its entries: what the journal records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Inode {
+    /// Attributes.
+    pub meta: Meta,
+    /// The base object it was adopted from, if any.
+    pub origin: Option<Arc<Fingerprint>>,
+    /// What it is.
+    pub body: Body,
+}
+
+/// The part of a node that depends on its kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Body {
+    /// Regular file.
+    File(Content),
+    /// Directory; `lower` says whether the base directory of the same id shows through.
+    Dir {
+        /// The directory it lies in; the root lies in itself.
+        parent: NodeId,
+        /// Merged with the base directory of the same id, or opaque.
+        lower: Lower,
+    },
+    /// Symbolic link and its target.
+    Symlink(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// FIFO, socket or device node.
+    Special(Kind),
+}
+
+/// Whether a directory node has a base directory below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Lower {
+    /// The base directory with the same id shows through.
+    Merged,
+    /// Nothing shows through.
+    Opaque,
+}
+
+/// A node in memory: the inode and, for directories, its entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub(crate) inode: Inode,
+    pub(crate) entries: OrdMap<Name, Entry>,
+}
+
+impl Inode {
+    /// What the node is.
+    pub(crate) fn kind(&self) -> Kind {
+        match &self.body {
+            Body::File(_) => Kind::File,
+            Body::Dir { .. } => Kind::Dir,
+            Body::Symlink(_) => Kind::Symlink,
+            Body::Special(kind) => *kind,
+        }
+    }
+}
+
+/// Attributes of an object, as `stat(2)` wants them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stat {
+    /// Identity; the low half of the inode number.
+    pub id: NodeId,
+    /// Tells objects apart that got the same id one after the other.
+    pub generation: u32,
+    /// Whether only this branch can change it. Base objects can also be edited from outside (S15).
+    pub owner: Owner,
+    /// What it is.
+    pub kind: Kind,
+    /// Permission bits, `07777`.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Hard links.
+    pub nlink: u32,
+    /// Device number of a device node.
+    pub rdev: u64,
+    /// Size in bytes.
+    pub size: u64,
+    /// Blocks of 512 bytes.
+    pub blocks: u64,
+    /// Last access.
+    pub atime: Time,
+    /// Last modification.
+    pub mtime: Time,
+    /// Last change.
+    pub ctime: Time,
+}
+
+/// Who can change an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// Only the branch: caches may keep it for ever.
+    Branch,
+    /// The base, which others may edit: caches must ask again (S15).
+    Base,
+}
+
+/// An object of a branch: its id and, while it has no node of its own, the base name it was found under.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Object {
+    /// Identity.
+    pub id: NodeId,
+    /// Where the base has it; ignored once the branch has a node of this id.
+    pub slot: Option<Slot>,
+}
+
+/// One entry of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    /// Name.
+    pub name: Name,
+    /// Object behind it.
+    pub object: Object,
+    /// What it is.
+    pub kind: Kind,
+}
+
+pub(crate) fn time_of(t: &rustix::fs::StatxTimestamp) -> Time {
+    Time { sec: t.tv_sec, nsec: t.tv_nsec }
+}
+
+pub(crate) fn device(major: u32, minor: u32) -> u64 {
+    u64::from(major) << 32 | u64::from(minor)
+}
+
+/// The fingerprint of a host object; `None` for a type Linux does not have.
+pub(crate) fn fingerprint(st: &Statx) -> Option<Fingerprint> {
+    let mode = u32::from(st.stx_mode);
+    let kind = Kind::of_mode(mode)?;
+    let dir = kind == Kind::Dir;
+    Some(Fingerprint {
+        ino: st.stx_ino,
+        dev: device(st.stx_dev_major, st.stx_dev_minor),
+        birth: time_of(&st.stx_btime),
+        kind,
+        mode: mode & 0o7777,
+        uid: st.stx_uid,
+        gid: st.stx_gid,
+        size: if dir { 0 } else { st.stx_size },
+        mtime: if dir { Time::default() } else { time_of(&st.stx_mtime) },
+        ctime: if dir { Time::default() } else { time_of(&st.stx_ctime) },
+    })
+}
+
+/// A file's generation number, from its birth time: the same before and after copy-up.
+pub(crate) fn generation(birth: Time) -> u32 {
+    (birth.sec as u32).rotate_left(7) ^ birth.nsec
+}

@@ -1,0 +1,102 @@
+//! Checkpoint: the whole state in one file, so that restart time does not grow with history.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+
+use crate::branch::{Birth, Data};
+use crate::error::Result;
+use crate::ids::BranchId;
+use crate::journal::record::{Counters, DirPlace, Record, Snapshot};
+use crate::journal::{Header, write_file};
+use crate::store::files::{checkpoint_name, journal_name, numbered};
+use crate::store::{Shared, Store};
+
+impl Store {
+    /// Writes a checkpoint and starts a new journal. Changes wait only while the picture is taken.
+    ///
+    /// # Errors
+    /// The host's; the store goes on with the journals it has.
+    pub fn checkpoint(&self) -> Result<()> {
+        let shared = &self.shared;
+        let _no_commit_half_way = shared.writeback.lock();
+        let (number, records) = {
+            let _alone = shared.gate.write();
+            shared.journal.check()?;
+            let number = shared.journal_number.load(Ordering::Acquire) + 1;
+            let records = picture(shared);
+            let fresh = |first| {
+                let header = Header { workspace: shared.workspace, first };
+                write_file(&shared.disk, &shared.dir_fd, &journal_name(number), header, &[])
+            };
+            shared.journal.rotate(fresh)?;
+            shared.journal_number.store(number, Ordering::Release);
+            (number, records)
+        };
+        let header = Header { workspace: shared.workspace, first: 1 };
+        let records = records.encode();
+        write_file(&shared.disk, &shared.dir_fd, &checkpoint_name(number), header, &records)?;
+        remove_older(shared, number)
+    }
+}
+
+/// All state at one instant. Cheap: trees are shared, not copied.
+struct Picture {
+    counters: Counters,
+    branches: Vec<(Birth, Data)>,
+}
+
+fn picture(shared: &Shared) -> Picture {
+    let branches = shared.registry.read().all();
+    let branches = branches.iter().map(|b| (b.birth.clone(), b.data.read().clone())).collect();
+    let counters = &shared.counters;
+    let places = shared.base.places.export();
+    let counters = Counters {
+        next_branch: counters.branch.load(Ordering::Relaxed),
+        next_layer: counters.layer.load(Ordering::Relaxed),
+        next_group: counters.group.load(Ordering::Relaxed),
+        next_node: shared.base.next_id(),
+        commits: counters.commit.load(Ordering::Relaxed),
+        dirs: places.dirs.into_iter().map(|(id, slot, object)| DirPlace { id, slot, object }).collect(),
+        parks: places.parks,
+        objects: places.displaced,
+        history: shared.base.history.read().all(),
+        log: shared.log.lock().clone(),
+    };
+    Picture { counters, branches }
+}
+
+impl Picture {
+    fn encode(self) -> Vec<Record> {
+        let mut records = vec![Record::Counters(self.counters)];
+        let by_id: HashMap<BranchId, &Data> =
+            self.branches.iter().map(|(birth, data)| (birth.id, data)).collect();
+        for (birth, data) in &self.branches {
+            let (Some(parent), Some((group, kind))) = (birth.parent, birth.group) else { continue };
+            let Some(above) = by_id.get(&parent) else { continue };
+            records.push(Record::Branch(Box::new(Snapshot {
+                id: birth.id,
+                name: birth.name.clone(),
+                parent,
+                group,
+                kind,
+                created: birth.created,
+                epoch: data.epoch,
+                layer: data.layer,
+                layers: data.layers.clone(),
+                fork_from_parent: above.tree.diff(&data.fork_tree),
+                tree_from_fork: data.fork_tree.diff(&data.tree),
+            })));
+        }
+        records.push(Record::End);
+        records
+    }
+}
+
+fn remove_older(shared: &Shared, number: u64) -> Result<()> {
+    for (stem, name) in [("checkpoint", checkpoint_name as fn(u64) -> String), ("journal", journal_name)] {
+        for old in numbered(&shared.dir_fd, stem)?.into_iter().filter(|n| *n < number) {
+            shared.disk.unlink(&shared.dir_fd, name(old).as_bytes())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! The files of a store and how a fresh one is laid out. `docs/on-disk-format.md` describes each.
+
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::disk::{Disk, open_dir_readable};
+use crate::error::{Error, Result};
+use crate::ids::STORE_DIR;
+use crate::journal::{FORMAT, Header, WorkspaceId, write_file};
+
+/// Version and workspace id, as text.
+pub(super) const FORMAT_FILE: &str = "format";
+/// Locked by the one process that has the store open (S22).
+pub(super) const LOCK_FILE: &str = "lock";
+/// In a base whose store is elsewhere: the store's path.
+pub(super) const POINTER_FILE: &str = "store";
+/// Holds one directory for each commit: what it replaced.
+pub(super) const PREIMAGE_DIR: &str = "preimage";
+/// Machine boot during which the store was last open.
+pub(super) const BOOT_FILE: &str = "boot";
+
+/// Makes a store for a base. `store` is usually `<base>/.branchfs`; elsewhere, a small `.branchfs` in the
+/// base points there and holds the preimages, which must be on the base's filesystem.
+///
+/// # Errors
+/// `StoreExists`, and the host's.
+pub fn init(base: &Path, store: &Path) -> Result<()> {
+    let failed = |op: &'static str, path: &Path| {
+        let thing = path.as_os_str().as_bytes().to_vec();
+        move |e: std::io::Error| Error::host(op, &thing, Errno::from_io_error(&e).unwrap_or(Errno::IO))
+    };
+    if store.join(FORMAT_FILE).exists() {
+        return Err(Error::StoreExists(store.display().to_string()));
+    }
+    let private = |path: &Path| {
+        std::fs::DirBuilder::new().mode(0o700).recursive(true).create(path).map_err(failed("mkdir", path))
+    };
+    for dir in [store.to_owned(), store.join("content"), store.join("trash"), park_dir(base, store)] {
+        private(&dir)?;
+    }
+    let own = base.join(STORE_DIR);
+    if own != store {
+        private(&own)?;
+        write_small(&own, POINTER_FILE, store.as_os_str().as_bytes()).map_err(failed("write", &own))?;
+    }
+    for dir in [&own, store] {
+        write_small(dir, ".gitignore", b"*\n").map_err(failed("write", dir))?;
+    }
+    let dir = open(store)?;
+    let mut workspace: WorkspaceId = [0; 16];
+    rustix::rand::getrandom(&mut workspace, rustix::rand::GetRandomFlags::empty())?;
+    write_file(&Disk::default(), &dir, &journal_name(1), Header { workspace, first: 1 }, &[])?;
+    // Last: a store without this file is none.
+    let text = format!("branchfs {FORMAT}\n{}\n", hex(&workspace));
+    write_small(store, FORMAT_FILE, text.as_bytes()).map_err(failed("write", store))?;
+    Ok(rustix::fs::fsync(&dir)?)
+}
+
+fn write_small(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = tempfile_in(dir, name)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(dir.join(format!("{name}.tmp")), dir.join(name))
+}
+
+fn tempfile_in(dir: &Path, name: &str) -> std::io::Result<std::fs::File> {
+    std::fs::File::create(dir.join(format!("{name}.tmp")))
+}
+
+pub(super) fn park_dir(base: &Path, store: &Path) -> PathBuf {
+    let own = base.join(STORE_DIR);
+    let holder = if own == store { store } else { &own };
+    holder.join(PREIMAGE_DIR)
+}
+
+pub(super) fn open(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+        .map_err(|e| Error::host("open", path.as_os_str().as_bytes(), e))
+}
+
+/// Reads the format file: which version, which workspace.
+pub(super) fn read_format(store: &Path) -> Result<WorkspaceId> {
+    let shown = store.display().to_string();
+    let bytes = match std::fs::read(store.join(FORMAT_FILE)) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(Error::NoStore(shown)),
+        Err(e) => return Err(Error::host("read", shown, Errno::from_io_error(&e).unwrap_or(Errno::IO))),
+    };
+    let corrupt =
+        |cause: &str| Error::Corrupt { file: FORMAT_FILE.to_owned(), offset: 0, cause: cause.to_owned() };
+    let text = std::str::from_utf8(&bytes).map_err(|_| corrupt("not text"))?;
+    let mut lines = text.lines();
+    let version = lines.next().and_then(|l| l.strip_prefix("branchfs ")).and_then(|v| v.parse::<u32>().ok());
+    let found = version.ok_or_else(|| corrupt("first line is not 'branchfs VERSION'"))?;
+    if found > FORMAT {
+        return Err(Error::Newer { found, known: FORMAT });
+    }
+    lines.next().and_then(unhex).ok_or_else(|| corrupt("second line is not a workspace id"))
+}
+
+/// The lock; held as long as the descriptor is open.
+pub(super) fn lock(store: &Path, dir: &OwnedFd) -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    let lock = rustix::fs::openat(dir, LOCK_FILE, flags, Mode::RUSR | Mode::WUSR)
+        .map_err(|e| Error::host("open", LOCK_FILE, e))?;
+    match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(Errno::WOULDBLOCK) => Err(Error::Locked(store.display().to_string())),
+        Err(e) => Err(Error::host("lock", LOCK_FILE, e)),
+    }
+}
+
+pub(super) fn journal_name(number: u64) -> String {
+    format!("journal.{number}")
+}
+
+pub(super) fn checkpoint_name(number: u64) -> String {
+    format!("checkpoint.{number}")
+}
+
+/// Numbers of the files `<stem>.<number>` in the store, ascending.
+pub(super) fn numbered(dir: &OwnedFd, stem: &str) -> Result<Vec<u64>> {
+    let names = crate::disk::list(open_dir_readable(dir, b".")?)?;
+    let number = |name: &Vec<u8>| {
+        let rest = name.strip_prefix(stem.as_bytes())?.strip_prefix(b".")?;
+        std::str::from_utf8(rest).ok()?.parse().ok()
+    };
+    let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<WorkspaceId> {
+    let mut id = [0u8; 16];
+    if text.len() != 32 || !text.is_ascii() {
+        return None;
+    }
+    for (i, byte) in id.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok()?;
+    }
+    Some(id)
+}

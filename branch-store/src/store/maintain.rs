@@ -1,0 +1,62 @@
+//! What is done in the background: deleting, forgetting.
+
+use crate::error::Result;
+use crate::ids::CommitId;
+use crate::journal::record::Record;
+use crate::store::{Shared, Store};
+
+/// Preimages of so many newest commits are kept, whoever needs them.
+const PREIMAGES_KEPT: u64 = 16;
+
+impl Store {
+    /// Whether the journal is long enough for a checkpoint to pay.
+    pub fn journal_is_long(&self) -> bool {
+        self.shared.journal.is_long()
+    }
+
+    /// Deletes what ended branches left, and preimages that neither a live snapshot nor history needs.
+    ///
+    /// # Errors
+    /// The host's; repeated calls go on where this one stopped.
+    pub fn reclaim(&self) -> Result<()> {
+        let shared = &self.shared;
+        {
+            let _no_commit = shared.writeback.lock();
+            let _gate = shared.gate.read();
+            let (park_upto, history_upto) = limits(shared);
+            let parks = parks(shared)?.into_iter().filter(|commit| *commit <= park_upto).collect::<Vec<_>>();
+            if !parks.is_empty() {
+                shared.journal.append(&Record::Prune { park_upto, history_upto })?;
+                apply_prune(shared, park_upto, history_upto);
+                for commit in parks {
+                    let name = commit.0.to_string();
+                    shared.contents.trash_preimage(&shared.park_fd, name.as_bytes())?;
+                }
+            }
+        }
+        shared.contents.empty_trash()
+    }
+}
+
+/// Up to which commit preimages, and displacements, are no longer needed.
+fn limits(shared: &Shared) -> (CommitId, CommitId) {
+    let head = shared.counters.commit.load(std::sync::atomic::Ordering::Acquire);
+    let epochs = shared.registry.read().all().into_iter().map(|branch| branch.data.read().epoch);
+    let oldest = epochs.min().unwrap_or(CommitId(head));
+    (CommitId(oldest.0.min(head.saturating_sub(PREIMAGES_KEPT))), oldest)
+}
+
+pub(super) fn apply_prune(shared: &Shared, park_upto: CommitId, history_upto: CommitId) {
+    let mut history = shared.base.history.write();
+    history.prune(history_upto);
+    shared.base.places.prune(|commit| commit > park_upto);
+}
+
+/// Commits that have a preimage directory, ascending.
+pub(super) fn parks(shared: &Shared) -> Result<Vec<CommitId>> {
+    let names = crate::disk::list(&shared.park_fd)?;
+    let number = |name: &Vec<u8>| std::str::from_utf8(name).ok()?.parse().ok().map(CommitId);
+    let mut parks: Vec<CommitId> = names.iter().filter_map(number).collect();
+    parks.sort_unstable();
+    Ok(parks)
+}

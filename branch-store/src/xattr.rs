@@ -1,0 +1,82 @@
+//! Extended attributes of host objects, named by directory and name so that no symlink is followed and no
+//! descriptor on a device or FIFO is opened.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+
+use crate::error::Result;
+use crate::ids::XATTR_SIZE_MAX;
+use crate::node::Xattrs;
+
+/// Longest list of names Linux returns.
+const LIST_MAX: usize = 65536;
+
+/// `/proc/self/fd/N/name`: the l*xattr calls take no directory descriptor.
+fn path_of(dir: impl AsFd, name: &[u8]) -> Vec<u8> {
+    let mut path = format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()).into_bytes();
+    path.extend_from_slice(name);
+    path
+}
+
+/// All attributes this process may see. Filesystems without attributes have none.
+pub(crate) fn read_all(dir: impl AsFd, name: &[u8]) -> Result<Xattrs> {
+    let path = path_of(dir, name);
+    let mut list = vec![0u8; 256];
+    let len = loop {
+        match rustix::fs::llistxattr(&path[..], &mut list[..]) {
+            Ok(len) => break len,
+            Err(Errno::RANGE) if list.len() < LIST_MAX => list.resize(LIST_MAX, 0),
+            Err(Errno::NOTSUP) => break 0,
+            Err(e) => return Err(e.into()),
+        }
+    };
+    if len == 0 {
+        return Ok(Arc::default());
+    }
+    let mut all = BTreeMap::new();
+    for attribute in list[..len].split(|b| *b == 0).filter(|n| !n.is_empty()) {
+        let mut value = vec![0u8; XATTR_SIZE_MAX];
+        match rustix::fs::lgetxattr(&path[..], attribute, &mut value[..]) {
+            Ok(len) => {
+                value.truncate(len);
+                all.insert(attribute.to_vec(), value);
+            }
+            // Listed but not readable for us (trusted.*), or gone since.
+            Err(Errno::NODATA | Errno::PERM | Errno::ACCESS) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(Arc::new(all))
+}
+
+/// Makes the object's attributes equal to `wanted`; returns the names that could not be set.
+pub(crate) fn write_all(dir: impl AsFd, name: &[u8], wanted: &Xattrs) -> Result<Vec<String>> {
+    let present = read_all(&dir, name)?;
+    let path = path_of(dir, name);
+    let mut refused = Vec::new();
+    for gone in present.keys().filter(|k| !wanted.contains_key(*k)) {
+        if let Err(e) = rustix::fs::lremovexattr(&path[..], &gone[..]) {
+            refuse(&mut refused, gone, e)?;
+        }
+    }
+    for (key, value) in wanted.iter().filter(|(k, v)| present.get(*k) != Some(v)) {
+        if let Err(e) = rustix::fs::lsetxattr(&path[..], &key[..], value, XattrFlags::empty()) {
+            refuse(&mut refused, key, e)?;
+        }
+    }
+    Ok(refused)
+}
+
+fn refuse(refused: &mut Vec<String>, key: &[u8], errno: Errno) -> Result<()> {
+    match errno {
+        Errno::PERM | Errno::ACCESS | Errno::NOTSUP | Errno::NODATA => {
+            refused.push(format!("{}: {errno}", String::from_utf8_lossy(key)));
+            Ok(())
+        }
+        other => Err(other.into()),
+    }
+}
