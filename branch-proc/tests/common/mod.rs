@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process;
 use std::time::Duration;
 
@@ -97,11 +98,7 @@ pub(crate) fn again_as_an_ordinary_user(this_test: &str) {
         println!("skipped: no user namespaces on this host");
         return;
     }
-    // A copy, because the build folder may be out of nobody's reach.
-    let dir = tempfile::tempdir().unwrap();
-    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let copy = dir.path().join("tests");
-    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let (_dir, copy) = copy_for_everyone();
     let output = process::Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(&copy)
@@ -114,4 +111,13 @@ pub(crate) fn again_as_an_ordinary_user(this_test: &str) {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "as nobody:\n{text}");
     assert!(!text.contains("running 0 tests"), "{text}");
+}
+
+/// A copy of this test binary that every user can reach, as the build folder may be out of reach.
+pub(crate) fn copy_for_everyone() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = dir.path().join("tests");
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    (dir, copy)
 }
