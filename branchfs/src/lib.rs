@@ -1,3 +1,4 @@
 //! placeholder
+pub mod daemon;
 pub mod fuse;
 pub mod vfs;

@@ -1,0 +1,136 @@
+//! How a branch ends: by its commit, by an abort, or because a sibling committed first.
+//!
+//! The order is the promise. When the caller hears of it, the state has flipped in the store, the processes
+//! of the branches that ended are dead, and the kernel has forgotten what it knew of open files, so that
+//! open descriptors answer ESTALE also for cached pages (S13). Deleting what is left happens later.
+
+use std::io;
+use std::sync::Arc;
+
+use branch_proto::{CommitReport, EndReason, Event, Failure};
+use branch_store::{Branch, BranchId, Children, Committed, Invalid};
+
+use super::failure::of_store;
+use super::groups::{self, Group};
+use super::processes::is_inside;
+use super::state::Daemon;
+
+/// Who wants the end of the branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Requester {
+    /// A client, by its pid where we can see it.
+    Client(Option<i32>),
+    /// Somebody who wrote to the branch's control file. It waits uninterruptibly for our answer, and nobody
+    /// knows which group it is in: waiting for any group of that branch could wait for ever.
+    ControlFile,
+}
+
+/// Groups to be killed after the answer was sent: the requester may be in one of them.
+#[must_use = "send the answer, then kill them"]
+#[derive(Default)]
+pub(super) struct Farewell(Vec<Arc<Group>>);
+
+impl Farewell {
+    /// The watcher sees them go.
+    pub(super) fn kill(self) {
+        groups::kill(self.0).do_not_wait();
+    }
+}
+
+/// Commits `name` into its parent and ends it and its losing siblings. Groups of the branch itself that
+/// asked for the commit are left to exit by themselves: they have won, and their last words may matter.
+pub(super) fn commit(
+    daemon: &Daemon,
+    name: &str,
+    requester: Requester,
+) -> Result<(CommitReport, Farewell), Failure> {
+    let branch = daemon.branch(name)?;
+    let winner = branch.id();
+    daemon.flush(&branch)?;
+    let committed = daemon.store.commit(&branch).map_err(of_store)?;
+    let mut report = report(name, &committed);
+    for stale in &report.stale {
+        daemon.departed.stale(stale);
+    }
+    let ended: Vec<_> = std::iter::once(branch).chain(committed.stale).collect();
+    let (killed, mut asking) = groups_of(daemon, winner, &ended, requester);
+    asking.retain(|group| group.branch != winner);
+    // It is committed whatever happens now; what does not work any more is a warning.
+    report.warnings.extend(conclude(daemon, &ended, &committed.invalid, killed).err());
+    daemon.publish(Event::Committed { report: report.clone() });
+    for stale in &report.stale {
+        daemon.publish(Event::Ended { branch: stale.clone(), reason: EndReason::Stale });
+    }
+    Ok((report, Farewell(asking)))
+}
+
+/// Discards `name`; the names of the branches that ended, leaves first.
+pub(super) fn abort(
+    daemon: &Daemon,
+    name: &str,
+    children: Children,
+    requester: Requester,
+) -> Result<(Vec<String>, Farewell), Failure> {
+    let branch = daemon.branch(name)?;
+    let ended = daemon.store.abort(&branch, children).map_err(of_store)?.branches;
+    let (killed, asking) = groups_of(daemon, branch.id(), &ended, requester);
+    if let Err(warning) = conclude(daemon, &ended, &[], killed) {
+        tracing::warn!(branch = name, warning, "after an abort");
+    }
+    let names: Vec<String> = ended.iter().map(|branch| branch.name().to_owned()).collect();
+    for branch in &names {
+        daemon.publish(Event::Ended { branch: branch.clone(), reason: EndReason::Aborted });
+    }
+    Ok((names, Farewell(asking)))
+}
+
+fn report(name: &str, committed: &Committed) -> CommitReport {
+    CommitReport {
+        branch: name.to_owned(),
+        into: committed.into.name().to_owned(),
+        commit: committed.commit.map(|commit| commit.0),
+        changed: committed.changed,
+        stale: committed.stale.iter().map(|branch| branch.name().to_owned()).collect(),
+        warnings: committed.warnings.clone(),
+    }
+}
+
+/// The groups of the branches that ended: those to kill now, and those the requester may be in. `named` is
+/// the branch the request was about.
+fn groups_of(
+    daemon: &Daemon,
+    named: BranchId,
+    ended: &[Arc<Branch>],
+    requester: Requester,
+) -> (Vec<Arc<Group>>, Vec<Arc<Group>>) {
+    let ids: Vec<BranchId> = ended.iter().map(|branch| branch.id()).collect();
+    daemon.groups.of(&ids).into_iter().partition(|group| match requester {
+        Requester::Client(pid) => !pid.is_some_and(|pid| is_inside(pid, group.identity.pid)),
+        Requester::ControlFile => group.branch != named,
+    })
+}
+
+/// Makes the end true for everybody outside the store. Processes are killed first and waited for last, so
+/// that they die while the kernel forgets.
+fn conclude(
+    daemon: &Daemon,
+    ended: &[Arc<Branch>],
+    invalid: &[Invalid],
+    killed: Vec<Arc<Group>>,
+) -> Result<(), String> {
+    let dying = groups::kill(killed);
+    let forgotten = forget(daemon, ended, invalid);
+    let gone = dying.wait();
+    daemon.maintenance.wake();
+    forgotten.map_err(|error| format!("the kernel may show old content: {error}"))?;
+    gone.map_err(|error| format!("processes of ended branches do not end: {error}"))
+}
+
+fn forget(daemon: &Daemon, ended: &[Arc<Branch>], invalid: &[Invalid]) -> io::Result<()> {
+    let Some(mount) = daemon.mount.get() else { return Ok(()) };
+    mount.forget(invalid);
+    for branch in ended {
+        mount.forget_branch(branch);
+    }
+    mount.settle()
+}

@@ -1,0 +1,79 @@
+//! Errors of the engine as failures on the wire, and failures as errno for control files. One place each.
+
+use std::io;
+
+use branch_proto::{Conflict, Failure, PathBytes};
+use branch_store::Error;
+use rustix::io::Errno;
+
+/// What a client is told. The last arm is for what cannot come from a verb on an open store, or is new.
+pub(super) fn of_store(error: Error) -> Failure {
+    match error {
+        Error::NoSuchBranch(name) | Error::Ended(name) => Failure::NoSuchBranch { name },
+        Error::BranchExists(name) => Failure::Exists { name },
+        Error::BadBranchName { name, reason } => Failure::BadName { name, reason: reason.to_owned() },
+        Error::Stale(name) => Failure::Stale { name },
+        Error::HasChildren { name, children } => Failure::HasChildren { name, children },
+        Error::Busy(name) => Failure::Busy { name, reason: "it is being committed".to_owned() },
+        Error::Conflicts(conflicts) => {
+            Failure::Conflicts { conflicts: conflicts.into_iter().map(conflict).collect() }
+        }
+        Error::NotAllowed(reason) => Failure::NotAllowed { reason: reason.to_owned() },
+        limit @ Error::Limit { .. } => Failure::Limit { reason: limit.to_string() },
+        other => Failure::Io { errno: other.errno().raw_os_error(), detail: other.to_string() },
+    }
+}
+
+/// A step of ours that the operating system refused.
+pub(super) fn of_io(step: &str, error: &io::Error) -> Failure {
+    Failure::Io { errno: error.raw_os_error().unwrap_or(0), detail: format!("{step}: {error}") }
+}
+
+/// A stop that did not go well.
+pub(super) fn of_stop(error: &super::error::Error) -> Failure {
+    Failure::Io { errno: 0, detail: error.to_string() }
+}
+
+/// What a control file answers, the same numbers as [`Error::errno`].
+pub(super) fn errno(failure: &Failure) -> Errno {
+    match failure {
+        Failure::NoSuchBranch { .. } => Errno::NOENT,
+        Failure::Exists { .. } | Failure::Conflicts { .. } => Errno::EXIST,
+        Failure::BadName { .. } | Failure::NotAllowed { .. } | Failure::Malformed { .. } => Errno::INVAL,
+        Failure::Stale { .. } => Errno::STALE,
+        Failure::HasChildren { .. } => Errno::NOTEMPTY,
+        Failure::Busy { .. } => Errno::BUSY,
+        Failure::Limit { .. } => Errno::NOSPC,
+        Failure::Version { .. } => Errno::PROTO,
+        Failure::Io { errno: 0, .. } => Errno::IO,
+        Failure::Io { errno, .. } => Errno::from_raw_os_error(*errno),
+    }
+}
+
+fn conflict(conflict: branch_store::Conflict) -> Conflict {
+    Conflict { path: PathBytes(conflict.path), reason: conflict.kind.reason().to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_control_file_answers_the_errno_the_engine_names() {
+        let errors: Vec<fn() -> Error> = vec![
+            || Error::NoSuchBranch("b".into()),
+            || Error::BranchExists("b".into()),
+            || Error::Stale("b".into()),
+            || Error::HasChildren { name: "b".into(), children: vec!["c".into()] },
+            || Error::Busy("b".into()),
+            || Error::Conflicts(vec![]),
+            || Error::NotAllowed("no"),
+            || Error::Limit { what: "branches", max: 1 },
+            || Error::Posix(Errno::DQUOT),
+            || Error::Poisoned,
+        ];
+        for error in errors {
+            assert_eq!(errno(&of_store(error())), error().errno(), "{:?}", error());
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The process groups attached to branches: kept by pidfd, killed when their branch ends, dropped when they
+//! end by themselves.
+//!
+//! Attaching and ending a branch race: attaching first adds the group, then looks whether the branch lives;
+//! ending first makes the branch dead, then looks for its groups. So one of the two sees the other.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use branch_proto::Event;
+use branch_store::BranchId;
+use parking_lot::Mutex;
+use rustix::event::epoll;
+
+use super::events::Events;
+use super::pidfds;
+use super::survivors::{Identity, Survivors};
+use super::wake::Wake;
+
+/// Key of the wake-up in the epoll set; groups count from 1.
+const WAKE_KEY: u64 = 0;
+/// Ended groups taken from one epoll_wait(2).
+const BATCH: usize = 64;
+
+/// One attached group.
+pub(super) struct Group {
+    pub(super) branch: BranchId,
+    pub(super) name: String,
+    /// Its init, in our pid namespace.
+    pub(super) identity: Identity,
+    pub(super) pidfd: OwnedFd,
+}
+
+impl AsFd for Group {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// All attached groups. `table` is a leaf lock: nothing is locked under it; the list of survivors is
+/// written under it, so that the newest table is the last one written.
+pub(super) struct Groups {
+    table: Mutex<Table>,
+    survivors: Survivors,
+    epoll: OwnedFd,
+    wake: Wake,
+}
+
+#[derive(Default)]
+struct Table {
+    last: u64,
+    groups: HashMap<u64, Arc<Group>>,
+    watching: Watching,
+}
+
+#[derive(Default, PartialEq, Eq)]
+enum Watching {
+    #[default]
+    On,
+    Off,
+}
+
+/// Groups that have been sent SIGKILL.
+#[must_use = "they may be still alive"]
+pub(super) struct Dying(Vec<Arc<Group>>);
+
+impl Groups {
+    pub(super) fn new(store: &Path) -> io::Result<Groups> {
+        let (epoll, wake) = (epoll::create(epoll::CreateFlags::CLOEXEC)?, Wake::new()?);
+        epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE_KEY), epoll::EventFlags::IN)?;
+        Ok(Groups { table: Mutex::default(), survivors: Survivors::new(store)?, epoll, wake })
+    }
+
+    /// Kills the groups an earlier daemon left behind.
+    pub(super) fn kill_survivors(&self) -> io::Result<usize> {
+        self.survivors.kill()
+    }
+
+    /// Adds a group and watches it from now on, also if it has ended already.
+    pub(super) fn add(&self, group: Group) -> io::Result<Arc<Group>> {
+        let group = Arc::new(group);
+        let mut table = self.table.lock();
+        table.last += 1;
+        let key = table.last;
+        epoll::add(&self.epoll, &*group, epoll::EventData::new_u64(key), epoll::EventFlags::IN)?;
+        table.groups.insert(key, group.clone());
+        self.write(&table);
+        Ok(group)
+    }
+
+    /// Live groups of a branch.
+    pub(super) fn count(&self, branch: BranchId) -> u32 {
+        let of_branch = self.table.lock().groups.values().filter(|group| group.branch == branch).count();
+        u32::try_from(of_branch).unwrap_or(u32::MAX)
+    }
+
+    /// The groups of the branches.
+    pub(super) fn of(&self, branches: &[BranchId]) -> Vec<Arc<Group>> {
+        let table = self.table.lock();
+        table.groups.values().filter(|group| branches.contains(&group.branch)).cloned().collect()
+    }
+
+    /// Every group there is.
+    pub(super) fn all(&self) -> Vec<Arc<Group>> {
+        self.table.lock().groups.values().cloned().collect()
+    }
+
+    /// The watcher's thread: drops groups that ended and tells subscribers, until [`Groups::stop_watching`].
+    pub(super) fn watch(&self, events: &Events) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while self.table.lock().watching == Watching::On {
+            batch.clear();
+            let waited = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut batch), None);
+            match waited {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return tracing::error!(%errno, "epoll_wait: process groups are not watched"),
+            }
+            self.wake.clear();
+            for event in &batch {
+                self.ended(event.data.u64(), events);
+            }
+        }
+    }
+
+    /// Ends [`Groups::watch`].
+    pub(super) fn stop_watching(&self) {
+        self.table.lock().watching = Watching::Off;
+        self.wake.notify();
+    }
+
+    fn ended(&self, key: u64, events: &Events) {
+        let group = {
+            let mut table = self.table.lock();
+            let Some(group) = table.groups.remove(&key) else { return };
+            self.write(&table);
+            group
+        };
+        // Others may still hold the pidfd, so closing it is not enough to take it out of the set.
+        if let Err(errno) = epoll::delete(&self.epoll, &*group) {
+            tracing::error!(%errno, pid = group.identity.pid, "epoll_ctl: ended process group");
+        }
+        events.publish(&Event::GroupGone { branch: group.name.clone(), pid: group.identity.pid });
+    }
+
+    /// A list that cannot be written costs only the clean-up after a kill of this daemon.
+    fn write(&self, table: &Table) {
+        if let Err(error) = self.survivors.write(table.groups.values().map(|group| group.identity)) {
+            tracing::warn!(%error, "cannot write down the process groups");
+        }
+    }
+}
+
+/// Sends SIGKILL to all; [`Dying::wait`] waits until nothing of them is left.
+pub(super) fn kill(groups: Vec<Arc<Group>>) -> Dying {
+    for group in &groups {
+        tracing::info!(branch = group.name, pid = group.identity.pid, "killing its process group");
+        if let Err(error) = pidfds::kill(group.as_fd()) {
+            tracing::error!(%error, pid = group.identity.pid, "cannot kill a process group");
+        }
+    }
+    Dying(groups)
+}
+
+impl Dying {
+    pub(super) fn wait(self) -> io::Result<()> {
+        pidfds::wait_gone(&self.0)
+    }
+
+    /// For groups that wait for our answer themselves: the watcher sees them go.
+    pub(super) fn do_not_wait(self) {}
+}

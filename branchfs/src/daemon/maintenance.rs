@@ -1,0 +1,67 @@
+//! The thread that does what nobody waits for: deletes the remains of ended branches and bounds the journal.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+use branch_store::Store;
+use parking_lot::Mutex;
+
+/// Writes lengthen the journal without a commit, so its length is also looked at this often.
+const JOURNAL_LOOK: Duration = Duration::from_secs(5);
+
+/// The mailbox. One slot is enough: "there is something to do" twice is the same as once.
+pub(super) struct Maintenance {
+    sender: Mutex<Option<SyncSender<()>>>,
+}
+
+/// The thread's end of the mailbox.
+pub(super) struct Mailbox(Receiver<()>);
+
+impl Maintenance {
+    pub(super) fn new() -> (Maintenance, Mailbox) {
+        let (sender, receiver) = sync_channel(1);
+        (Maintenance { sender: Mutex::new(Some(sender)) }, Mailbox(receiver))
+    }
+
+    /// Something ended or was forked: look for work soon.
+    pub(super) fn wake(&self) {
+        if let Some(sender) = &*self.sender.lock() {
+            match sender.try_send(()) {
+                Ok(()) | Err(TrySendError::Full(())) => {}
+                Err(TrySendError::Disconnected(())) => tracing::error!("the maintenance thread has ended"),
+            }
+        }
+    }
+
+    /// Ends [`run`] after what it is doing.
+    pub(super) fn stop(&self) {
+        *self.sender.lock() = None;
+    }
+}
+
+/// The thread itself.
+pub(super) fn run(store: &Arc<Store>, mailbox: &Mailbox) {
+    loop {
+        match mailbox.0.recv_timeout(JOURNAL_LOOK) {
+            Ok(()) => reclaim(store),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        checkpoint_if_long(store);
+    }
+}
+
+fn reclaim(store: &Store) {
+    if let Err(error) = store.reclaim() {
+        tracing::warn!(%error, "cannot delete the remains of ended branches; the next try is after the next commit");
+    }
+}
+
+fn checkpoint_if_long(store: &Store) {
+    if store.journal_is_long()
+        && let Err(error) = store.checkpoint()
+    {
+        tracing::error!(%error, "checkpoint");
+    }
+}

@@ -1,0 +1,111 @@
+//! What `/proc` says about processes: to recognise them again, and to know who they belong to.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Longest chain of parents followed; chains that long do not occur, cycles cannot.
+const ANCESTORS_MAX: usize = 4096;
+
+/// What a descriptor names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pidfd {
+    /// A process, by its id in our pid namespace.
+    Of(i32),
+    /// A process that has been reaped.
+    Reaped,
+    /// A process outside our pid namespace.
+    Foreign,
+    /// Something else than a process.
+    NotAProcess,
+}
+
+/// Which process the descriptor names (proc(5), `fdinfo`).
+pub(super) fn pid_of(pidfd: BorrowedFd<'_>) -> io::Result<Pidfd> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")).and_then(|pid| pid.trim().parse().ok());
+    Ok(match pid {
+        None => Pidfd::NotAProcess,
+        Some(-1) => Pidfd::Reaped,
+        Some(0) => Pidfd::Foreign,
+        Some(pid) => Pidfd::Of(pid),
+    })
+}
+
+/// When the process started, in clock ticks since boot: with its id, its identity until the next boot.
+/// `None` if it is gone.
+pub(super) fn start_time(pid: i32) -> Option<u64> {
+    stat_field(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, 22)?.parse().ok()
+}
+
+/// Real user id of the process. Read from its status, not from the owner of its directory: that is root
+/// for processes which may not be dumped.
+pub(super) fn real_uid(pid: i32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    uids.split_whitespace().next()?.parse().ok()
+}
+
+/// Whether `pid` is `init` or descends from it. In a pid namespace orphans are handed to its init, so the
+/// chain of parents of everything in it leads there.
+pub(super) fn is_inside(pid: i32, init: i32) -> bool {
+    std::iter::successors(Some(pid), |pid| parent(*pid))
+        .take(ANCESTORS_MAX)
+        .take_while(|pid| *pid > 0)
+        .any(|ancestor| ancestor == init)
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    stat_field(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, 4)?.parse().ok()
+}
+
+/// A field of `/proc/<pid>/stat`, numbered from 1 as in proc(5), from the third on: the second is the
+/// command in brackets and may contain anything.
+fn stat_field(stat: &str, number: usize) -> Option<&str> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(number.checked_sub(3)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+    use super::*;
+
+    fn own_pid() -> i32 {
+        i32::try_from(std::process::id()).expect("a pid")
+    }
+
+    #[test]
+    fn a_command_with_brackets_and_spaces_does_not_shift_the_fields() {
+        let line = "7 (a) R (b) S 3 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 4242 0 0";
+        assert_eq!(stat_field(line, 4), Some("3"));
+        assert_eq!(stat_field(line, 22), Some("4242"));
+        assert_eq!(stat_field("nonsense", 4), None);
+    }
+
+    #[test]
+    fn a_pidfd_names_its_process_and_a_file_does_not() {
+        let pid = Pid::from_raw(own_pid()).expect("not 0");
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("pidfd");
+        assert_eq!(pid_of(pidfd.as_fd()).expect("fdinfo"), Pidfd::Of(own_pid()));
+        let file = std::fs::File::open("/dev/null").expect("file");
+        assert_eq!(pid_of(file.as_fd()).expect("fdinfo"), Pidfd::NotAProcess);
+    }
+
+    #[test]
+    fn a_child_is_inside_its_parent_and_not_the_other_way_round() {
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().expect("spawned");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        assert!(is_inside(pid, own_pid()));
+        assert!(is_inside(pid, pid));
+        assert!(!is_inside(own_pid(), pid));
+        assert!(start_time(pid) >= start_time(own_pid()));
+        assert_eq!(real_uid(pid), Some(rustix::process::getuid().as_raw()));
+        drop(child.stdin.take());
+        child.wait().expect("reaped");
+        assert_eq!(start_time(pid), None);
+    }
+}

@@ -1,0 +1,59 @@
+//! What all threads of the daemon share.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use branch_proto::{BranchInfo, Event, Failure};
+use branch_store::{Branch, Store};
+
+use super::departed::Departed;
+use super::events::Events;
+use super::failure::{of_io, of_store};
+use super::groups::Groups;
+use super::maintenance::Maintenance;
+use super::stop::Stop;
+use super::wire_types::branch_info;
+use crate::fuse::Mounted;
+
+pub(super) struct Daemon {
+    pub(super) store: Arc<Store>,
+    pub(super) mountpoint: PathBuf,
+    /// Set once the views are mounted, before the first request is served.
+    pub(super) mount: OnceLock<Mounted>,
+    pub(super) groups: Groups,
+    pub(super) events: Events,
+    pub(super) departed: Departed,
+    pub(super) maintenance: Maintenance,
+    pub(super) stop: Stop,
+    /// User id of the store's owner.
+    pub(super) owner: u32,
+    /// What recovery did, in words.
+    pub(super) recovery: Vec<String>,
+}
+
+impl Daemon {
+    /// The live branch of this name. One that lost to a sibling is told apart from one that never was.
+    pub(super) fn branch(&self, name: &str) -> Result<Arc<Branch>, Failure> {
+        self.store.branch(name).map_err(|error| self.departed.explain(of_store(error)))
+    }
+
+    /// Brings dirty pages of memory maps into the store: a snapshot or a commit must hold what was written
+    /// before it. Nothing can be dirty in main, which is read-only through the mount.
+    pub(super) fn flush(&self, branch: &Branch) -> Result<(), Failure> {
+        match self.mount.get() {
+            Some(mount) if !branch.is_main() => {
+                mount.flush_branch(branch.id()).map_err(|error| of_io("writing back mapped pages", &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn info(&self, branch: &Branch) -> BranchInfo {
+        branch_info(&self.store, &self.groups, &self.mountpoint, branch)
+    }
+
+    pub(super) fn publish(&self, event: Event) {
+        tracing::debug!(?event, "published");
+        self.events.publish(&event);
+    }
+}

@@ -1,0 +1,176 @@
+//! The verbs: one function each, which asks the store and translates. What must happen around the end of a
+//! branch is in `endings`.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use branch_proto::{
+    Answer, Children, DiffDetail, Event, Failure, GroupKind, PathBytes, Verb, WorkspaceStatus,
+};
+use branch_store::Branch;
+
+use super::diff;
+use super::endings::{self, Farewell, Requester};
+use super::failure::{of_io, of_store};
+use super::groups::{self, Group};
+use super::peer::Peer;
+use super::processes::{self, Pidfd};
+use super::state::Daemon;
+use super::survivors::Identity;
+use super::wire_types::{log_entry, to_children, to_group_kind};
+
+/// What to send, and what to do once it is sent.
+pub(super) struct Done {
+    pub(super) outcome: Result<Answer, Failure>,
+    pub(super) farewell: Farewell,
+}
+
+impl From<Result<Answer, Failure>> for Done {
+    fn from(outcome: Result<Answer, Failure>) -> Done {
+        Done { outcome, farewell: Farewell::default() }
+    }
+}
+
+/// Carries out a request with an answer. The two verbs that take over the connection are the server's.
+pub(super) fn carry_out(daemon: &Daemon, peer: Peer, verb: Verb, descriptor: Option<OwnedFd>) -> Done {
+    match verb {
+        Verb::Create { names, parent, group } => create(daemon, &names, &parent, group).into(),
+        Verb::List => list(daemon).into(),
+        Verb::Inspect { branch } => inspect(daemon, &branch).into(),
+        Verb::Status => status(daemon).into(),
+        Verb::Diff { branch, detail } => diff(daemon, &branch, detail).into(),
+        Verb::Commit { branch } => commit(daemon, peer, &branch),
+        Verb::Abort { branch, children } => abort(daemon, peer, &branch, children),
+        Verb::Log { limit } => log(daemon, limit).into(),
+        Verb::Attach { branch, pid: _ } => attach(daemon, peer, &branch, descriptor).into(),
+        Verb::Subscribe | Verb::Shutdown => Ok(Answer::Done).into(),
+    }
+}
+
+/// Also for control files, which want the name only.
+pub(super) fn fork(
+    daemon: &Daemon,
+    names: &[String],
+    parent: &str,
+    group: GroupKind,
+) -> Result<Vec<std::sync::Arc<Branch>>, Failure> {
+    let parent = daemon.branch(parent)?;
+    daemon.flush(&parent)?;
+    let branches = daemon.store.fork(&parent, names, to_group_kind(group)).map_err(of_store)?;
+    daemon.publish(Event::Forked { parent: parent.name().to_owned(), branches: names.to_vec() });
+    daemon.maintenance.wake();
+    Ok(branches)
+}
+
+fn create(daemon: &Daemon, names: &[String], parent: &str, group: GroupKind) -> Result<Answer, Failure> {
+    let branches = fork(daemon, names, parent, group)?;
+    Ok(Answer::Branches { branches: branches.iter().map(|branch| daemon.info(branch)).collect() })
+}
+
+fn list(daemon: &Daemon) -> Result<Answer, Failure> {
+    let branches = daemon.store.branches();
+    Ok(Answer::Branches { branches: branches.iter().map(|branch| daemon.info(branch)).collect() })
+}
+
+fn inspect(daemon: &Daemon, branch: &str) -> Result<Answer, Failure> {
+    Ok(Answer::Branch { branch: daemon.info(&*daemon.branch(branch)?) })
+}
+
+fn status(daemon: &Daemon) -> Result<Answer, Failure> {
+    let usage = daemon.store.usage();
+    let live = daemon.store.branches().iter().filter(|branch| !branch.is_main()).count();
+    let status = WorkspaceStatus {
+        base: PathBytes::from(daemon.store.base()),
+        store: PathBytes::from(daemon.store.dir()),
+        mountpoint: PathBytes::from(daemon.mountpoint.as_path()),
+        pid: rustix::process::getpid().as_raw_nonzero().get(),
+        mode: daemon.mount.get().map_or_else(|| "not mounted".to_owned(), |mount| mount.mode()),
+        branches: live as u64,
+        commits: usage.commits,
+        journal_bytes: usage.journal_bytes,
+        content_bytes: usage.content_bytes,
+        recovery: daemon.recovery.clone(),
+    };
+    Ok(Answer::Status { status })
+}
+
+fn diff(daemon: &Daemon, branch: &str, detail: DiffDetail) -> Result<Answer, Failure> {
+    let branch = daemon.branch(branch)?;
+    daemon.flush(&branch)?;
+    Ok(Answer::Diff { changes: diff::changes(&daemon.store, &branch, detail)? })
+}
+
+fn commit(daemon: &Daemon, peer: Peer, branch: &str) -> Done {
+    match endings::commit(daemon, branch, Requester::Client(peer.pid)) {
+        Ok((report, farewell)) => Done { outcome: Ok(Answer::Committed { report }), farewell },
+        Err(failure) => Err(failure).into(),
+    }
+}
+
+fn abort(daemon: &Daemon, peer: Peer, branch: &str, children: Children) -> Done {
+    match endings::abort(daemon, branch, to_children(children), Requester::Client(peer.pid)) {
+        Ok((branches, farewell)) => Done { outcome: Ok(Answer::Aborted { branches }), farewell },
+        Err(failure) => Err(failure).into(),
+    }
+}
+
+fn log(daemon: &Daemon, limit: u32) -> Result<Answer, Failure> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    Ok(Answer::Log { commits: daemon.store.log(limit).into_iter().map(log_entry).collect() })
+}
+
+/// Takes a process group under the branch's fate. The pidfd says who it is: the pid in the request is the
+/// client's view, which may be of another pid namespace. A group whose branch is dead has no view to live
+/// in, so it is killed; the client hears why.
+fn attach(daemon: &Daemon, peer: Peer, branch: &str, descriptor: Option<OwnedFd>) -> Result<Answer, Failure> {
+    let pidfd = descriptor.ok_or_else(|| malformed("attach comes with a pidfd"))?;
+    let Some(identity) = identify(&pidfd)? else {
+        // It was over before we heard of it.
+        return daemon.branch(branch).map(|_| Answer::Done);
+    };
+    may_be_killed_by(peer, identity)?;
+    let live = match daemon.branch(branch) {
+        Ok(live) => live,
+        Err(failure) => {
+            super::pidfds::kill(pidfd.as_fd())
+                .map_err(|error| of_io("killing a late process group", &error))?;
+            return Err(failure);
+        }
+    };
+    let group = Group { branch: live.id(), name: live.name().to_owned(), identity, pidfd };
+    let group = daemon.groups.add(group).map_err(|error| of_io("watching a process group", &error))?;
+    if live.is_live() {
+        return Ok(Answer::Done);
+    }
+    groups::kill(vec![group]).do_not_wait();
+    Err(daemon.departed.explain(Failure::NoSuchBranch { name: branch.to_owned() }))
+}
+
+/// Who the pidfd names; `None` if it has ended.
+fn identify(pidfd: &OwnedFd) -> Result<Option<Identity>, Failure> {
+    let named = processes::pid_of(pidfd.as_fd()).map_err(|error| of_io("reading a pidfd", &error))?;
+    match named {
+        Pidfd::Of(pid) => Ok(processes::start_time(pid).map(|start| Identity { pid, start })),
+        Pidfd::Reaped => Ok(None),
+        Pidfd::Foreign => Err(not_allowed("the process is outside the daemon's pid namespace")),
+        Pidfd::NotAProcess => Err(malformed("the descriptor that came with attach is no pidfd")),
+    }
+}
+
+/// The daemon may run as root for another user's store: it must not kill for a client what the client could
+/// not kill itself.
+fn may_be_killed_by(peer: Peer, group: Identity) -> Result<(), Failure> {
+    match processes::real_uid(group.pid) {
+        Some(uid) if peer.uid != 0 && peer.uid != uid => {
+            Err(not_allowed("the process belongs to another user"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn malformed(reason: &str) -> Failure {
+    Failure::Malformed { reason: reason.to_owned() }
+}
+
+fn not_allowed(reason: &str) -> Failure {
+    Failure::NotAllowed { reason: reason.to_owned() }
+}

@@ -1,0 +1,92 @@
+//! The engine's types as wire types, and back.
+
+use std::path::Path;
+
+use branch_proto as wire;
+use branch_proto::PathBytes;
+use branch_store::{Branch, ChangeKind, Kind, PathChange, Stat, Store};
+
+use super::groups::Groups;
+
+/// One branch, as clients see it.
+pub(super) fn branch_info(
+    store: &Store,
+    groups: &Groups,
+    mountpoint: &Path,
+    branch: &Branch,
+) -> wire::BranchInfo {
+    wire::BranchInfo {
+        name: branch.name().to_owned(),
+        index: branch.id().0,
+        parent: branch.parent().and_then(|id| name_of(store, id)),
+        group: branch.group().map(group_kind),
+        created: branch.created().sec,
+        changed: branch.changed(),
+        bytes: branch.content_bytes(),
+        groups: groups.count(branch.id()),
+        children: branch.children().into_iter().filter_map(|id| name_of(store, id)).collect(),
+        path: PathBytes::from(mountpoint.join(branch.name()).as_path()),
+    }
+}
+
+/// A change without line counts.
+pub(super) fn file_change(change: PathChange) -> wire::FileChange {
+    let (status, from) = match change.kind {
+        ChangeKind::Added => (wire::ChangeStatus::Added, None),
+        ChangeKind::Modified => (wire::ChangeStatus::Modified, None),
+        ChangeKind::Deleted => (wire::ChangeStatus::Deleted, None),
+        ChangeKind::Renamed { from } => (wire::ChangeStatus::Renamed, Some(PathBytes(from))),
+        ChangeKind::Type => (wire::ChangeStatus::Type, None),
+        ChangeKind::Attributes => (wire::ChangeStatus::Attributes, None),
+    };
+    wire::FileChange {
+        path: PathBytes(change.path),
+        status,
+        from,
+        added: None,
+        removed: None,
+        old_size: change.old.as_ref().and_then(size),
+        new_size: change.new.as_ref().and_then(size),
+    }
+}
+
+pub(super) fn log_entry(entry: branch_store::LogEntry) -> wire::LogEntry {
+    wire::LogEntry {
+        commit: entry.commit.0,
+        branch: entry.branch,
+        time: entry.time.sec,
+        changed: entry.changed,
+    }
+}
+
+pub(super) fn group_kind(kind: branch_store::GroupKind) -> wire::GroupKind {
+    match kind {
+        branch_store::GroupKind::Exclusive => wire::GroupKind::Exclusive,
+        branch_store::GroupKind::Independent => wire::GroupKind::Independent,
+        branch_store::GroupKind::Frozen => wire::GroupKind::Frozen,
+    }
+}
+
+pub(super) fn to_group_kind(kind: wire::GroupKind) -> branch_store::GroupKind {
+    match kind {
+        wire::GroupKind::Exclusive => branch_store::GroupKind::Exclusive,
+        wire::GroupKind::Independent => branch_store::GroupKind::Independent,
+        wire::GroupKind::Frozen => branch_store::GroupKind::Frozen,
+    }
+}
+
+pub(super) fn to_children(children: wire::Children) -> branch_store::Children {
+    match children {
+        wire::Children::Refuse => branch_store::Children::Refuse,
+        wire::Children::Cascade => branch_store::Children::Cascade,
+    }
+}
+
+fn name_of(store: &Store, id: branch_store::BranchId) -> Option<String> {
+    store.branch_by_id(id).map(|branch| branch.name().to_owned())
+}
+
+/// The size a person would compare; a directory's number is the host filesystem's own business.
+fn size(stat: &Stat) -> Option<u64> {
+    (stat.kind != Kind::Dir).then_some(stat.size)
+}
