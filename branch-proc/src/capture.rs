@@ -197,8 +197,8 @@ impl Tap {
         0
     }
 
-    /// Reads what the pipe still holds after all its writers in the group have gone: at most its size, in case
-    /// somebody outside keeps writing.
+    /// Reads what the pipe still holds after all its writers in the group have gone: at most its size, in
+    /// case somebody outside keeps writing.
     fn drain(&mut self, cap: usize, buffer: &mut [u8], each: &mut dyn FnMut(Stream, &[u8])) {
         let Some(pipe) = &self.pipe else { return };
         let mut left = rustix::pipe::fcntl_getpipe_size(pipe).unwrap_or(CHUNK);

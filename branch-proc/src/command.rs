@@ -68,8 +68,8 @@ impl Command {
         }
     }
 
-    /// Shows the directory `view`, with what is mounted in it, at the path `over`, to this group only. Several
-    /// binds are made in the order given.
+    /// Shows the directory `view`, with what is mounted in it, at the path `over`, to this group only.
+    /// Several binds are made in the order given.
     pub fn bind(mut self, view: impl Into<PathBuf>, over: impl Into<PathBuf>) -> Command {
         self.binds.push((view.into(), over.into()));
         self
@@ -127,8 +127,9 @@ impl Command {
         self
     }
 
-    /// Stays in the caller's session and process group, so that the terminal's keys and job control reach it
-    /// as they reach a plain child. The terminal's foreground group is put back when the group has ended.
+    /// Stays in the caller's session and process group, so that the terminal's keys and job control reach
+    /// it as they reach a plain child. The terminal's foreground group is put back when the group has
+    /// ended.
     pub fn foreground(mut self) -> Command {
         self.session = Session::Callers;
         self
@@ -158,8 +159,8 @@ impl Command {
         self.capture_with(options, |_, _| {})
     }
 
-    /// As [`Command::capture`], and hands every piece of output to `each` as it comes, also what is beyond the
-    /// cap.
+    /// As [`Command::capture`], and hands every piece of output to `each` as it comes, also what is beyond
+    /// the cap.
     ///
     /// # Errors
     /// As [`Command::spawn`], and when the group cannot be watched.

@@ -1,5 +1,5 @@
-//! The child's way into its confinement: a straight line of steps, each with its own error. Runs in the init,
-//! before the program exists; async-signal-safe.
+//! The child's way into its confinement: a straight line of steps, each with its own error. Runs in the
+//! init, before the program exists; async-signal-safe.
 
 use std::ffi::{CStr, CString};
 
@@ -54,8 +54,8 @@ pub(crate) fn enter(plan: &Confinement) -> Result<ProcMounted, Fail> {
     rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(|e| Fail::new(Step::MakePrivate, e))?;
     for (index, (view, over)) in plan.binds.iter().enumerate() {
-        // Recursive: in a less privileged mount namespace, submounts of the view are locked to it and a plain
-        // bind is EINVAL (mount_namespaces(7)).
+        // Recursive: in a less privileged mount namespace, submounts of the view are locked to it and a
+        // plain bind is EINVAL (mount_namespaces(7)).
         rustix::mount::mount_bind_recursive(view.as_c_str(), over.as_c_str())
             .map_err(|e| Fail::new(Step::Bind, e).at(index))?;
     }
@@ -79,7 +79,7 @@ fn map_ids(maps: &IdMaps) -> Result<(), Fail> {
 /// makes the program itself dumpable again. After the id maps, which need `/proc/self` to be ours.
 fn hide_memory() -> Result<(), Fail> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
-        .map_err(|e| Fail::new(Step::MakePrivate, e))
+        .map_err(|e| Fail::new(Step::HideMemory, e))
 }
 
 fn mount_proc(rule: ProcRule) -> Result<ProcMounted, Fail> {

@@ -18,6 +18,8 @@ pub enum Step {
     UidMap,
     /// Writing `/proc/self/gid_map`.
     GidMap,
+    /// Making the init unreadable for the program (`PR_SET_DUMPABLE(2const)`).
+    HideMemory,
     /// Making every mount private, so that nothing leaks to the host (`mount_namespaces(7)`).
     MakePrivate,
     /// Binding a view over a base path (`mount(2)`, `MS_BIND`).
@@ -42,12 +44,13 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order; a step's place is its number on the error pipe.
-    pub(crate) const ALL: [Step; 15] = [
+    pub(crate) const ALL: [Step; 16] = [
         Step::Prepare,
         Step::Clone,
         Step::SetGroups,
         Step::UidMap,
         Step::GidMap,
+        Step::HideMemory,
         Step::MakePrivate,
         Step::Bind,
         Step::MountProc,
@@ -67,6 +70,7 @@ impl Step {
             Step::SetGroups => "switch off setgroups for",
             Step::UidMap => "map the user id of",
             Step::GidMap => "map the group id of",
+            Step::HideMemory => "hide the caller's memory from",
             Step::MakePrivate => "make mounts private for",
             Step::Bind => "bind",
             Step::MountProc => "mount a fresh",
@@ -93,7 +97,7 @@ impl Step {
                 "raise sysctl user.max_user_namespaces, max_pid_namespaces or max_mnt_namespaces"
             }
             (Step::Clone, libc::ENOSYS | libc::EINVAL) => {
-                "clone3 with these namespaces needs Linux 5.5 or newer and a seccomp profile that lets it pass"
+                "clone3 with namespaces needs Linux 5.5 or newer and a seccomp profile that lets it pass"
             }
             (Step::Clone | Step::Fork, libc::EAGAIN) => {
                 "the process limit is reached: raise it (ulimit -u, pids cgroup) or end other processes"
@@ -102,7 +106,8 @@ impl Step {
                 Step::SetGroups | Step::UidMap | Step::GidMap | Step::MakePrivate,
                 libc::EPERM | libc::EACCES,
             ) => {
-                "the host restricts user namespaces: see sysctl kernel.apparmor_restrict_unprivileged_userns, or run with CAP_SYS_ADMIN"
+                "the host restricts user namespaces: see sysctl \
+                 kernel.apparmor_restrict_unprivileged_userns, or run with CAP_SYS_ADMIN"
             }
             (Step::Bind, libc::ENOENT) => {
                 "create both directories first: the view must exist and so must the path it is bound over"
@@ -112,16 +117,18 @@ impl Step {
             }
             (Step::Bind, libc::ENOTCONN) => "the filesystem behind the view has gone: is its daemon running?",
             (Step::Bind, libc::EACCES) => {
-                "the view or the base cannot be reached by this user: check permissions of its parents, and allow_other of a FUSE mount"
+                "this user cannot reach the view or the base: check the permissions of its parents, and \
+                 allow_other of a FUSE mount"
             }
             (Step::MountProc, _) => {
-                "parts of /proc are masked here, as in most containers: allow the inherited /proc, or run with an unmasked /proc"
+                "parts of /proc are masked here, as in most containers: allow the inherited /proc, or unmask it"
             }
             (Step::Chdir, libc::ENOENT) => {
                 "the path is looked up after the view is bound: does it exist in the branch?"
             }
             (Step::Exec, libc::ENOENT) => {
-                "is it installed and on PATH, and its interpreter present? The path is looked up after the view is bound"
+                "is it installed and on PATH, and its interpreter present? The path is looked up \
+                 inside the view"
             }
             (Step::Exec, libc::EACCES) => "is it an executable file (chmod +x), and not on a noexec mount?",
             (Step::Exec, libc::ENOEXEC) => "not a program for this machine, or a script without a #! line",

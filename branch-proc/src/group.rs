@@ -14,8 +14,8 @@ use crate::sys;
 use crate::terminal::Terminal;
 use crate::wire::{ENDED_BYTES, Ended};
 
-/// How long dropping a [`Group`] waits for the killed processes to go. More is needed only by processes that
-/// hang in a filesystem that does not answer; the kernel ends them when it does.
+/// How long dropping a [`Group`] waits for the killed processes to go. More is needed only by processes
+/// that hang in a filesystem that does not answer; the kernel ends them when it does.
 pub const DROP_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// How strong the confinement of a group is.
@@ -31,7 +31,8 @@ pub struct Level {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UserNamespace {
-    /// Its own, with only the caller's uid and gid mapped (to themselves): the caller lacks `CAP_SYS_ADMIN`.
+    /// Its own, with only the caller's uid and gid mapped (to themselves): the caller lacks
+    /// `CAP_SYS_ADMIN`.
     Own,
     /// The caller's: it has `CAP_SYS_ADMIN`, and so has the program.
     Callers,
@@ -110,8 +111,8 @@ impl Group {
         self.pid
     }
 
-    /// The init's pidfd: readable (`poll(2)`) when nothing of the group is left. Another process or thread may
-    /// be given a copy, for [`crate::kill_pidfd`].
+    /// The init's pidfd: readable (`poll(2)`) when nothing of the group is left. Another process or thread
+    /// may be given a copy, for [`crate::kill_pidfd`].
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
@@ -223,6 +224,21 @@ impl Group {
     }
 }
 
+/// Kills several groups at once and returns when nothing of any is left: they die side by side, where one
+/// [`Group::kill`] after the other would wait for each.
+///
+/// # Errors
+/// The first of [`Group::kill`]'s; the others are killed all the same.
+pub fn kill_all<'a>(groups: impl IntoIterator<Item = &'a mut Group>) -> Result<(), GroupError> {
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    let signalled: Vec<_> = groups.iter().map(|group| group.signal_kill()).collect();
+    let mut result = Ok(());
+    for (group, signalled) in groups.iter_mut().zip(signalled) {
+        result = result.and(signalled.and_then(|()| group.wait().map(drop)));
+    }
+    result
+}
+
 impl Drop for Group {
     fn drop(&mut self) {
         // Failing means that the group is gone or hangs in the kernel, killed: there is nothing more to do.
@@ -232,7 +248,8 @@ impl Drop for Group {
     }
 }
 
-/// Reaps an init that has ended, with its and its reaped children's usage; zero if somebody else has reaped it.
+/// Reaps an init that has ended, with its and its reaped children's usage; zero if somebody else has reaped
+/// it.
 fn reap_pidfd(pidfd: BorrowedFd<'_>) -> libc::rusage {
     // SAFETY: siginfo_t is plain data, for which zero is valid.
     let mut info: libc::siginfo_t = unsafe { mem::zeroed() };

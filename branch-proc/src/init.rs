@@ -31,11 +31,12 @@ pub(crate) struct ChildEnds {
     pub(crate) errors: OwnedFd,
     /// Takes one [`Ended`].
     pub(crate) status: OwnedFd,
-    /// Readable when the spawner's process is gone. `PR_SET_PDEATHSIG` would be tied to the spawning *thread*,
-    /// and a pipe's end of file to every process that happens to hold a copy; a pidfd is tied to the process.
+    /// Readable when the spawner's process is gone. `PR_SET_PDEATHSIG` would be tied to the spawning
+    /// *thread*, and a pipe's end of file to every process that happens to hold a copy; a pidfd is tied to
+    /// the process.
     pub(crate) spawner: OwnedFd,
-    /// Every descriptor above the standard streams that the init needs, ascending. All others it closes first:
-    /// they may be the pipes of other spawns of the same caller, who wait for their end of file.
+    /// Every descriptor above the standard streams that the init needs, ascending. All others it closes
+    /// first: they may be the pipes of other spawns of the same caller, who wait for their end of file.
     pub(crate) keep: Vec<RawFd>,
 }
 

@@ -1,13 +1,13 @@
 //! Process groups tied to a directory view.
 //!
 //! A [`Command`] names a program and which directory (a branch's *view*) it shall see over which path (the
-//! base's own). [`Command::spawn`] creates it *inside* its confinement: one `clone3(2)` makes new mount, pid
-//! and ipc namespaces (and a user namespace when the caller has no `CAP_SYS_ADMIN`), a minimal init binds the
-//! view, mounts a fresh `/proc` and starts the program. What comes back is a [`Group`]: everything the program
-//! starts, however it forks, daemonises or calls `setsid`, is in it, because it is in the pid namespace
-//! (`pid_namespaces(7)`). When the program exits, when the group is killed or dropped, or when the process
-//! that spawned it dies, the kernel kills all of it; the group's pidfd becomes readable only when nothing of
-//! it is left.
+//! base's own). [`Command::spawn`] creates it *inside* its confinement: one `clone3(2)` makes new mount,
+//! pid and ipc namespaces (and a user namespace when the caller has no `CAP_SYS_ADMIN`), a minimal init
+//! binds the view, mounts a fresh `/proc` and starts the program. What comes back is a [`Group`]:
+//! everything the program starts, however it forks, daemonises or calls `setsid`, is in it, because it is
+//! in the pid namespace (`pid_namespaces(7)`). When the program exits, when the group is killed or dropped,
+//! or when the process that spawned it dies, the kernel kills all of it; the group's pidfd becomes readable
+//! only when nothing of it is left.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), branch_proc::CaptureError> {
@@ -21,9 +21,9 @@
 //! # }
 //! ```
 //!
-//! The crate knows nothing of stores or file systems: it gets directories and commands. It never prints. The
-//! caller's environment is handed on to the program (unless [`Command::env_clear`] is called) and looked into
-//! only for `PATH`.
+//! The crate knows nothing of stores or file systems: it gets directories and commands. It never prints.
+//! The caller's environment is handed on to the program (unless [`Command::env_clear`] is called) and
+//! looked into only for `PATH`.
 
 mod capture;
 mod command;
@@ -44,6 +44,6 @@ mod wire;
 pub use capture::{CaptureOptions, Captured, OUTPUT_CAP_DEFAULT, Output, STOP_GRACE, Stream};
 pub use command::{Command, FD_TARGET_MAX, Stdio};
 pub use error::{CaptureError, GroupError, KillError, SpawnError, Step};
-pub use group::{DROP_WAIT_MAX, Group, Level, ProcView, Signal, UserNamespace};
+pub use group::{DROP_WAIT_MAX, Group, Level, ProcView, Signal, UserNamespace, kill_all};
 pub use outcome::{Exit, Outcome};
 pub use pidfd::kill_pidfd;

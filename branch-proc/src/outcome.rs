@@ -32,8 +32,9 @@ pub struct Outcome {
     pub exit: Exit,
     /// From the spawn to the program's end (or to the group's, when it was killed).
     pub wall: Duration,
-    /// User CPU time of the program and its reaped descendants (`getrusage(2)`); what was still running when
-    /// the group died is not counted, and all is zero if other code of this process waited with `__WALL`.
+    /// User CPU time of the program and its reaped descendants (`getrusage(2)`); what was still running
+    /// when the group died is not counted, and all is zero if other code of this process waited with
+    /// `__WALL`.
     pub user: Duration,
     /// System CPU time, counted as `user` is.
     pub sys: Duration,

@@ -10,11 +10,11 @@ use rustix::process::Signal;
 
 use crate::error::KillError;
 
-/// Kills the process behind a pidfd and returns when it is gone; for the init of a [`crate::Group`] that means
-/// that nothing of the group is left. Returns at once if it is gone already.
+/// Kills the process behind a pidfd and returns when it is gone; for the init of a [`crate::Group`] that
+/// means that nothing of the group is left. Returns at once if it is gone already.
 ///
-/// The pidfd may come from another process over a socket. Whoever has more rights than its sender must check
-/// first whether the sender may do this: a pidfd can be had for any process and is no permission.
+/// The pidfd may come from another process over a socket. Whoever has more rights than its sender must
+/// check first whether the sender may do this: a pidfd can be had for any process and is no permission.
 ///
 /// # Errors
 /// [`KillError::StillThere`] after `timeout`, [`KillError::Refused`] without permission,

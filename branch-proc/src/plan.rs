@@ -112,8 +112,8 @@ fn binds(command: &Command) -> Result<Vec<(CString, CString)>, SpawnError> {
     command.binds.iter().map(pair).collect()
 }
 
-/// Where to start: as requested, else where the caller is, by path, so that a caller inside the base lands in
-/// the view.
+/// Where to start: as requested, else where the caller is, by path, so that a caller inside the base lands
+/// in the view.
 fn directory(command: &Command) -> Result<Option<CString>, SpawnError> {
     if let Some(dir) = command.cwd.as_ref().filter(|dir| dir.is_absolute()) {
         return c_string(dir.as_os_str()).map(Some);

@@ -71,8 +71,8 @@ fn prepare(program: &Program) -> Result<(), Fail> {
     sys::set_signal_mask(&sys::signal_set(&[])).map_err(|e| Fail::new(Step::Signals, e))
 }
 
-/// Tries each candidate; a file that exists but may not be run wins over "not found", as in `execvp(3)`. Unlike
-/// there, a directory of PATH that may not be searched is only one where nothing was found.
+/// Tries each candidate; a file that exists but may not be run wins over "not found", as in `execvp(3)`.
+/// Unlike there, a directory of PATH that may not be searched is only one where nothing was found.
 fn exec(program: &Program) -> Errno {
     let mut answer = Errno::NOENT;
     for path in &program.candidates {

@@ -6,8 +6,8 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
-/// `clone3(2)`, Linux 5.5: handled signals are back at their default in the child. (libc's constant does not
-/// fit the type it is given there.)
+/// `clone3(2)`, Linux 5.5: handled signals are back at their default in the child. (libc's constant does
+/// not fit the type it is given there.)
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
 /// Highest signal number (`SIGRTMAX`).
@@ -22,15 +22,16 @@ pub(crate) enum Side {
 /// `clone3(2)` without a stack: the child goes on with a copy of the address space, as after fork.
 ///
 /// # Safety
-/// The child may only do what is async-signal-safe (`signal-safety(7)`): other threads of the caller may have
-/// held any lock. It must not return from the caller's frame but exec or exit.
+/// The child may only do what is async-signal-safe (`signal-safety(7)`): other threads of the caller may
+/// have held any lock. It must not return from the caller's frame but exec or exit.
 unsafe fn clone3(flags: u64, exit_signal: i32, pidfd: &mut RawFd) -> Result<Side, Errno> {
     // SAFETY: all-zero is the documented "absent" value of every field.
     let mut args: libc::clone_args = unsafe { mem::zeroed() };
     args.flags = flags | CLONE_CLEAR_SIGHAND;
     args.exit_signal = exit_signal as u64;
     args.pidfd = &raw mut *pidfd as u64;
-    // SAFETY: args is a valid clone_args of the size given; stack is null, which without CLONE_VM means fork.
+    // SAFETY: args is a valid clone_args of the size given; stack is null, which without CLONE_VM means
+    // fork.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, mem::size_of::<libc::clone_args>()) };
     match pid {
         -1 => Err(last_errno()),
@@ -41,8 +42,8 @@ unsafe fn clone3(flags: u64, exit_signal: i32, pidfd: &mut RawFd) -> Result<Side
 
 /// Clones a pid namespace's init; `run` is the child's life, after which it exits.
 ///
-/// The init has no exit signal: the embedding program gets no SIGCHLD for it, and its `waitpid(-1)` does not
-/// take it from us (`__WALL` would).
+/// The init has no exit signal: the embedding program gets no SIGCHLD for it, and its `waitpid(-1)` does
+/// not take it from us (`__WALL` would).
 ///
 /// # Safety
 /// `run` may only do what is async-signal-safe.
@@ -82,13 +83,15 @@ pub(crate) fn last_errno() -> Errno {
 }
 
 /// Puts every signal back to its default action, also those the caller ignores (`signal(7)`). By raw calls:
-/// libc's wrapper refuses the two signals it keeps for itself, which a caller can have inherited as ignored.
+/// libc's wrapper refuses the two signals it keeps for itself, which a caller can have inherited as
+/// ignored.
 pub(crate) fn default_dispositions() {
     // The kernel's struct sigaction (handler, flags, restorer, mask), zero being SIG_DFL without flags.
     let default = [0u64; 4];
     for signal in 1..=SIGNAL_MAX {
         let old: *mut u64 = std::ptr::null_mut();
-        // SAFETY: installs no handler. Only SIGKILL and SIGSTOP are refused, which have no other disposition.
+        // SAFETY: installs no handler. Only SIGKILL and SIGSTOP are refused, which have no other
+        // disposition.
         unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), old, size_of::<u64>()) };
     }
 }
@@ -185,8 +188,8 @@ pub(crate) fn monotonic_nanos() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// The effective user lacks what mount and pid namespaces need (`capabilities(7)`), so that a user namespace
-/// has to come first.
+/// The effective user lacks what mount and pid namespaces need (`capabilities(7)`), so that a user
+/// namespace has to come first.
 pub(crate) fn lacks_sys_admin() -> bool {
     use rustix::thread::CapabilitySet;
     match rustix::thread::capabilities(None) {

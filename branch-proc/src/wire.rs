@@ -1,4 +1,5 @@
-//! What the child tells its spawner over pipes: fixed-size messages, far below `PIPE_BUF`, so each is atomic.
+//! What the child tells its spawner over pipes: fixed-size messages, far below `PIPE_BUF`, so each is
+//! atomic.
 
 use crate::error::Step;
 
@@ -60,8 +61,8 @@ impl Report {
     }
 }
 
-/// Written by the init to the status pipe when the program has ended: a pid namespace's init cannot die by a
-/// signal of its choice, so the exact wait status has to travel this way.
+/// Written by the init to the status pipe when the program has ended: a pid namespace's init cannot die by
+/// a signal of its choice, so the exact wait status has to travel this way.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ended {
     pub(crate) wait_status: i32,

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::process;
 use std::time::{Duration, Instant};
 
-use branch_proc::{Exit, Group, KillError, Stdio, kill_pidfd};
+use branch_proc::{Exit, Group, KillError, Stdio, kill_all, kill_pidfd};
 use common::{PATIENCE, Seen, Witness, sh};
 
 const ROUNDS: usize = 20;
@@ -75,6 +75,16 @@ fn all_are_gone_when_a_group_has_been_dropped() {
         let (group, _stdin, witness) = escaped();
         drop(group);
         assert_all_gone(witness);
+    }
+}
+
+#[test]
+fn all_of_many_groups_are_gone_when_kill_all_returns() {
+    let mut many: Vec<_> = (0..8).map(|_| escaped()).collect();
+    kill_all(many.iter_mut().map(|(group, _, _)| group)).unwrap();
+    for (mut group, _stdin, witness) in many {
+        assert_all_gone(witness);
+        assert_eq!(group.wait().unwrap().exit, Exit::Signal(libc::SIGKILL));
     }
 }
 

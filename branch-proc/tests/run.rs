@@ -288,6 +288,14 @@ fn many_threads_can_spawn_at_once() {
 }
 
 #[test]
+fn a_group_can_have_groups() {
+    let exe = std::env::current_exe().unwrap();
+    let inner =
+        Command::new([exe.as_os_str(), "--exact".as_ref(), "the_exit_code_is_passed_through".as_ref()]);
+    assert!(stdout_of(inner).contains("1 passed"));
+}
+
+#[test]
 fn the_host_report_agrees_with_what_a_spawn_does() {
     let report = host::Report::probe();
     let mut group = sh("").spawn().unwrap();
