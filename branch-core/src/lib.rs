@@ -1,1 +1,40 @@
-//! placeholder
+//! Fork, explore, commit: the library to embed.
+//!
+//! A [`Workspace`] is a base directory with a tree of copy-on-write branches. [`Workspace::fork`] gives
+//! [`Branch`]es: each an isolated directory, in constant time. A branch in hand is owned: dropping it aborts
+//! it, [`Branch::commit`] moves its changes into its parent atomically, [`Branch::keep`] leaves it alone.
+//! [`Explore`] runs several attempts in parallel branches; the first that succeeds commits, the others end
+//! without a trace.
+//!
+//! The work is done by a [`Backend`]: the daemon behind its socket ([`Daemon`]), or an engine in the same
+//! process. This crate prints nothing, reads no environment, and starts a daemon only through the
+//! [`Launcher`] it is given.
+
+#![forbid(unsafe_code)]
+
+mod backend;
+mod branch;
+mod error;
+mod explore;
+mod follow;
+mod location;
+mod names;
+mod program;
+mod stop;
+mod tail;
+mod workspace;
+
+pub use backend::{Backend, Daemon, Launcher, no_daemon};
+pub use branch::{Branch, CommitError};
+pub use branch_proto::{
+    BranchInfo, ChangeStatus, Children, ClientError, CommitReport, Conflict, DiffDetail, Failure, FileChange,
+    GroupKind, LogEntry, PathBytes, WorkspaceStatus,
+};
+pub use error::{Error, LaunchError};
+pub use explore::{ATTEMPTS_MAX, AttemptReport, Explore, ExploreReport, Progress, Verdict};
+pub use location::Location;
+pub use names::Names;
+pub use program::Program;
+pub use stop::Stopper;
+pub use tail::Tail;
+pub use workspace::{MAIN, Workspace};

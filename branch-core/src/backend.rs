@@ -1,0 +1,143 @@
+//! Who does the work: the daemon, or the engine in this process.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use branch_proto::{
+    BranchInfo, Children, Client, ClientError, CommitReport, DiffDetail, FileChange, GroupKind, LogEntry,
+    WorkspaceStatus,
+};
+
+use crate::error::{Error, LaunchError};
+use crate::location::Location;
+
+/// Idle connections kept; more are closed after use.
+const IDLE_MAX: usize = 8;
+
+/// The verbs of a workspace. Any number of threads may call at once.
+pub trait Backend: Send + Sync {
+    /// Forks `names` off `parent`, all or none; the branches in the order of the names.
+    fn create(&self, names: &[String], parent: &str, group: GroupKind) -> Result<Vec<BranchInfo>, Error>;
+    /// All live branches, parents before children.
+    fn list(&self) -> Result<Vec<BranchInfo>, Error>;
+    /// One live branch.
+    fn inspect(&self, branch: &str) -> Result<BranchInfo, Error>;
+    /// The workspace.
+    fn status(&self) -> Result<WorkspaceStatus, Error>;
+    /// What the branch changed since its fork, sorted by path.
+    fn diff(&self, branch: &str, detail: DiffDetail) -> Result<Vec<FileChange>, Error>;
+    /// Commits a leaf branch into its parent.
+    fn commit(&self, branch: &str) -> Result<CommitReport, Error>;
+    /// Discards a branch; the names of all that ended, leaves first.
+    fn abort(&self, branch: &str, children: Children) -> Result<Vec<String>, Error>;
+    /// The newest commits into the base, newest first.
+    fn log(&self, limit: u32) -> Result<Vec<LogEntry>, Error>;
+    /// Binds a process group to the branch: it is killed when the branch ends.
+    fn attach(&self, branch: &str, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Error>;
+}
+
+/// Starts the daemon of a workspace and returns when it can be connected to. A closure will do.
+pub trait Launcher {
+    /// Returns once the daemon's socket stands; without error too when another process started it meanwhile.
+    fn launch(&self, location: &Location) -> Result<(), LaunchError>;
+}
+
+impl<F: Fn(&Location) -> Result<(), LaunchError>> Launcher for F {
+    fn launch(&self, location: &Location) -> Result<(), LaunchError> {
+        self(location)
+    }
+}
+
+/// The daemon behind its socket. A call takes an idle connection or makes one, so that a long commit in one
+/// thread holds up no other.
+#[derive(Debug)]
+pub struct Daemon {
+    socket: PathBuf,
+    // Leaf lock: nothing is called while it is held.
+    idle: Mutex<Vec<Client>>,
+}
+
+impl Daemon {
+    /// Connects to a daemon that runs; [`Error::Daemon`] if none does.
+    pub fn connect(location: &Location) -> Result<Daemon, Error> {
+        let socket = location.socket();
+        let first = Client::connect(&socket)?;
+        Ok(Daemon { socket, idle: Mutex::new(vec![first]) })
+    }
+
+    /// Connects, starting the daemon if none runs.
+    pub fn connect_or_launch(location: &Location, launcher: &dyn Launcher) -> Result<Daemon, Error> {
+        match Daemon::connect(location) {
+            Err(Error::Daemon(error)) if no_daemon(&error) => {
+                launcher.launch(location)?;
+                Daemon::connect(location)
+            }
+            connected => connected,
+        }
+    }
+
+    fn call<T>(&self, ask: impl FnOnce(&mut Client) -> Result<T, ClientError>) -> Result<T, Error> {
+        let idle = self.idle().pop();
+        let mut client = match idle {
+            Some(client) => client,
+            None => Client::connect(&self.socket)?,
+        };
+        let answer = ask(&mut client);
+        // After any other error the connection is out of step with the daemon.
+        if matches!(answer, Ok(_) | Err(ClientError::Failed(_))) {
+            let mut idle = self.idle();
+            if idle.len() < IDLE_MAX {
+                idle.push(client);
+            }
+        }
+        Ok(answer?)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Client>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Backend for Daemon {
+    fn create(&self, names: &[String], parent: &str, group: GroupKind) -> Result<Vec<BranchInfo>, Error> {
+        self.call(|client| client.create(names, parent, group))
+    }
+    fn list(&self) -> Result<Vec<BranchInfo>, Error> {
+        self.call(Client::list)
+    }
+    fn inspect(&self, branch: &str) -> Result<BranchInfo, Error> {
+        self.call(|client| client.inspect(branch))
+    }
+    fn status(&self) -> Result<WorkspaceStatus, Error> {
+        self.call(Client::status)
+    }
+    fn diff(&self, branch: &str, detail: DiffDetail) -> Result<Vec<FileChange>, Error> {
+        self.call(|client| client.diff(branch, detail))
+    }
+    fn commit(&self, branch: &str) -> Result<CommitReport, Error> {
+        self.call(|client| client.commit(branch))
+    }
+    fn abort(&self, branch: &str, children: Children) -> Result<Vec<String>, Error> {
+        self.call(|client| client.abort(branch, children))
+    }
+    fn log(&self, limit: u32) -> Result<Vec<LogEntry>, Error> {
+        self.call(|client| client.log(limit))
+    }
+    fn attach(&self, branch: &str, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Error> {
+        self.call(|client| client.attach(branch, pid, pidfd))
+    }
+}
+
+/// Whether the error means that no daemon runs, as opposed to one that cannot be talked to.
+pub fn no_daemon(error: &ClientError) -> bool {
+    match error {
+        ClientError::Connect { source, .. } => {
+            matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+        }
+        // It was going down while we connected.
+        ClientError::Closed => true,
+        _ => false,
+    }
+}

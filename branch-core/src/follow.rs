@@ -1,0 +1,124 @@
+//! Running one command of an attempt: its output's tail is kept, and it ends by itself, by the clock, or by
+//! the stopper.
+
+use std::io::{self, PipeReader, Read};
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use branch_proc::{Command, Group, Outcome, Stdio};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::branch::Branch;
+use crate::error::Error;
+use crate::stop::Stopper;
+use crate::tail::Tail;
+
+/// How a followed command ended. Nothing of its group is left in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Exited(Outcome),
+    TimedOut,
+    Stopped,
+}
+
+/// What woke us.
+enum Woken {
+    Gone,
+    Stopped,
+    Output,
+    Time,
+}
+
+/// Runs `command` in `branch` until its end, the deadline, or the stop. `started` hears of its pid.
+pub(crate) fn follow(
+    branch: &Branch,
+    command: Command,
+    deadline: Option<Instant>,
+    stopper: &Stopper,
+    tail: &mut Tail,
+) -> Result<End, Error> {
+    let (mut output, ends) =
+        output_pipe().map_err(|source| Error::System { doing: "make a pipe", source })?;
+    let [stdout, stderr] = ends;
+    let mut group =
+        branch.spawn(command.stdin(Stdio::Null).stdout(Stdio::Fd(stdout)).stderr(Stdio::Fd(stderr)))?;
+    let kill = |group: &mut Group| group.kill().map_err(|source| Error::Group { source });
+    let mut open = true;
+    let end = loop {
+        match wait(&group, open.then_some(&output), deadline, stopper)? {
+            Woken::Output => open = read_once(&mut output, tail) != Flow::Ended,
+            Woken::Gone => break End::Exited(group.wait().map_err(|source| Error::Group { source })?),
+            Woken::Time => {
+                kill(&mut group)?;
+                break End::TimedOut;
+            }
+            Woken::Stopped => {
+                kill(&mut group)?;
+                break End::Stopped;
+            }
+        }
+    };
+    // The writers are dead: what the pipe holds is all there is.
+    while open && read_once(&mut output, tail) == Flow::More {}
+    Ok(end)
+}
+
+/// One pipe for both streams, so that their order is kept. Our end does not block.
+fn output_pipe() -> io::Result<(PipeReader, [OwnedFd; 2])> {
+    let (ours, theirs) = io::pipe()?;
+    rustix::io::ioctl_fionbio(&ours, true)?;
+    let second = theirs.try_clone()?;
+    Ok((ours, [theirs.into(), second.into()]))
+}
+
+/// The stop is looked at first, then the end: a group that was killed because a sibling won should be known
+/// as stopped.
+fn wait(
+    group: &Group,
+    output: Option<&PipeReader>,
+    deadline: Option<Instant>,
+    stopper: &Stopper,
+) -> Result<Woken, Error> {
+    let (stopped, pidfd) = (stopper.watched(), group.pidfd());
+    let mut watched = vec![PollFd::new(&stopped, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
+    watched.extend(output.map(|output| PollFd::new(output, PollFlags::IN)));
+    let left = deadline.map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
+    let ready = rustix::io::retry_on_intr(|| poll(&mut watched, left.as_ref()))
+        .map_err(|error| Error::System { doing: "wait for a process", source: error.into() })?;
+    Ok(match () {
+        () if !watched[0].revents().is_empty() => Woken::Stopped,
+        () if !watched[1].revents().is_empty() => Woken::Gone,
+        // Before the output, or a command that never stops writing would never run out of time.
+        () if ready == 0 || deadline.is_some_and(|deadline| Instant::now() >= deadline) => Woken::Time,
+        () => Woken::Output,
+    })
+}
+
+fn timespec(span: std::time::Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(span.subsec_nanos()),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    More,
+    Empty,
+    Ended,
+}
+
+fn read_once(output: &mut PipeReader, tail: &mut Tail) -> Flow {
+    let mut buffer = [0; 16 << 10];
+    match output.read(&mut buffer) {
+        Ok(0) => Flow::Ended,
+        Ok(n) => {
+            tail.push(&buffer[..n]);
+            Flow::More
+        }
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Flow::More,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Flow::Empty,
+        // A pipe gives no other error; were there one, reading again would not mend it.
+        Err(_) => Flow::Ended,
+    }
+}
