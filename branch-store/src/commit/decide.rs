@@ -33,10 +33,14 @@ pub(super) fn commit_into_base(
     let mut drawn = draw(&shared.base, &ours.tree, CommitId(commit.0 - 1))?;
     let mut staging = Staging::new(shared, &ours.tree, commit)?;
     staging.fill(&mut drawn)?;
-    let (decided, stale) = decide(shared, branch, &sealed, &staging, commit, drawn)?;
-    let mut warnings = staging.disarm();
+    let (decided, stale) = decide(shared, branch, &sealed, &mut staging, commit, drawn)?;
+    let (mut warnings, linked) = staging.finish();
     let written = finish(shared, &decided)?;
     warnings.extend(written.warnings);
+    // Before anybody can fork from the new base: dropping a link changes ctime, which fingerprints hold.
+    for (layer, id) in linked {
+        shared.contents.remove(layer, id)?;
+    }
     shared.discard_layers(&ours.layers);
     let changes = Tree::default().diff(&ours.tree);
     Ok(Committed {
@@ -54,7 +58,7 @@ fn decide(
     shared: &Arc<Shared>,
     branch: &Branch,
     sealed: &Sealed<'_>,
-    staging: &Staging<'_>,
+    staging: &mut Staging<'_>,
     commit: CommitId,
     drawn: Drawn,
 ) -> Result<(Decide, Vec<Arc<Branch>>)> {
@@ -75,6 +79,7 @@ fn decide(
         plan: drawn.plan,
     };
     shared.journal.append(&Record::Decide(decided.clone()))?;
+    staging.disarm();
     shared.journal.sync()?;
     apply_decide(shared, &decided, branch, &losers);
     shared.discard_layers_of(&losers);

@@ -81,10 +81,16 @@ impl<'a> Staging<'a> {
         fingerprint(&stat_fd(&self.dir)?).ok_or(Error::Posix(Errno::IO))
     }
 
-    /// The decision stands: what was staged is no longer ours to remove.
-    pub(crate) fn disarm(mut self) -> Vec<String> {
+    /// A decision is on its way to the disk and may stand, whatever is reported of it: from now on what was
+    /// staged is no longer ours to remove.
+    pub(crate) fn disarm(&mut self) {
         self.armed = false;
-        std::mem::take(&mut self.warnings)
+    }
+
+    /// The warnings, and the content files that are one with a staged file.
+    pub(crate) fn finish(mut self) -> (Vec<String>, Vec<(LayerId, NodeId)>) {
+        debug_assert!(!self.armed, "finished only after the decision");
+        (std::mem::take(&mut self.warnings), std::mem::take(&mut self.linked))
     }
 
     fn name_object(&self, step: &mut Step) {

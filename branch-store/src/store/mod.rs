@@ -214,6 +214,13 @@ impl Store {
     }
 }
 
+impl Drop for Store {
+    /// Branches refer to what they share: without this the two would keep each other, and the lock, alive.
+    fn drop(&mut self) {
+        self.shared.registry.write().clear();
+    }
+}
+
 impl Shared {
     pub(crate) fn main(&self) -> Arc<Branch> {
         match self.registry.read().get(BranchId::MAIN) {

@@ -430,6 +430,8 @@ fn sweep(shared: &Shared, report: &mut Report) -> Result<()> {
         }
     }
     let head = shared.counters.commit.load(Ordering::Acquire);
+    // Files that a commit moved into the base lose their second link before anybody looks at them.
+    shared.contents.empty_trash()?;
     for commit in maintain::parks(shared)?.into_iter().filter(|commit| commit.0 > head) {
         report
             .lines

@@ -41,6 +41,10 @@ impl Registry {
         }
     }
 
+    pub(crate) fn clear(&mut self) {
+        *self = Registry::default();
+    }
+
     pub(crate) fn get(&self, id: BranchId) -> Option<Arc<Branch>> {
         self.by_id.get(&id).cloned()
     }

@@ -1,0 +1,171 @@
+//! Death at every namespace and durability call: everything before happened, nothing after. The process is
+//! then started again on whatever is on the disk.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use branch_store::*;
+use common::{Paths, Workspace};
+use rustix::io::Errno;
+
+/// Lets `alive` calls pass, then answers as a dead or full disk does.
+struct Fuse {
+    left: AtomicU64,
+    calls: AtomicU64,
+    answer: Errno,
+    /// After one failure everything works again (a full disk that somebody emptied) or nothing does.
+    once: bool,
+}
+
+impl Fuse {
+    fn new(alive: u64, answer: Errno, once: bool) -> Arc<Fuse> {
+        Arc::new(Fuse { left: AtomicU64::new(alive), calls: AtomicU64::new(0), answer, once })
+    }
+}
+
+impl Gatekeeper for Fuse {
+    fn before(&self, _call: &'static str) -> std::result::Result<(), Errno> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let left = self.left.load(Ordering::SeqCst);
+        if left == 0 {
+            if self.once {
+                self.left.store(u64::MAX, Ordering::SeqCst);
+            }
+            return Err(self.answer);
+        }
+        self.left.store(left - 1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+fn sample() -> Workspace {
+    let w = Workspace::new(&[
+        ("README", "hello\n"),
+        ("src/main.rs", "fn main() {}\n"),
+        ("src/lib.rs", "// lib\n"),
+        ("docs/a/b/c.txt", "deep\n"),
+        ("linked", "shared\n"),
+        ("x/1", "1"),
+        ("y/2", "2"),
+        ("empty", ""),
+    ]);
+    std::fs::hard_link(w.base().join("linked"), w.base().join("linked2")).unwrap();
+    w
+}
+
+/// Every kind of change; stops at the first refusal.
+fn edit(a: &Arc<Branch>) -> Result<()> {
+    a.overwrite("README", "HELLO")?;
+    a.overwrite("linked", "SHARED")?;
+    a.put("new", "new file")?;
+    a.make_dir("dir")?;
+    a.put("dir/x", "x")?;
+    a.ln("dir/x", "z")?;
+    a.remove("empty")?;
+    a.mv("src", "dir/source")?;
+    a.put("dir/source/lib.rs", "// changed")?;
+    a.mv("docs/a/b/c.txt", "c.txt")?;
+    a.remove_dir("docs/a/b")?;
+    let root = a.root();
+    assert_eq!(a.rename(&root, b"x", &root, b"y", RenameMode::Exchange)?.orphan, None);
+    Ok(())
+}
+
+type Tree = BTreeMap<String, String>;
+
+/// What the crashed run knew when it died.
+#[derive(Default)]
+struct Known {
+    /// The branch's tree after the last acknowledged operation.
+    acknowledged: Option<Tree>,
+    committed: bool,
+}
+
+fn run(w: &Workspace) -> Known {
+    let mut known = Known::default();
+    let Ok(main) = w.store().branch("main") else { return known };
+    let Ok(forked) = w.store().fork(&main, &["a".to_owned(), "loser".to_owned()], GroupKind::Exclusive)
+    else {
+        return known;
+    };
+    known.acknowledged = Some(w.base_tree());
+    if edit(&forked[0]).is_err() {
+        known.acknowledged = None;
+        return known;
+    }
+    known.acknowledged = Some(forked[0].tree());
+    known.committed = w.store().commit(&forked[0]).is_ok();
+    known
+}
+
+#[test]
+fn a_death_at_any_call_leaves_all_or_nothing_and_every_acknowledged_operation() {
+    let (before, after, calls) = reference();
+    println!("{calls} calls, each a crash point");
+    assert!(calls > 50, "the scenario reaches the disk");
+    for k in 0..calls {
+        let mut w = sample();
+        w.reopen_on(Disk::guarded(Fuse::new(u64::MAX, Errno::IO, false))).unwrap();
+        let fuse = Fuse::new(k, Errno::IO, false);
+        if w.reopen_on(Disk::guarded(fuse)).is_err() {
+            w.reopen();
+            assert_eq!(w.base_tree(), before, "died at call {k}, while opening");
+            continue;
+        }
+        let known = run(&w);
+        w.reopen();
+        check(&w, &known, &before, &after, k);
+        w.reopen();
+        check(&w, &known, &before, &after, k);
+    }
+}
+
+#[test]
+fn a_full_disk_at_any_call_is_an_error_and_never_a_loss() {
+    let (before, after, calls) = reference();
+    for k in 0..calls {
+        let mut w = sample();
+        w.reopen_on(Disk::guarded(Fuse::new(k, Errno::NOSPC, true))).unwrap_or_else(|e| {
+            assert_eq!(e.errno(), Errno::NOSPC, "call {k}");
+            w.reopen()
+        });
+        let known = run(&w);
+        w.reopen();
+        check(&w, &known, &before, &after, k);
+    }
+}
+
+/// The base before, the base after, and how many calls lie between.
+fn reference() -> (Tree, Tree, u64) {
+    let mut w = sample();
+    let before = w.base_tree();
+    let fuse = Fuse::new(u64::MAX, Errno::IO, false);
+    w.reopen_on(Disk::guarded(fuse.clone())).unwrap();
+    let known = run(&w);
+    assert!(known.committed);
+    assert_eq!(w.base_tree(), known.acknowledged.unwrap());
+    let calls = fuse.calls.load(Ordering::SeqCst);
+    w.reopen();
+    (before, w.base_tree(), calls)
+}
+
+fn check(w: &Workspace, known: &Known, before: &Tree, after: &Tree, k: u64) {
+    let base = w.base_tree();
+    let alive = w.store().branch("a");
+    if known.committed {
+        assert_eq!(&base, after, "died at call {k}, after the commit was acknowledged");
+    }
+    if &base == after {
+        assert!(alive.is_err(), "died at call {k}: committed, so the branch has ended");
+        assert!(w.store().branch("loser").is_err(), "died at call {k}: the sibling is stale");
+        assert_eq!(&w.store().main().tree(), after);
+        return;
+    }
+    assert_eq!(&base, before, "died at call {k}: neither all nor nothing");
+    if let Some(seen) = &known.acknowledged {
+        assert_eq!(&alive.unwrap().tree(), seen, "died at call {k}: an acknowledged operation is lost");
+    }
+}
