@@ -40,8 +40,9 @@ impl Maintenance {
     }
 }
 
-/// The thread itself.
+/// The thread itself. An earlier daemon may have left something to delete.
 pub(super) fn run(store: &Arc<Store>, mailbox: &Mailbox) {
+    reclaim(store);
     loop {
         match mailbox.0.recv_timeout(JOURNAL_LOOK) {
             Ok(()) => reclaim(store),

@@ -13,8 +13,8 @@
 //!
 //! # Locks
 //!
-//! All locks here are leaves, but for two: [`events`]' list of subscribers is held while one queue is locked,
-//! and the table of [`groups`] is held while their list is written. None is held while the store, the mount
+//! All locks here are leaves, but for two: `events`' list of subscribers is held while one queue is locked,
+//! and the table of `groups` is held while their list is written. None is held while the store, the mount
 //! or a socket is called, and none is taken by a file operation. The store locks for itself; no order
 //! between calls is needed.
 //!
@@ -23,7 +23,7 @@
 //!
 //! # Traces in the store
 //!
-//! `daemon.sock`, while somebody listens, and `groups` (see [`survivors`]). The store's own lock decides who
+//! `daemon.sock`, while somebody listens, and `groups` (see `survivors`). The store's own lock decides who
 //! may touch them; it goes with the process, so a killed daemon blocks nobody.
 
 use std::fs::File;

@@ -35,7 +35,7 @@ pub(super) struct Threads {
 /// Longest wait for the end of the mount. It is detached by then, but where the kernel's list of FUSE
 /// connections is not mounted, a process with a file or its current directory in it keeps it going; the end
 /// of our process ends that.
-const UNMOUNT_WAIT_MAX: Duration = Duration::from_secs(5);
+const UNMOUNT_WAIT_MAX: Duration = Duration::from_secs(1);
 
 impl Threads {
     pub(super) fn start(daemon: &Arc<Daemon>, mailbox: Mailbox) -> Result<Threads, Error> {

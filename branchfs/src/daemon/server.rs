@@ -79,6 +79,7 @@ fn accept_until_stopped(
                     tracing::warn!(%error, "a client was turned away");
                 }
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if is_full(&error) => wait_for_room(daemon, signals, &error)?,
             Err(error) => tracing::debug!(%error, "accept"),
         }
