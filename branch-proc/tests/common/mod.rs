@@ -37,6 +37,8 @@ pub(crate) fn stdout_of(command: Command) -> String {
 /// A pipe whose writing end goes into a group: bytes say "I am there", end of file says "all of us are gone".
 pub(crate) struct Witness {
     read: File,
+    /// Everything seen so far.
+    pub(crate) text: Vec<u8>,
 }
 
 /// What a witness pipe shows.
@@ -50,7 +52,7 @@ pub(crate) enum Seen {
 impl Witness {
     pub(crate) fn new() -> (Witness, OwnedFd) {
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
-        (Witness { read: read.into() }, write)
+        (Witness { read: read.into(), text: Vec::new() }, write)
     }
 
     /// Waits for the next event, at most `patience`.
@@ -60,10 +62,10 @@ impl Witness {
         if rustix::event::poll(&mut watched, Some(&timeout)).unwrap() == 0 {
             return Seen::Nothing;
         }
-        match self.read.read(&mut [0; 64]).unwrap() {
-            0 => Seen::AllGone,
-            count => Seen::Bytes(count),
-        }
+        let mut piece = [0; 64];
+        let count = self.read.read(&mut piece).unwrap();
+        self.text.extend_from_slice(&piece[..count]);
+        if count == 0 { Seen::AllGone } else { Seen::Bytes(count) }
     }
 
     /// Waits until `count` bytes have come.
