@@ -1,1 +1,16 @@
-//! Tests that cross a crate wall live in `tests/`.
+//! What the tests that cross a crate wall share: a workspace with a real daemon behind it, the program, and
+//! the comparison of directory trees. The tests themselves live in `tests/`.
+
+#![forbid(unsafe_code)]
+
+mod binary;
+mod can_mount;
+mod process;
+mod tree;
+mod workspace;
+
+pub use binary::binary;
+pub use can_mount::{can_mount, skip};
+pub use process::{Stopped, is_dead, pidfd, state_of, wait_dead, wait_until_readable};
+pub use tree::{Times, Tree, tree, tree_hash, tree_without};
+pub use workspace::{Workspace, clean_environment, is_mounted, run_ok};

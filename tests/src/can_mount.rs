@@ -1,0 +1,32 @@
+//! Whether views can be mounted here. Where not, tests say so and pass, unless `BRANCHFS_REQUIRE_FUSE=1`.
+
+use std::fs::File;
+use std::path::Path;
+
+/// Whether tests that mount can run. Prints the reason if not; fails if the environment demands them.
+pub fn can_mount() -> bool {
+    match cannot_mount() {
+        None => true,
+        Some(reason) => {
+            skip(&reason);
+            false
+        }
+    }
+}
+
+/// Says that a test is skipped, and why; fails instead if the environment demands all tests.
+pub fn skip(reason: &str) {
+    let required = std::env::var_os("BRANCHFS_REQUIRE_FUSE").is_some_and(|value| value == "1");
+    assert!(!required, "BRANCHFS_REQUIRE_FUSE=1, but: {reason}");
+    eprintln!("SKIPPED: {reason}");
+}
+
+fn cannot_mount() -> Option<String> {
+    let device = File::options().read(true).write(true).open("/dev/fuse");
+    let helper = ["/bin/fusermount3", "/usr/bin/fusermount3"].iter().any(|path| Path::new(path).exists());
+    match device {
+        Err(error) => Some(format!("/dev/fuse: {error}")),
+        Ok(_) if !rustix::process::geteuid().is_root() && !helper => Some("no fusermount3".to_owned()),
+        Ok(_) => None,
+    }
+}
