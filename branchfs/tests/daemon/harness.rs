@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use branch_proto::{BranchInfo, Client, Event, Events, GroupKind};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::mount::{UnmountFlags, unmount};
+use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use tempfile::TempDir;
 
@@ -138,7 +138,7 @@ impl Drop for Workspace {
             daemon.wait().expect("reaped");
         }
         if is_mounted(&self.mountpoint()) {
-            unmount(self.mountpoint(), UnmountFlags::DETACH).expect("detached");
+            unmount(&self.mountpoint());
         }
     }
 }
@@ -199,6 +199,15 @@ impl Drop for Sleeper {
 pub(crate) fn next(events: &mut Events) -> Event {
     assert!(is_readable_within(&*events, &PATIENCE), "no event");
     events.next().expect("not at its end").expect("an event")
+}
+
+/// As a user would do it, also with files open in it.
+pub(crate) fn unmount(path: &Path) {
+    if rustix::process::geteuid().is_root() {
+        return rustix::mount::unmount(path, UnmountFlags::DETACH).expect("detached");
+    }
+    let helper = Command::new("fusermount3").args(["-u", "-z"]).arg(path).status();
+    assert!(helper.expect("fusermount3").success());
 }
 
 pub(crate) fn is_mounted(path: &Path) -> bool {
