@@ -3,11 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::branch::{Branch, View};
-use crate::commit::join;
 use crate::error::Result;
 use crate::ids::{Name, NodeId};
 use crate::node::{Body, Kind, Object, Stat};
-use crate::store::Store;
+use crate::plan::join;
 
 /// One changed path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,26 +41,24 @@ pub enum ChangeKind {
     Attributes,
 }
 
-impl Store {
-    /// What a branch changed since its fork, sorted by path.
-    ///
-    /// # Errors
-    /// `Ended`, `Stale`, and the host's.
-    pub fn diff(&self, branch: &Branch) -> Result<Vec<PathChange>> {
-        branch.check_live().map_err(|_| branch.ended_error())?;
-        let data = branch.data.read().clone();
-        let (base, contents) = (&self.shared.base, &self.shared.contents);
-        let view = |tree| View { base, contents, tree, epoch: data.epoch };
-        let mut diff = Diff {
-            old: view(&data.fork_tree),
-            new: view(&data.tree),
-            added: vec![],
-            deleted: vec![],
-            out: vec![],
-        };
-        diff.dir(NodeId::ROOT, b"")?;
-        diff.finish()
-    }
+/// What a branch changed since its fork, sorted by path.
+///
+/// # Errors
+/// `Ended`, `Stale`, and the host's.
+pub(crate) fn diff(branch: &Branch) -> Result<Vec<PathChange>> {
+    branch.check_live().map_err(|_| branch.ended_error())?;
+    let data = branch.data.read().clone();
+    let (base, contents) = (&branch.shared.base, &branch.shared.contents);
+    let view = |tree| View { base, contents, tree, epoch: data.epoch };
+    let mut diff = Diff {
+        old: view(&data.fork_tree),
+        new: view(&data.tree),
+        added: vec![],
+        deleted: vec![],
+        out: vec![],
+    };
+    diff.dir(NodeId::ROOT, b"")?;
+    diff.finish()
 }
 
 /// An object at a path.

@@ -68,6 +68,17 @@ pub struct CommitId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct GroupId(pub u64);
 
+/// How the siblings made by one fork relate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum GroupKind {
+    /// The first commit makes the other siblings stale (S12).
+    Exclusive,
+    /// Siblings live on after a commit (S14).
+    Independent,
+    /// Exclusive, and the parent is read-only until the group has ended (S2).
+    Frozen,
+}
+
 /// One file name: any bytes but `/` and NUL, 1..=255 of them. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Name(#[serde(with = "name_bytes")] Arc<[u8]>);

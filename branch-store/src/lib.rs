@@ -22,6 +22,7 @@ mod error;
 mod ids;
 mod journal;
 mod node;
+mod plan;
 mod store;
 mod tree;
 mod xattr;
@@ -30,16 +31,13 @@ pub use branch::{
     Access, AttrChange, Branch, New, NewKind, OpenFile, Removed, RenameMode, SeekWhat, State, SyncWhat,
     XattrMode,
 };
-pub use commit::Committed;
+pub use commit::{Committed, Invalid, Invalidate};
 pub use diff::{ChangeKind, PathChange};
 pub use disk::{Disk, Gatekeeper};
 pub use error::{Conflict, ConflictKind, Error, Result};
 pub use ids::{
-    BRANCH_NAME_MAX, BRANCHES_MAX, BranchId, CommitId, DEPTH_MAX, FORK_MAX, GroupId, LayerId, MAIN, NAME_MAX,
-    Name, NodeId, STORE_DIR, SYMLINK_MAX, XATTR_SIZE_MAX, check_branch_name,
+    BRANCH_NAME_MAX, BRANCHES_MAX, BranchId, CommitId, DEPTH_MAX, FORK_MAX, GroupId, GroupKind, LayerId,
+    MAIN, NAME_MAX, Name, NodeId, STORE_DIR, SYMLINK_MAX, XATTR_SIZE_MAX, check_branch_name,
 };
 pub use node::{DirEntry, Kind, Object, Owner, Slot, Stat, Time};
-pub use store::{
-    Children, Ended, GroupKind, Invalid, Invalidate, LogEntry, Options, Report, Store, Unrecovered, Usage,
-    init,
-};
+pub use store::{Children, Ended, LogEntry, Options, Report, Store, Unrecovered, Usage, init};

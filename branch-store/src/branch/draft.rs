@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use crate::branch::{Data, View};
+use crate::branch::{Data, Shared, View};
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, LayerId, NAME_MAX, Name, NodeId};
 use crate::journal::record::DirPlace;
 use crate::node::{Body, Content, Entry, Fingerprint, Inode, Kind, Lower, Node, Object, Slot, Time};
-use crate::store::Shared;
 use crate::tree::{Change, Tree};
 
 pub(crate) struct Draft<'a> {

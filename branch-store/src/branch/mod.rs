@@ -4,6 +4,8 @@ mod attributes;
 mod draft;
 mod namespace;
 mod open_file;
+mod registry;
+mod shared;
 pub(crate) mod view;
 
 use std::sync::Arc;
@@ -16,13 +18,14 @@ pub use attributes::{AttrChange, XattrMode};
 pub(crate) use draft::Draft;
 pub use namespace::{New, NewKind, Removed, RenameMode};
 pub use open_file::{Access, OpenFile, SeekWhat, SyncWhat};
+pub(crate) use registry::Registry;
+pub(crate) use shared::{Counters, Shared};
 pub(crate) use view::View;
 
 use crate::error::{Error, Result};
-use crate::ids::{BranchId, CommitId, GroupId, LayerId, NodeId};
+use crate::ids::{BranchId, CommitId, GroupId, GroupKind, LayerId, NodeId};
 use crate::journal::record::Record;
 use crate::node::{DirEntry, Object, Stat, Time};
-use crate::store::{GroupKind, Shared};
 use crate::tree::{Change, Tree};
 
 /// Where a branch is in its life.

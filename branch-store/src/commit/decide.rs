@@ -5,16 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::base::history::Displaced;
-use crate::branch::{Branch, Data, State};
+use crate::branch::{Branch, Data, Shared, State};
 use crate::commit::planner::{Drawn, draw};
 use crate::commit::stage::Staging;
 use crate::commit::writeback::{self, Written};
-use crate::commit::{Committed, Sealed, changed, invalid};
+use crate::commit::{Committed, Invalid, Invalidate, Sealed, changed, invalid};
 use crate::error::Result;
 use crate::ids::{CommitId, LayerId, Name, NodeId};
 use crate::journal::record::{Decide, LogLine, Moved, Record};
 use crate::node::{Slot, Time};
-use crate::store::{Invalid, Shared};
 use crate::tree::Tree;
 
 /// Lines of the commit log kept.
@@ -162,7 +161,7 @@ pub(crate) fn apply_done(shared: &Shared, commit: CommitId) -> Vec<LayerId> {
 fn invalid_in_main(main: &Branch, changes: &[crate::tree::Change], moved: &Moved) -> Vec<Invalid> {
     let mut all = invalid(main.id(), changes);
     for place in &moved.dirs {
-        let what = crate::store::Invalidate::Entry { dir: place.slot.dir, name: place.slot.name.clone() };
+        let what = Invalidate::Entry { dir: place.slot.dir, name: place.slot.name.clone() };
         all.push(Invalid { branch: main.id(), what });
     }
     all

@@ -128,7 +128,7 @@ impl Merge<'_> {
 
     fn conflict_at(&self, dir: NodeId, name: &Name, kind: ConflictKind) -> Conflict {
         let parent = path_of(self.ours, dir).or_else(|| path_of(self.theirs, dir)).unwrap_or_default();
-        Conflict { path: super::plan::join(&parent, name.as_bytes()), kind }
+        Conflict { path: crate::plan::join(&parent, name.as_bytes()), kind }
     }
 }
 
@@ -184,5 +184,5 @@ pub(crate) fn path_of(tree: &Tree, id: NodeId) -> Option<Vec<u8>> {
         Body::Dir { parent, .. } => holds(*parent)?,
         _ => tree.nodes().find_map(|(dir, _)| holds(dir))?,
     };
-    Some(super::plan::join(&path_of(tree, dir)?, name.as_bytes()))
+    Some(crate::plan::join(&path_of(tree, dir)?, name.as_bytes()))
 }

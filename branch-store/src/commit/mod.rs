@@ -3,20 +3,40 @@
 pub(crate) mod decide;
 mod merge;
 pub(crate) use merge::path_of;
-pub(crate) use plan::join;
-pub(crate) mod plan;
 mod planner;
 mod stage;
 pub(crate) mod writeback;
 
 use std::sync::Arc;
 
-use crate::branch::{Branch, Data, State};
+use crate::branch::{Branch, Data, Shared, State};
 use crate::error::{Error, Result};
-use crate::ids::{BranchId, CommitId, NodeId};
+use crate::ids::{BranchId, CommitId, Name, NodeId};
 use crate::journal::record::Record;
-use crate::store::{GroupKind, Invalid, Invalidate, Shared, Store};
 use crate::tree::{Change, Tree};
+
+/// Something a view of a branch must forget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    /// Whose view.
+    pub branch: BranchId,
+    /// What.
+    pub what: Invalidate,
+}
+
+/// What to forget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Invalidate {
+    /// A name in a directory.
+    Entry {
+        /// The directory.
+        dir: NodeId,
+        /// The name.
+        name: Name,
+    },
+    /// Attributes and bytes of an object.
+    Inode(NodeId),
+}
 
 /// What a commit did.
 #[derive(Debug)]
@@ -59,27 +79,24 @@ impl Drop for Sealed<'_> {
     }
 }
 
-impl Store {
-    /// Commits a leaf branch into its parent. Durable when it returns; all or nothing at every instant.
-    ///
-    /// # Errors
-    /// `Stale` (a sibling won), `Ended`, `Busy`, `HasChildren`, `Conflicts` (nothing changed, the branch
-    /// goes on), `NotAllowed` for main, `Poisoned`, and the host's.
-    pub fn commit(&self, branch: &Branch) -> Result<Committed> {
-        let shared = &self.shared;
-        let parent = branch.parent().and_then(|id| shared.registry.read().get(id));
-        let Some(parent) = parent else {
-            if branch.is_main() {
-                return Err(Error::NotAllowed("main is the base itself: it has nowhere to commit to"));
-            }
-            return Err(branch.ended_error());
-        };
-        shared.journal.check()?;
-        if parent.is_main() {
-            decide::commit_into_base(shared, branch, &parent)
-        } else {
-            commit_into_branch(shared, branch, &parent)
+/// Commits a leaf branch into its parent. Durable when it returns; all or nothing at every instant.
+///
+/// # Errors
+/// `Stale` (a sibling won), `Ended`, `Busy`, `HasChildren`, `Conflicts` (nothing changed, the branch
+/// goes on), `NotAllowed` for main, `Poisoned`, and the host's.
+pub(crate) fn commit(shared: &Arc<Shared>, branch: &Branch) -> Result<Committed> {
+    let parent = branch.parent().and_then(|id| shared.registry.read().get(id));
+    let Some(parent) = parent else {
+        if branch.is_main() {
+            return Err(Error::NotAllowed("main is the base itself: it has nowhere to commit to"));
         }
+        return Err(branch.ended_error());
+    };
+    shared.journal.check()?;
+    if parent.is_main() {
+        decide::commit_into_base(shared, branch, &parent)
+    } else {
+        commit_into_branch(shared, branch, &parent)
     }
 }
 
@@ -146,22 +163,6 @@ fn applied(tree: &Tree, changes: &[Change]) -> Result<Tree> {
         })?;
     }
     Ok(tree)
-}
-
-impl Shared {
-    /// Who loses if this branch wins: live siblings of an exclusive group and what is below them.
-    pub(crate) fn losers(&self, branch: &Branch) -> Vec<Arc<Branch>> {
-        match branch.group() {
-            Some(GroupKind::Exclusive | GroupKind::Frozen) => {
-                let registry = self.registry.read();
-                let siblings = registry.siblings_of(branch);
-                let ids: Vec<BranchId> = siblings.into_iter().flat_map(|id| registry.subtree(id)).collect();
-                drop(registry);
-                self.live(&ids)
-            }
-            Some(GroupKind::Independent) | None => Vec::new(),
-        }
-    }
 }
 
 pub(crate) fn changed(changes: &[Change]) -> u64 {

@@ -8,10 +8,10 @@ use std::collections::{HashMap, HashSet};
 
 use crate::base::history::{Displaced, ObjectWas, Was};
 use crate::base::{Base, Found};
-use crate::commit::plan::{Park, Plan, RelPath, Step, join};
 use crate::error::{Conflict, ConflictKind, Error, Result};
 use crate::ids::{CommitId, Name, NodeId};
 use crate::node::{Body, Content, Entry, Fingerprint, HostKey, Kind, Lower, Meta, Node, Slot};
+use crate::plan::{Park, Plan, RelPath, Step, join};
 use crate::tree::Tree;
 
 /// Stands for a staged object until staging has made it and knows its inode.

@@ -9,14 +9,14 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use crate::base::{stat_at, stat_fd};
-use crate::commit::plan::{Park, Step};
+use crate::branch::Shared;
 use crate::commit::planner::{Drawn, Stage, UNSTAGED};
 use crate::content::{Take, copy_bytes, file_name};
 use crate::disk::open_dir_readable;
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, LayerId, NodeId};
 use crate::node::{Body, Content, Fingerprint, HostKey, Kind, Meta, Node, Slot, fingerprint};
-use crate::store::Shared;
+use crate::plan::{Park, Step};
 use crate::tree::Tree;
 
 /// Up to so many objects are fsynced one by one; more are faster with one syncfs.

@@ -10,14 +10,14 @@ use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::base::{stat_at, stat_fd};
-use crate::commit::plan::{Park, Plan, RelPath, Step};
+use crate::branch::Shared;
 use crate::commit::stage::{rewrite, set_meta};
 use crate::disk::{open_dir, open_dir_readable};
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, Name, NodeId};
 use crate::journal::record::{DirPlace, Moved};
 use crate::node::{HostKey, Kind, Meta, Slot, fingerprint};
-use crate::store::Shared;
+use crate::plan::{Park, Plan, RelPath, Step};
 use crate::tree::Tree;
 
 /// More touched directories than this are made durable by one syncfs.
@@ -28,6 +28,9 @@ pub(crate) struct Written {
     pub(crate) moved: Moved,
     pub(crate) warnings: Vec<String>,
 }
+
+/// A name in an open directory of the base: descriptor, id, name.
+type InDir<'p> = (Arc<OwnedFd>, NodeId, &'p [u8]);
 
 struct Writer<'a> {
     shared: &'a Shared,
@@ -247,12 +250,12 @@ impl Writer<'_> {
         key_at(&self.park, &park.name())
     }
 
-    fn parent_or_fail<'p>(&mut self, path: &'p [u8]) -> Result<(Arc<OwnedFd>, NodeId, &'p [u8])> {
+    fn parent_or_fail<'p>(&mut self, path: &'p [u8]) -> Result<InDir<'p>> {
         self.parent(path)?.ok_or_else(|| Error::host("open directory of", path, Errno::NOENT))
     }
 
     /// The directory of a path, one component at a time, never through a symlink (S25).
-    fn parent<'p>(&mut self, path: &'p [u8]) -> Result<Option<(Arc<OwnedFd>, NodeId, &'p [u8])>> {
+    fn parent<'p>(&mut self, path: &'p [u8]) -> Result<Option<InDir<'p>>> {
         let (dir, name) = match path.iter().rposition(|b| *b == b'/') {
             Some(at) => (&path[..at], &path[at + 1..]),
             None => (&path[..0], path),

@@ -4,10 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::history::Displaced;
-use crate::commit::plan::Plan;
-use crate::ids::{BranchId, CommitId, GroupId, LayerId, NodeId};
+use crate::ids::{BranchId, CommitId, GroupId, GroupKind, LayerId, NodeId};
 use crate::node::{Fingerprint, HostKey, Slot, Time};
-use crate::store::GroupKind;
+use crate::plan::Plan;
 use crate::tree::Change;
 
 /// One journal record.

@@ -1,13 +1,12 @@
 //! The end of branches that do not commit.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::branch::{Branch, State};
 use crate::error::{Error, Result};
-use crate::ids::{BranchId, LayerId};
+
 use crate::journal::record::Record;
-use crate::store::{GroupKind, Shared, Store};
+use crate::store::Store;
 
 /// What abort does with live branches below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,56 +52,5 @@ impl Store {
         shared.end_all(&branches, State::Aborted);
         shared.discard_layers_of(&branches);
         Ok(Ended { branches })
-    }
-}
-
-impl Shared {
-    pub(crate) fn live(&self, ids: &[BranchId]) -> Vec<Arc<Branch>> {
-        let registry = self.registry.read();
-        ids.iter().filter_map(|id| registry.get(*id)).collect()
-    }
-
-    pub(crate) fn refuse_children(&self, branch: &Branch) -> Result<()> {
-        let children = self.live(&branch.children());
-        if children.is_empty() {
-            return Ok(());
-        }
-        let children = children.iter().map(|child| child.name().to_owned()).collect();
-        Err(Error::HasChildren { name: branch.name().to_owned(), children })
-    }
-
-    /// Ends branches, leaves first, live and in recovery.
-    pub(crate) fn end_all(&self, branches: &[Arc<Branch>], state: State) {
-        for branch in branches {
-            branch.end(state);
-            self.bury(branch);
-        }
-    }
-
-    /// Takes an ended branch off the books.
-    pub(crate) fn bury(&self, branch: &Branch) {
-        debug_assert!(!branch.is_live());
-        let parent = branch.parent().and_then(|id| self.registry.read().get(id));
-        if let (Some(parent), Some((_, GroupKind::Frozen))) = (parent, branch.birth.group) {
-            let before = parent.frozen.fetch_sub(1, Ordering::AcqRel);
-            debug_assert!(before > 0, "every frozen sibling was counted at the fork");
-        }
-        self.registry.write().remove(branch);
-    }
-
-    /// Ended branches' content goes to the trash: one rename per layer. A failure leaves garbage that the
-    /// next recovery finds; the end of the branch stands.
-    pub(crate) fn discard_layers_of(&self, branches: &[Arc<Branch>]) {
-        for branch in branches {
-            let layers = branch.data.read().layers.clone();
-            self.discard_layers(&layers);
-        }
-    }
-
-    pub(crate) fn discard_layers(&self, layers: &[LayerId]) {
-        for layer in layers {
-            // Recovery sweeps what stays (`recovery::sweep_layers`), so a refusal costs space, not truth.
-            self.contents.discard_layer(*layer).ok();
-        }
     }
 }

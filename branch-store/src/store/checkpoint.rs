@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
-use crate::branch::{Birth, Data};
+use crate::branch::{Birth, Data, Shared};
 use crate::error::Result;
 use crate::ids::BranchId;
 use crate::journal::record::{Counters, DirPlace, Record, Snapshot};
 use crate::journal::{Header, write_file};
+use crate::store::Store;
 use crate::store::files::{checkpoint_name, journal_name, numbered};
-use crate::store::{Shared, Store};
 
 impl Store {
     /// Writes a checkpoint and starts a new journal. Changes wait only while the picture is taken.

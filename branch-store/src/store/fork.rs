@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::branch::{Birth, Branch, Data, State};
+use crate::branch::{Birth, Branch, Data, Shared, State};
 use crate::error::{Error, Result};
-use crate::ids::{BRANCHES_MAX, BranchId, DEPTH_MAX, FORK_MAX, GroupId, check_branch_name};
+use crate::ids::{BRANCHES_MAX, BranchId, DEPTH_MAX, FORK_MAX, GroupId, GroupKind, check_branch_name};
 use crate::journal::record::{Child, Fork, Record};
 use crate::node::Time;
-use crate::store::{GroupKind, Shared, Store};
+use crate::store::Store;
 
 impl Store {
     /// Forks `names.len()` branches off `parent`.

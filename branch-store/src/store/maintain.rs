@@ -1,9 +1,10 @@
 //! What is done in the background: deleting, forgetting.
 
+use crate::branch::Shared;
 use crate::error::Result;
 use crate::ids::CommitId;
 use crate::journal::record::Record;
-use crate::store::{Shared, Store};
+use crate::store::Store;
 
 /// Preimages of so many newest commits are kept, whoever needs them.
 const PREIMAGES_KEPT: u64 = 16;

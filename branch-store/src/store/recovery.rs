@@ -11,17 +11,17 @@ use parking_lot::{Mutex, RwLock};
 use rustix::fs::{Mode, OFlags};
 
 use crate::base::Base;
-use crate::branch::{Birth, Branch, Data, State};
+use crate::branch::{Birth, Branch, Counters, Data, Registry, Shared, State};
 use crate::commit::{apply_merge, decide};
 use crate::content::Contents;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::ids::{BranchId, CommitId, LayerId, MAIN};
-use crate::journal::record::{Counters, Decide, Record, Snapshot};
+use crate::ids::{BranchId, CommitId, GroupKind, LayerId, MAIN};
+use crate::journal::record::{self, Decide, Record, Snapshot};
 use crate::journal::{Journal, Tail, WorkspaceId, scan};
 use crate::node::{Body, Content, Time};
 use crate::store::files::{self, BOOT_FILE, checkpoint_name, journal_name, numbered};
-use crate::store::{GroupKind, Registry, Shared, Store, fork, maintain};
+use crate::store::{Store, fork, maintain};
 use crate::tree::{Change, Tree};
 
 /// Which store over which base.
@@ -220,7 +220,7 @@ fn build(store: Unrecovered, read: &Read, report: &mut Report) -> Result<Arc<Sha
         disk,
         dir_fd: dir,
         _lock: lock,
-        counters: super::Counters::default(),
+        counters: Counters::default(),
         registry: RwLock::new(Registry::default()),
         log: Mutex::default(),
         writeback: Mutex::default(),
@@ -352,7 +352,7 @@ impl Replay<'_> {
         Ok(())
     }
 
-    fn counters(&self, from: Counters) {
+    fn counters(&self, from: record::Counters) {
         let counters = &self.shared.counters;
         counters.branch.fetch_max(from.next_branch, Ordering::Relaxed);
         counters.layer.fetch_max(from.next_layer, Ordering::Relaxed);

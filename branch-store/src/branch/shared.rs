@@ -1,0 +1,140 @@
+//! What all branches of a workspace share: the base, the journal, who is alive, and the locks around it.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::base::Base;
+use crate::branch::{Branch, Registry, State};
+use crate::content::Contents;
+use crate::disk::Disk;
+use crate::error::{Error, Result};
+use crate::ids::{BranchId, GroupKind, LayerId};
+use crate::journal::record::LogLine;
+use crate::journal::{Journal, WorkspaceId};
+
+/// What store and branches share.
+///
+/// Lock order: `writeback`, `decide`, `gate`, then branch data (parents before children), then
+/// `registry`, then the journal's own. Nothing is taken in the other direction.
+pub(crate) struct Shared {
+    pub(crate) base_path: PathBuf,
+    pub(crate) dir_path: PathBuf,
+    /// The store directory, readable.
+    pub(crate) dir_fd: OwnedFd,
+    /// Locked while this is open (S22).
+    pub(crate) _lock: OwnedFd,
+    /// The directory that holds the preimage directories; on the base's filesystem, always.
+    pub(crate) park_fd: OwnedFd,
+    pub(crate) workspace: WorkspaceId,
+    pub(crate) disk: Disk,
+    pub(crate) base: Base,
+    pub(crate) contents: Contents,
+    pub(crate) journal: Journal,
+    pub(crate) counters: Counters,
+    pub(crate) registry: RwLock<Registry>,
+    pub(crate) log: Mutex<Vec<LogLine>>,
+    /// Commits into the base go one at a time.
+    pub(crate) writeback: Mutex<()>,
+    /// Fork, decisions and abort go one at a time: they change who is alive.
+    pub(crate) decide: Mutex<()>,
+    /// Shared by every change, exclusive for the checkpoint's picture. Never taken twice by one thread.
+    pub(crate) gate: RwLock<()>,
+    /// Number of the journal in use.
+    pub(crate) journal_number: AtomicU64,
+}
+
+/// Numbers handed out in order and never again.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) branch: AtomicU32,
+    pub(crate) layer: AtomicU64,
+    pub(crate) group: AtomicU64,
+    /// The newest commit decided.
+    pub(crate) commit: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn new_layer(&self) -> LayerId {
+        LayerId(self.layer.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn note_layer(&self, layer: LayerId) {
+        self.layer.fetch_max(layer.0 + 1, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    pub(crate) fn main(&self) -> Arc<Branch> {
+        match self.registry.read().get(BranchId::MAIN) {
+            Some(main) => main,
+            None => unreachable!("main is registered before the store exists and never ends"),
+        }
+    }
+
+    /// Who loses if this branch wins: live siblings of an exclusive group and what is below them.
+    pub(crate) fn losers(&self, branch: &Branch) -> Vec<Arc<Branch>> {
+        match branch.group() {
+            Some(GroupKind::Exclusive | GroupKind::Frozen) => {
+                let registry = self.registry.read();
+                let siblings = registry.siblings_of(branch);
+                let ids: Vec<BranchId> = siblings.into_iter().flat_map(|id| registry.subtree(id)).collect();
+                drop(registry);
+                self.live(&ids)
+            }
+            Some(GroupKind::Independent) | None => Vec::new(),
+        }
+    }
+
+    pub(crate) fn live(&self, ids: &[BranchId]) -> Vec<Arc<Branch>> {
+        let registry = self.registry.read();
+        ids.iter().filter_map(|id| registry.get(*id)).collect()
+    }
+
+    pub(crate) fn refuse_children(&self, branch: &Branch) -> Result<()> {
+        let children = self.live(&branch.children());
+        if children.is_empty() {
+            return Ok(());
+        }
+        let children = children.iter().map(|child| child.name().to_owned()).collect();
+        Err(Error::HasChildren { name: branch.name().to_owned(), children })
+    }
+
+    /// Ends branches, leaves first, live and in recovery.
+    pub(crate) fn end_all(&self, branches: &[Arc<Branch>], state: State) {
+        for branch in branches {
+            branch.end(state);
+            self.bury(branch);
+        }
+    }
+
+    /// Takes an ended branch off the books.
+    pub(crate) fn bury(&self, branch: &Branch) {
+        debug_assert!(!branch.is_live());
+        let parent = branch.parent().and_then(|id| self.registry.read().get(id));
+        if let (Some(parent), Some((_, GroupKind::Frozen))) = (parent, branch.birth.group) {
+            let before = parent.frozen.fetch_sub(1, Ordering::AcqRel);
+            debug_assert!(before > 0, "every frozen sibling was counted at the fork");
+        }
+        self.registry.write().remove(branch);
+    }
+
+    /// Ended branches' content goes to the trash: one rename per layer. A failure leaves garbage that the
+    /// next recovery finds; the end of the branch stands.
+    pub(crate) fn discard_layers_of(&self, branches: &[Arc<Branch>]) {
+        for branch in branches {
+            let layers = branch.data.read().layers.clone();
+            self.discard_layers(&layers);
+        }
+    }
+
+    pub(crate) fn discard_layers(&self, layers: &[LayerId]) {
+        for layer in layers {
+            // Recovery sweeps what stays (`recovery::sweep_layers`), so a refusal costs space, not truth.
+            self.contents.discard_layer(*layer).ok();
+        }
+    }
+}
