@@ -79,7 +79,30 @@ pub struct Captured {
     pub timed_out: bool,
 }
 
-pub(crate) fn capture_with(
+impl Command {
+    /// Runs it to its end, keeping its output; see [`CaptureOptions`]. Replaces stdout and stderr.
+    ///
+    /// # Errors
+    /// As [`Command::spawn`], and when the group cannot be watched.
+    pub fn capture(self, options: CaptureOptions) -> Result<Captured, CaptureError> {
+        self.capture_with(options, |_, _| {})
+    }
+
+    /// As [`Command::capture`], and hands every piece of output to `each` as it comes, also what is beyond
+    /// the cap.
+    ///
+    /// # Errors
+    /// As [`Command::spawn`], and when the group cannot be watched.
+    pub fn capture_with(
+        self,
+        options: CaptureOptions,
+        each: impl FnMut(Stream, &[u8]),
+    ) -> Result<Captured, CaptureError> {
+        capture_with(self, options, each)
+    }
+}
+
+fn capture_with(
     command: Command,
     options: CaptureOptions,
     mut each: impl FnMut(Stream, &[u8]),

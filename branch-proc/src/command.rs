@@ -4,9 +4,8 @@ use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
 
-use crate::capture::{CaptureOptions, Captured, Stream, capture_with};
 use crate::confine::ProcRule;
-use crate::error::{CaptureError, SpawnError};
+use crate::error::SpawnError;
 use crate::group::Group;
 use crate::plan::Plan;
 use crate::program::Session;
@@ -149,26 +148,5 @@ impl Command {
     /// Source: `clone(2)`, `pid_namespaces(7)`, `mount_namespaces(7)`, `user_namespaces(7)`.
     pub fn spawn(self) -> Result<Group, SpawnError> {
         spawner::spawn(Plan::new(self)?)
-    }
-
-    /// Runs it to its end, keeping its output; see [`CaptureOptions`]. Replaces stdout and stderr.
-    ///
-    /// # Errors
-    /// As [`Command::spawn`], and when the group cannot be watched.
-    pub fn capture(self, options: CaptureOptions) -> Result<Captured, CaptureError> {
-        self.capture_with(options, |_, _| {})
-    }
-
-    /// As [`Command::capture`], and hands every piece of output to `each` as it comes, also what is beyond
-    /// the cap.
-    ///
-    /// # Errors
-    /// As [`Command::spawn`], and when the group cannot be watched.
-    pub fn capture_with(
-        self,
-        options: CaptureOptions,
-        each: impl FnMut(Stream, &[u8]),
-    ) -> Result<Captured, CaptureError> {
-        capture_with(self, options, each)
     }
 }
