@@ -8,10 +8,10 @@ use std::time::Instant;
 use branch_proc::{Command, Group, Outcome, Stdio};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::branch::Branch;
 use crate::error::Error;
 use crate::stop::Stopper;
 use crate::tail::Tail;
+use crate::workspace::Branch;
 
 /// How a followed command ended. Nothing of its group is left in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

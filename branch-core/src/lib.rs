@@ -13,7 +13,6 @@
 #![forbid(unsafe_code)]
 
 mod backend;
-mod branch;
 mod error;
 mod explore;
 mod follow;
@@ -25,7 +24,6 @@ mod tail;
 mod workspace;
 
 pub use backend::{Backend, Daemon, Launcher, no_daemon};
-pub use branch::{Branch, CommitError};
 pub use branch_proto::{
     BranchInfo, ChangeStatus, Children, ClientError, CommitReport, Conflict, DiffDetail, Failure, FileChange,
     GroupKind, LogEntry, PathBytes, WorkspaceStatus,
@@ -37,4 +35,4 @@ pub use names::Names;
 pub use program::Program;
 pub use stop::Stopper;
 pub use tail::Tail;
-pub use workspace::{MAIN, Workspace};
+pub use workspace::{Branch, CommitError, MAIN, Workspace};

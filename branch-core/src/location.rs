@@ -44,18 +44,6 @@ impl Location {
         Ok(store_of(&base)?.map(|store| Location { base, store }))
     }
 
-    /// Makes the marker in `base` for a store elsewhere. The store need not exist yet.
-    pub fn write_pointer(base: &Path, store: &Path) -> io::Result<()> {
-        use std::os::unix::ffi::OsStrExt;
-        let marker = base.join(MARKER);
-        match fs::create_dir(&marker) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        fs::write(marker.join(".gitignore"), "*\n")?;
-        fs::write(marker.join(POINTER), store.as_os_str().as_bytes())
-    }
-
     /// Where the store of `base` lives unless told otherwise.
     pub fn default_store(base: &Path) -> PathBuf {
         base.join(MARKER)
@@ -145,21 +133,25 @@ mod tests {
         }
     }
 
+    fn write_pointer(base: &Path, store: &Path) {
+        fs::create_dir(base.join(".branchfs")).expect("made");
+        fs::write(base.join(".branchfs/store"), store.as_os_str().as_encoded_bytes()).expect("written");
+    }
+
     #[test]
     fn a_pointer_leads_to_a_store_elsewhere() {
         let (_temp, base) = directory();
         let store = Path::new("/somewhere/else \u{fe}");
-        Location::write_pointer(&base, store).expect("written");
+        write_pointer(&base, store);
         let found = Location::find(&base).expect("found");
         assert_eq!(found.store(), store);
         assert_eq!(found.socket(), store.join("daemon.sock"));
-        assert_eq!(fs::read(base.join(".branchfs/.gitignore")).expect("there"), b"*\n");
     }
 
     #[test]
     fn a_pointer_that_is_not_absolute_is_an_error_that_names_the_file() {
         let (_temp, base) = directory();
-        Location::write_pointer(&base, Path::new("relative")).expect("written");
+        write_pointer(&base, Path::new("relative"));
         let error = Location::find(&base).expect_err("nonsense");
         assert!(error.to_string().contains(".branchfs/store"), "{error}");
     }

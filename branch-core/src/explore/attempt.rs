@@ -7,12 +7,12 @@ use branch_proto::CommitReport;
 
 use super::Explore;
 use super::report::{AttemptReport, Progress, Verdict};
-use crate::branch::Branch;
 use crate::error::Error;
 use crate::follow::{End, follow};
 use crate::program::Program;
 use crate::stop::Reason;
 use crate::tail::Tail;
+use crate::workspace::Branch;
 
 /// What the thread brings home.
 pub(super) struct Outcome {

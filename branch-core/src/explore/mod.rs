@@ -11,11 +11,11 @@ use branch_proto::GroupKind;
 
 pub use report::{AttemptReport, ExploreReport, Progress, Verdict};
 
-use crate::branch::Branch;
 use crate::error::Error;
 use crate::names::Names;
 use crate::program::Program;
 use crate::stop::{Reason, Stopper};
+use crate::workspace::Branch;
 use crate::workspace::{MAIN, Workspace};
 
 /// Most attempts in one explore: the most branches one fork can make.

@@ -1,12 +1,15 @@
-//! A workspace to fork branches in.
+//! A workspace to fork branches in, and the branches.
+
+mod branch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use branch_proto::{BranchInfo, GroupKind, LogEntry, WorkspaceStatus};
 
+pub use branch::{Branch, CommitError};
+
 use crate::backend::{Backend, Daemon, Launcher};
-use crate::branch::Branch;
 use crate::error::Error;
 use crate::location::Location;
 use crate::names::Names;

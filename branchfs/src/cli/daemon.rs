@@ -1,0 +1,78 @@
+//! The daemon's process. With `--launched` it is a child of the launcher, whose contract it keeps; without,
+//! it runs in the foreground, for service managers and debugging.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::thread;
+
+use super::context::Context;
+use super::error::CliError;
+use super::exit_code::Code;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[arg(long)]
+    base: PathBuf,
+    #[arg(long)]
+    store: PathBuf,
+    #[arg(long)]
+    mountpoint: PathBuf,
+    /// Started by another branchfs: lock on standard input, ready pipe on standard output
+    #[arg(long)]
+    launched: bool,
+}
+
+impl Args {
+    pub(super) fn execute(self, _context: &Context) -> Result<Code, CliError> {
+        log_to_stderr();
+        let Args { base, store, mountpoint, launched } = self;
+        let options = |ready| crate::daemon::Options { base, store, mountpoint, ready };
+        if !launched {
+            crate::daemon::serve(options(None)).map_err(stopped)?;
+            return Ok(Code::OK);
+        }
+        let (ready, forwarder) = detach().map_err(stopped)?;
+        let served = crate::daemon::serve(options(Some(ready)));
+        // Its last words may still be on their way to the launcher; the process's end would cut them off.
+        if forwarder.join().is_err() {
+            tracing::error!("the thread that reports readiness panicked");
+        }
+        served.map_err(stopped)?;
+        Ok(Code::OK)
+    }
+}
+
+fn stopped(error: impl std::fmt::Display) -> CliError {
+    CliError::Daemon { reason: error.to_string() }
+}
+
+/// Leaves the launcher's session, directory and streams; the descriptor to report readiness on.
+fn detach() -> io::Result<(OwnedFd, thread::JoinHandle<()>)> {
+    rustix::process::setsid()?;
+    let lock = io::stdin().as_fd().try_clone_to_owned()?;
+    let launcher = io::stdout().as_fd().try_clone_to_owned()?;
+    // From here on descriptors 0 and 1 hold neither lock nor pipe.
+    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    rustix::stdio::dup2_stdout(io::stderr())?;
+    std::env::set_current_dir("/")?;
+    let (from_daemon, ready) = io::pipe()?;
+    let forwarder = thread::Builder::new().name("ready".into()).spawn(move || {
+        forward(from_daemon, std::fs::File::from(launcher));
+        drop(lock);
+    })?;
+    Ok((ready.into(), forwarder))
+}
+
+/// Passes the daemon's message on. Dropping both ends, and the lock with them, ends the launch.
+fn forward(mut from_daemon: io::PipeReader, mut launcher: std::fs::File) {
+    if let Err(error) = io::copy(&mut from_daemon, &mut launcher) {
+        tracing::warn!(%error, "the launcher has gone");
+    }
+}
+
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BRANCHFS_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+}

@@ -1,0 +1,164 @@
+//! What a person is told: the cause, the thing, and the next command to type.
+
+use std::io;
+use std::path::PathBuf;
+
+use branch_core::{Error, Failure};
+
+use super::exit_code::Code;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    #[error(transparent)]
+    Core(#[from] Error),
+    #[error("cannot make the store at {}: {reason}", .store.display())]
+    Init { store: PathBuf, reason: String },
+    #[error("{} is a workspace already, with its store at {}", .base.display(), .store.display())]
+    InitTwice { base: PathBuf, store: PathBuf },
+    #[error("cannot {doing} {}: {source}", .path.display())]
+    Path { doing: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot {doing}: {source}")]
+    System { doing: &'static str, source: io::Error },
+    #[error("cannot write the output: {0}")]
+    Output(#[source] io::Error),
+    #[error("the daemon stopped: {reason}")]
+    Daemon { reason: String },
+    #[error("{reason}")]
+    Usage { reason: String, hint: String },
+    #[error("{reason}")]
+    Kept { reason: Box<CliError>, branch: String },
+    #[error("{reason}")]
+    Spawn { reason: String, hint: String, code: Code },
+    #[error("{reason}")]
+    Other { reason: String, hint: String },
+}
+
+impl CliError {
+    /// The kind, as `--json` spells it.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            CliError::Core(error) => core_facts(error).0,
+            CliError::Init { .. } => "init",
+            CliError::InitTwice { .. } => "workspace-exists",
+            CliError::Path { .. } | CliError::System { .. } | CliError::Output(_) => "io",
+            CliError::Daemon { .. } => "daemon",
+            CliError::Usage { .. } => "usage",
+            CliError::Kept { reason, .. } => reason.kind(),
+            CliError::Spawn { .. } => "spawn",
+            CliError::Other { .. } => "failure",
+        }
+    }
+
+    pub(super) fn code(&self) -> Code {
+        match self {
+            CliError::Core(error) => core_facts(error).1,
+            CliError::Usage { .. } => Code::USAGE,
+            CliError::Kept { reason, .. } => reason.code(),
+            CliError::Spawn { code, .. } => *code,
+            _ => Code::FAILURE,
+        }
+    }
+
+    /// The next thing to type.
+    pub(super) fn hint(&self) -> String {
+        match self {
+            CliError::Core(error) => core_hint(error),
+            CliError::Init { .. } => "is the file system writable? 'branchfs doctor' looks closer".into(),
+            CliError::InitTwice { .. } => "run 'branchfs status' to see it".into(),
+            CliError::Path { .. } => "check the path and its permissions".into(),
+            CliError::System { .. } => "run 'branchfs doctor' to see what this machine lacks".into(),
+            CliError::Output(_) => "is the disk full, or the reader gone?".into(),
+            CliError::Daemon { .. } => "run 'branchfs doctor' to see what this machine lacks".into(),
+            CliError::Usage { hint, .. } | CliError::Other { hint, .. } | CliError::Spawn { hint, .. } => {
+                hint.clone()
+            }
+            CliError::Kept { branch, .. } => format!(
+                "nothing is lost: the work is in branch '{branch}'; see 'branchfs diff {branch}', then commit or abort it"
+            ),
+        }
+    }
+
+    /// Details that are data: the paths of a conflict.
+    pub(super) fn conflicts(&self) -> &[branch_core::Conflict] {
+        match self {
+            CliError::Core(Error::Failed(Failure::Conflicts { conflicts })) => conflicts,
+            CliError::Kept { reason, .. } => reason.conflicts(),
+            _ => &[],
+        }
+    }
+
+    pub(super) fn at(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> CliError {
+        move |source| CliError::Path { doing, path: path.into(), source }
+    }
+}
+
+fn core_facts(error: &Error) -> (&'static str, Code) {
+    match error {
+        Error::NoWorkspace { .. } => ("no-workspace", Code::NO_WORKSPACE),
+        Error::Location { .. } => ("workspace-unreadable", Code::NO_WORKSPACE),
+        Error::Launch(_) | Error::Daemon(_) => ("daemon", Code::DAEMON),
+        Error::Failed(failure) => failure_facts(failure),
+        Error::Spawn { .. } | Error::Group { .. } => ("process", Code::FAILURE),
+        Error::System { .. } => ("io", Code::FAILURE),
+        Error::Invalid { .. } => ("usage", Code::USAGE),
+    }
+}
+
+fn failure_facts(failure: &Failure) -> (&'static str, Code) {
+    match failure {
+        Failure::Version { .. } => ("version", Code::DAEMON),
+        Failure::NoSuchBranch { .. } => ("no-such-branch", Code::NO_SUCH_BRANCH),
+        Failure::Exists { .. } => ("exists", Code::FAILURE),
+        Failure::BadName { .. } => ("bad-name", Code::USAGE),
+        Failure::Stale { .. } => ("stale", Code::STALE),
+        Failure::HasChildren { .. } => ("has-children", Code::FAILURE),
+        Failure::Conflicts { .. } => ("conflicts", Code::CONFLICTS),
+        Failure::Busy { .. } => ("busy", Code::FAILURE),
+        Failure::NotAllowed { .. } => ("not-allowed", Code::FAILURE),
+        Failure::Limit { .. } => ("limit", Code::FAILURE),
+        Failure::Malformed { .. } => ("malformed", Code::FAILURE),
+        Failure::Io { .. } => ("io", Code::FAILURE),
+    }
+}
+
+fn core_hint(error: &Error) -> String {
+    match error {
+        Error::NoWorkspace { .. } => "run 'branchfs init' here to make one".into(),
+        Error::Location { path, .. } => {
+            format!("check {}, or name another workspace with -C DIR", path.display())
+        }
+        Error::Launch(_) | Error::Spawn { .. } | Error::Group { .. } | Error::System { .. } => {
+            "run 'branchfs doctor' to see what this machine lacks".into()
+        }
+        Error::Daemon(_) => "run 'branchfs stop' and try again: the next command starts a new daemon".into(),
+        Error::Failed(failure) => failure_hint(failure),
+        Error::Invalid { .. } => "see 'branchfs help'".into(),
+    }
+}
+
+fn failure_hint(failure: &Failure) -> String {
+    match failure {
+        Failure::Version { .. } => {
+            "run 'branchfs stop': the next command starts a daemon of this version".into()
+        }
+        Failure::NoSuchBranch { .. } => "run 'branchfs list' to see the branches".into(),
+        Failure::Exists { name } => format!("choose another name, or 'branchfs abort {name}' first"),
+        Failure::BadName { .. } => {
+            "names are 1 to 255 of A-Z a-z 0-9 . _ - and begin with neither . nor -".into()
+        }
+        Failure::Stale { .. } => {
+            "its sibling's changes are in the parent: fork again with 'branchfs create'".into()
+        }
+        Failure::HasChildren { name, .. } => {
+            format!("commit or abort them first, or 'branchfs abort --cascade {name}'")
+        }
+        Failure::Conflicts { .. } => {
+            "the branch is untouched: compare 'branchfs diff' with the parent, then commit or abort".into()
+        }
+        Failure::Busy { .. } => "wait for it to finish, then try again".into(),
+        Failure::NotAllowed { .. } => "see 'branchfs help'".into(),
+        Failure::Limit { .. } => "ask for less at once".into(),
+        Failure::Malformed { .. } => "run 'branchfs stop': the daemon may be of another version".into(),
+        Failure::Io { .. } => "the daemon's log tells more: see 'branchfs status'".into(),
+    }
+}

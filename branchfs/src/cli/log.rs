@@ -1,0 +1,40 @@
+use std::io::{self, Write};
+
+use branch_core::LogEntry;
+use serde::Serialize;
+
+use super::context::Context;
+use super::error::CliError;
+use super::exit_code::Code;
+use super::output::Show;
+use super::text;
+
+/// Show the newest commits into the base
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// At most so many
+    #[arg(short = 'n', long, default_value_t = 20)]
+    limit: u32,
+}
+
+#[derive(Serialize)]
+struct Logged {
+    commits: Vec<LogEntry>,
+}
+
+impl Args {
+    pub(super) fn execute(self, context: &Context) -> Result<Code, CliError> {
+        context.emit(&Logged { commits: context.workspace()?.log(self.limit)? })?;
+        Ok(Code::OK)
+    }
+}
+
+impl Show for Logged {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        for entry in &self.commits {
+            let changed = text::count(entry.changed, "path");
+            writeln!(out, "{:>4}  {}  {}  {changed}", entry.commit, text::moment(entry.time), entry.branch)?;
+        }
+        Ok(())
+    }
+}

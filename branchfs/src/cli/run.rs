@@ -1,0 +1,251 @@
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use branch_core::{Branch, CommitReport, Error, Failure, GroupKind, MAIN, Names, Program, Workspace};
+use branch_proc::{Outcome, STOP_GRACE, SpawnError, Step, kill_pidfd};
+use serde::Serialize;
+use signal_hook::consts::SIGINT;
+
+use super::commit;
+use super::context::Context;
+use super::duration;
+use super::error::CliError;
+use super::exit_code::Code;
+use super::interrupt::{Act, Interrupts};
+use super::output::{Format, Show};
+
+/// A second Ctrl-C within this time kills a command that ignores it.
+const SECOND_PRESS: Duration = Duration::from_secs(2);
+/// How long a kill may take; longer only if a process hangs in the kernel.
+const KILL_MAX: Duration = Duration::from_secs(10);
+
+/// Run a command in a branch; commit if it succeeds, abort if not
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Use this branch, made if there is none of that name; a new one of its own if left out
+    #[arg(short, long, value_name = "NAME")]
+    branch: Option<String>,
+    /// Fork a new branch off PARENT
+    #[arg(short, long, default_value = MAIN)]
+    parent: String,
+    /// Leave the branch alive whatever happens
+    #[arg(long)]
+    keep: bool,
+    /// Kill the command after this time, such as 90s or 5m
+    #[arg(long, value_parser = duration::parse)]
+    timeout: Option<Duration>,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// What became of the branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum State {
+    Committed,
+    Aborted,
+    Kept,
+}
+
+#[derive(Serialize)]
+struct Ran {
+    branch: String,
+    state: State,
+    exit_code: u8,
+    timed_out: bool,
+    duration_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commit: Option<CommitReport>,
+}
+
+/// How the command came to its end.
+enum End {
+    Exited(Outcome),
+    TimedOut,
+    Interrupted,
+}
+
+impl Args {
+    pub(super) fn execute(self, context: &Context) -> Result<Code, CliError> {
+        let workspace = context.workspace()?;
+        let (branch, origin) = self.branch(&workspace)?;
+        let begun = Instant::now();
+        let end = match self.supervise(context, &branch) {
+            Ok(end) => end,
+            Err(error) => {
+                // A typing mistake must not cost the work that is in the branch already.
+                if origin == Origin::Existed || self.keep {
+                    branch.keep();
+                }
+                return Err(error);
+            }
+        };
+        let code = end.code();
+        let mut ran = Ran {
+            branch: branch.name().to_owned(),
+            state: State::Kept,
+            exit_code: code.0,
+            timed_out: matches!(end, End::TimedOut),
+            duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            commit: None,
+        };
+        if self.keep {
+            branch.keep();
+        } else if code == Code::OK {
+            ran.commit = Some(commit_or_keep(branch)?);
+            ran.state = State::Committed;
+        } else {
+            branch.abort()?;
+            ran.state = State::Aborted;
+        }
+        context.emit_beside_command(&ran)?;
+        Ok(code)
+    }
+
+    fn branch(&self, workspace: &Workspace) -> Result<(Branch, Origin), CliError> {
+        if let Some(name) = &self.branch {
+            match workspace.adopt(name) {
+                Ok(branch) => return Ok((branch, Origin::Existed)),
+                Err(Error::Failed(Failure::NoSuchBranch { .. } | Failure::Stale { .. })) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let names = self.branch.as_deref().map_or(Names::Count(1), Names::from);
+        let mut forked = workspace.fork_from(&self.parent, names, GroupKind::Independent)?;
+        let missing = || CliError::Daemon { reason: "it forked no branch and gave no error".into() };
+        forked.pop().map(|branch| (branch, Origin::Made)).ok_or_else(missing)
+    }
+
+    fn supervise(&self, context: &Context, branch: &Branch) -> Result<End, CliError> {
+        let directory = directory_in_base(context, branch.workspace())?;
+        let program = Program::new(self.command.iter().cloned()).current_dir(directory);
+        let mut command = branch.command(&program).foreground();
+        if context.format() == Format::Json {
+            // Standard output is for our one document.
+            let stderr = io::stderr().as_fd().try_clone_to_owned();
+            command =
+                command.stdout(stderr.map_err(|source| CliError::System { doing: "copy stderr", source })?);
+        }
+        // Listening starts before the command does: no Ctrl-C falls between the two.
+        let target = Arc::new(OnceLock::new());
+        let interrupts = Interrupts::catch(decide(target.clone()), kill(target.clone()))?;
+        let mut group = branch.spawn(command).map_err(start_error)?;
+        let watched = |source| CliError::from(Error::Group { source });
+        let pidfd = group.pidfd().try_clone_to_owned();
+        let pidfd = pidfd.map_err(|source| CliError::System { doing: "copy a pidfd", source })?;
+        target.get_or_init(|| pidfd);
+        if interrupts.stopped() {
+            group.kill().map_err(watched)?;
+        }
+        let outcome = match self.timeout {
+            None => Some(group.wait().map_err(watched)?),
+            Some(timeout) => group.wait_timeout(timeout).map_err(watched)?,
+        };
+        match outcome {
+            _ if interrupts.stopped() => Ok(End::Interrupted),
+            Some(outcome) => Ok(End::Exited(outcome)),
+            None => group.stop(STOP_GRACE).map(|_| End::TimedOut).map_err(watched),
+        }
+    }
+}
+
+/// Whether the branch was there before us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Existed,
+    Made,
+}
+
+impl End {
+    fn code(&self) -> Code {
+        match self {
+            End::Exited(outcome) => u8::try_from(outcome.shell_code()).map_or(Code::FAILURE, Code),
+            End::TimedOut => Code::TIMEOUT,
+            End::Interrupted => Code::INTERRUPTED,
+        }
+    }
+}
+
+/// The user's directory if it is in the base, else the base: the command sees the same paths either way.
+pub(super) fn directory_in_base(context: &Context, workspace: &Workspace) -> Result<PathBuf, CliError> {
+    let here = fs::canonicalize(context.directory()).map_err(CliError::at("enter", context.directory()))?;
+    let store = branch_core::Location::default_store(workspace.base());
+    let inside = here.starts_with(workspace.base()) && !here.starts_with(store);
+    Ok(if inside { here } else { workspace.base().to_owned() })
+}
+
+/// A commit that fails keeps the branch: the command succeeded, and its work is not ours to throw away.
+fn commit_or_keep(branch: Branch) -> Result<CommitReport, CliError> {
+    let failed = match branch.commit() {
+        Ok(report) => return Ok(report),
+        Err(failed) => failed,
+    };
+    if failed.error.is_gone() {
+        return Err(failed.error.into());
+    }
+    let branch = failed.branch.keep().name;
+    Err(CliError::Kept { reason: Box::new(failed.error.into()), branch })
+}
+
+/// The command's pidfd, once it runs.
+type Target = Arc<OnceLock<OwnedFd>>;
+
+/// On a terminal, Ctrl-C reaches the command as it reaches us, and what to do is its business (an editor
+/// goes on); pressed twice, it kills. Any other way the signal was meant for us alone.
+fn decide(target: Target) -> impl FnMut(i32) -> Act + Send + 'static {
+    let mut last: Option<Instant> = None;
+    move |signal| {
+        let first_press = last.replace(Instant::now()).is_none_or(|last| last.elapsed() > SECOND_PRESS);
+        let commands = signal == SIGINT && first_press && io::stdin().is_terminal() && target.get().is_some();
+        if commands { Act::Ignore } else { Act::Stop }
+    }
+}
+
+fn kill(target: Target) -> impl FnMut() + Send + 'static {
+    move || {
+        let killed = target.get().map(|pidfd| kill_pidfd(pidfd.as_fd(), KILL_MAX));
+        if let Some(Err(error)) = killed {
+            tracing::error!(%error, "the command could not be killed");
+        }
+    }
+}
+
+fn start_error(error: Error) -> CliError {
+    let Error::Spawn { source } = error else {
+        return error.into();
+    };
+    let (said, hint) = (source.to_string(), source.hint());
+    // It brings its hint along; ours goes on a line of its own.
+    let reason = said.strip_suffix(hint).map_or(&*said, |cause| cause.trim_end_matches("; ")).to_owned();
+    let hint = if hint.is_empty() { "run 'branchfs doctor' to see what this machine lacks" } else { hint };
+    CliError::Spawn { reason, hint: hint.into(), code: spawn_code(&source) }
+}
+
+/// As shells do.
+fn spawn_code(error: &SpawnError) -> Code {
+    match (error.step, error.errno) {
+        (Step::Exec, libc::ENOENT) => Code::NOT_FOUND,
+        (Step::Exec, _) => Code::CANNOT_EXECUTE,
+        _ => Code::FAILURE,
+    }
+}
+
+impl Show for Ran {
+    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        let branch = &self.branch;
+        match (self.state, &self.commit) {
+            (State::Committed, Some(report)) => {
+                write!(out, "branchfs: ")?;
+                commit::describe(out, report)
+            }
+            (State::Kept, _) => writeln!(out, "branchfs: kept {branch}, exit code {}", self.exit_code),
+            _ => writeln!(out, "branchfs: aborted {branch}, exit code {}", self.exit_code),
+        }
+    }
+}
