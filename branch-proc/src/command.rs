@@ -5,11 +5,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use crate::confine::ProcRule;
-use crate::error::SpawnError;
-use crate::group::Group;
-use crate::plan::Plan;
 use crate::program::Session;
-use crate::spawner;
 
 /// Highest descriptor number that can be passed on with [`Command::fd`].
 pub const FD_TARGET_MAX: RawFd = 255;
@@ -138,15 +134,5 @@ impl Command {
     pub fn require_fresh_proc(mut self) -> Command {
         self.proc = ProcRule::Require;
         self
-    }
-
-    /// Starts it; returns when the program has been executed.
-    ///
-    /// # Errors
-    /// The step that failed, what it was about and the system's answer; nothing is left running.
-    ///
-    /// Source: `clone(2)`, `pid_namespaces(7)`, `mount_namespaces(7)`, `user_namespaces(7)`.
-    pub fn spawn(self) -> Result<Group, SpawnError> {
-        spawner::spawn(Plan::new(self)?)
     }
 }

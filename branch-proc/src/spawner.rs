@@ -6,6 +6,7 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::PidfdFlags;
 
+use crate::command::Command;
 use crate::confine::Confinement;
 use crate::error::{SpawnError, Step};
 use crate::group::{Group, Level, ProcView, UserNamespace};
@@ -26,7 +27,19 @@ pub(crate) struct Launched {
     started_nanos: u64,
 }
 
-pub(crate) fn spawn(plan: Plan) -> Result<Group, SpawnError> {
+impl Command {
+    /// Starts it; returns when the program has been executed.
+    ///
+    /// # Errors
+    /// The step that failed, what it was about and the system's answer; nothing is left running.
+    ///
+    /// Source: `clone(2)`, `pid_namespaces(7)`, `mount_namespaces(7)`, `user_namespaces(7)`.
+    pub fn spawn(self) -> Result<Group, SpawnError> {
+        spawn(Plan::new(self)?)
+    }
+}
+
+fn spawn(plan: Plan) -> Result<Group, SpawnError> {
     let terminal = Terminal::of(plan.program.session);
     let passed: Vec<RawFd> = plan.program.fds.iter().map(|(source, _)| source.as_raw_fd()).collect();
     let launched = launch(&plan.confinement, plan.floor, passed, &plan.name, |ends| {
