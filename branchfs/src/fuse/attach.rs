@@ -28,11 +28,14 @@ const HELPERS: [&str; 2] = ["fusermount3", "fusermount"];
 const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 /// Dead mounts on top of each other that are cleared in one go.
 const DEAD_MAX: usize = 64;
+/// `STATX_MNT_ID_UNIQUE`
+const UNIQUE_MOUNT_ID: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
 /// A mount that was made, told apart from any other at the same path.
 #[derive(Debug)]
 pub(super) struct Attachment {
     mountpoint: PathBuf,
+    /// Never given to another mount before the next boot, from Linux 6.8 on; before that, sooner or later.
     mount_id: u64,
     /// Minor number of the mount's device, which is also the name of the connection.
     connection: u32,
@@ -53,12 +56,20 @@ pub enum DeadMount {
 pub(super) fn attach(mountpoint: &Path, access: Access) -> io::Result<(OwnedFd, Attachment)> {
     let mountpoint = mountpoint.canonicalize()?;
     let device = match attach_directly(&mountpoint, access) {
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => attach_by_helper(&mountpoint, access)?,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            attach_by_helper(&mountpoint, access)?
+        }
         other => other?,
     };
     let seen = look(&mountpoint, AtFlags::STATX_DONT_SYNC)?;
     let attachment = Attachment { mountpoint, mount_id: seen.stx_mnt_id, connection: seen.stx_dev_minor };
     Ok((device, attachment))
+}
+
+/// Whether each worker can have its own descriptor of the device. One that came from the helper works alone
+/// where this user may not open the device.
+pub(super) fn can_clone() -> bool {
+    OpenOptions::new().read(true).write(true).open(DEVICE).is_ok()
 }
 
 /// Detaches a mount left behind by a server that died: every access to it answers ENOTCONN.
@@ -85,20 +96,31 @@ impl Attachment {
         &self.mountpoint
     }
 
-    /// Unmounts, also under processes that are still inside: they get ENOTCONN. A mount that is gone, or
-    /// covered by another, is left alone.
+    /// Unmounts, also under processes that are still inside, here or through a bind in another namespace: they
+    /// get ENOTCONN. A mount that is gone, or covered by another, is left alone.
     pub(super) fn detach(&self) -> io::Result<()> {
         if !self.is_on_top() {
             return Ok(());
         }
-        match rustix::mount::unmount(&self.mountpoint, UnmountFlags::NOFOLLOW) {
+        self.write_out();
+        // Forced: the connection ends, and the workers with it, even where the mount lives on.
+        match rustix::mount::unmount(&self.mountpoint, UnmountFlags::FORCE | UnmountFlags::NOFOLLOW) {
             Ok(()) | Err(Errno::INVAL) => Ok(()),
-            Err(Errno::BUSY | Errno::PERM) => {
-                detach(&self.mountpoint)?;
+            Err(Errno::BUSY) => detach(&self.mountpoint),
+            Err(Errno::PERM) => {
+                detach_by_helper(&self.mountpoint)?;
                 self.abort();
                 Ok(())
             }
             Err(other) => Err(other.into()),
+        }
+    }
+
+    /// Dirty mapped pages would be lost with the connection.
+    fn write_out(&self) {
+        let root = File::open(&self.mountpoint);
+        if let Err(error) = root.and_then(|root| Ok(rustix::fs::syncfs(root)?)) {
+            tracing::debug!("writing out before unmounting: {error}");
         }
     }
 
@@ -107,8 +129,8 @@ impl Attachment {
         seen.is_ok_and(|seen| (seen.stx_mnt_id, seen.stx_dev_minor) == (self.mount_id, self.connection))
     }
 
-    /// Ends the connection of a detached mount that is still in use, so that the workers end. Where the
-    /// control filesystem is not mounted they end with the last user.
+    /// Ends the connection of a mount an ordinary user detached. Where the control filesystem is not mounted the
+    /// workers end with the last process inside.
     fn abort(&self) {
         let file = Path::new(CONNECTIONS).join(self.connection.to_string()).join("abort");
         if let Err(error) = std::fs::write(&file, b"1") {
@@ -210,7 +232,9 @@ fn others(access: Access) -> &'static str {
 }
 
 fn look(path: &Path, sync: AtFlags) -> rustix::io::Result<Statx> {
-    statx(CWD, path, sync | AtFlags::NO_AUTOMOUNT, StatxFlags::MODE | StatxFlags::MNT_ID)
+    // The mode makes it a question to the server, where `sync` says to ask it.
+    let wanted = StatxFlags::MODE | StatxFlags::MNT_ID | UNIQUE_MOUNT_ID;
+    statx(CWD, path, sync | AtFlags::NO_AUTOMOUNT, wanted)
 }
 
 #[cfg(test)]

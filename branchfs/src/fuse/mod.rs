@@ -211,7 +211,7 @@ fn serve(vfs: Arc<Vfs>, device: OwnedFd, access: Access) -> io::Result<Serving> 
     let mut config = Config::default();
     config.acl = acl;
     config.n_threads = Some(workers);
-    config.clone_fd = true;
+    config.clone_fd = attach::can_clone();
     let session = Session::from_fd(Adapter::new(Arc::clone(&vfs)), device, acl, config)?;
     let invalidator = Invalidator::start(session.notifier())?;
     let ended = Arc::new(AtomicBool::new(false));
