@@ -2,6 +2,8 @@
 //! the base, the changes of the parent and the depth of nesting (S1). Fork is one journal record (one
 //! write(2)); with it counts making the `n` branches, without it the abort that cleans up after each round.
 
+#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark stops where it fails")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

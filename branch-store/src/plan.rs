@@ -43,13 +43,6 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
 }
 
-impl Plan {
-    /// Number of paths that are not merely directories whose times change.
-    pub(crate) fn changed(&self) -> u64 {
-        self.steps.iter().filter(|s| !matches!(s, Step::SetMeta { object: None, .. })).count() as u64
-    }
-}
-
 pub(crate) fn join(parent: &[u8], name: &[u8]) -> RelPath {
     if parent.is_empty() {
         return name.to_vec();

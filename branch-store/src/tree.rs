@@ -12,7 +12,7 @@ use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Name, NodeId};
-use crate::node::{Body, Entry, Inode, Node, Time};
+use crate::node::{Body, Entry, Inode, Lower, Node, Time};
 
 /// One step from one tree to the next. The journal, the checkpoint and merges all speak this.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +145,19 @@ impl Tree {
     }
 }
 
+/// How many objects changes are about, as a person counts: what was made, written, or removed, but not the
+/// directories that only hold it.
+pub(crate) fn changed(changes: &[Change]) -> u64 {
+    let counts = |change: &&Change| match change {
+        Change::Put { inode, .. } => {
+            inode.meta.nlink > 0 && !matches!(inode.body, Body::Dir { lower: Lower::Merged, .. })
+        }
+        Change::Link { entry, .. } => entry.child.is_none(),
+        Change::Drop { .. } | Change::Unlink { .. } | Change::Touch { .. } => false,
+    };
+    changes.iter().filter(counts).count() as u64
+}
+
 fn diff_entries(dir: NodeId, old: &OrdMap<Name, Entry>, new: &OrdMap<Name, Entry>, out: &mut Vec<Change>) {
     for item in old.diff(new) {
         out.push(match item {
@@ -161,7 +174,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::node::{Kind, Lower, Meta};
+    use crate::node::{Kind, Meta};
 
     fn inode(mode: u32, dir: bool) -> Box<Inode> {
         let meta = Meta {

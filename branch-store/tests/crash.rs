@@ -1,6 +1,8 @@
 //! Death at every namespace and durability call: everything before happened, nothing after. The process is
 //! then started again on whatever is on the disk.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use std::collections::BTreeMap;

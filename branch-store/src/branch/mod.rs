@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId, GroupId, GroupKind, LayerId, NodeId};
 use crate::journal::record::Record;
 use crate::node::{DirEntry, Object, Stat, Time};
-use crate::tree::{Change, Tree};
+use crate::tree::{Tree, changed};
 
 /// Where a branch is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,11 +158,10 @@ impl Branch {
         self.shared.registry.read().children_of(self.id())
     }
 
-    /// Number of changed nodes since the fork.
+    /// Number of objects made, written or removed since the fork.
     pub fn changed(&self) -> u64 {
         let data = self.data.read();
-        let changes = data.fork_tree.diff(&data.tree);
-        changes.iter().filter(|c| matches!(c, Change::Put { .. } | Change::Drop { .. })).count() as u64
+        changed(&data.fork_tree.diff(&data.tree))
     }
 
     /// Bytes of file content the branch holds itself.

@@ -9,12 +9,12 @@ use crate::branch::{Branch, Data, Shared, State};
 use crate::commit::planner::{Drawn, draw};
 use crate::commit::stage::Staging;
 use crate::commit::writeback::{self, Written};
-use crate::commit::{Committed, Invalid, Invalidate, Sealed, changed, invalid};
+use crate::commit::{Committed, Invalid, Invalidate, Sealed, invalid};
 use crate::error::Result;
 use crate::ids::{CommitId, LayerId, Name, NodeId};
 use crate::journal::record::{Decide, LogLine, Moved, Record};
 use crate::node::{Slot, Time};
-use crate::tree::Tree;
+use crate::tree::{Tree, changed};
 
 /// Lines of the commit log kept.
 const LOG_MAX: usize = 10_000;
@@ -45,7 +45,7 @@ pub(super) fn commit_into_base(
     Ok(Committed {
         into: main.clone(),
         commit: Some(commit),
-        changed: changed(&changes),
+        changed: decided.changed,
         stale,
         invalid: invalid_in_main(main, &changes, &written.moved),
         warnings,
@@ -75,6 +75,7 @@ fn decide(
         stale: losers.iter().map(|b| b.id()).collect(),
         park: (park_id, staging.print()?),
         displaced: displaced(&drawn, park_id),
+        changed: changed(&Tree::default().diff(&branch.data.read().tree)),
         plan: drawn.plan,
     };
     shared.journal.append(&Record::Decide(decided.clone()))?;
@@ -126,7 +127,7 @@ pub(crate) fn apply_decide(shared: &Arc<Shared>, decided: &Decide, branch: &Bran
         commit: decided.commit,
         branch: decided.name.clone(),
         time: decided.time,
-        changed: decided.plan.changed(),
+        changed: decided.changed,
     });
     let excess = log.len().saturating_sub(LOG_MAX);
     log.drain(..excess);

@@ -13,7 +13,7 @@ use crate::branch::{Branch, Data, Shared, State};
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId, Name, NodeId};
 use crate::journal::record::Record;
-use crate::tree::{Change, Tree};
+use crate::tree::{Change, Tree, changed};
 
 /// Something a view of a branch must forget.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,10 +163,6 @@ fn applied(tree: &Tree, changes: &[Change]) -> Result<Tree> {
         })?;
     }
     Ok(tree)
-}
-
-pub(crate) fn changed(changes: &[Change]) -> u64 {
-    changes.iter().filter(|c| matches!(c, Change::Put { .. } | Change::Drop { .. })).count() as u64
 }
 
 /// What a view must forget when its tree goes through these changes.

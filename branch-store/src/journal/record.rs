@@ -74,6 +74,8 @@ pub(crate) struct Decide {
     /// Node id of the preimage directory, and the directory itself.
     pub(crate) park: (NodeId, Fingerprint),
     pub(crate) displaced: Vec<Displaced>,
+    /// Number of changed objects, for the log.
+    pub(crate) changed: u64,
     pub(crate) plan: Plan,
 }
 

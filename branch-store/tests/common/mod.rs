@@ -1,5 +1,11 @@
 //! A workspace in a temporary directory and shorthand for paths in branches.
-#![allow(clippy::unwrap_used, dead_code, unreachable_pub, missing_docs, reason = "every test file uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "every test file uses its own part"
+)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
