@@ -94,10 +94,10 @@ mod tests {
         ];
         let expected = "\
 main
-├─ a            2 changed    2.0 KiB    0s old
-│  └─ c         2 changed    2.0 KiB    0s old
-│     └─ d      2 changed    2.0 KiB    0s old
-└─ b            2 changed    2.0 KiB    0s old  1 process group
+├─ a             2 changed    2.0 KiB    0s old
+│  └─ c          2 changed    2.0 KiB    0s old
+│     └─ d       2 changed    2.0 KiB    0s old
+└─ b             2 changed    2.0 KiB    0s old  1 process group
 ";
         assert_eq!(drawn(&tree), expected);
     }

@@ -21,10 +21,10 @@ pub(super) use live::{Live, describe};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Run COMMAND in N branches; its number is in $BRANCH_ATTEMPT
-    #[arg(short, value_name = "N", requires = "command", value_parser = clap::value_parser!(u8).range(1..=ATTEMPTS_MAX as i64))]
+    #[arg(short, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=ATTEMPTS_MAX as i64))]
     n: Option<u8>,
     /// One attempt: a line for the shell; give several
-    #[arg(long = "cmd", value_name = "LINE", conflicts_with = "command")]
+    #[arg(long = "cmd", value_name = "LINE", conflicts_with_all = ["command", "n"])]
     lines: Vec<OsString>,
     /// An attempt succeeds only if this line for the shell does too, in its branch
     #[arg(long, value_name = "LINE")]

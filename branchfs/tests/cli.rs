@@ -1,0 +1,450 @@
+//! The program itself, on a real workspace with a real daemon and a real mount: what it prints, what it
+//! leaves, what code it exits with.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+
+use serde_json::Value;
+
+struct Workspace {
+    temp: tempfile::TempDir,
+    base: PathBuf,
+}
+
+impl Workspace {
+    fn bare() -> Workspace {
+        let temp = tempfile::tempdir().unwrap();
+        let base = fs::canonicalize(temp.path()).unwrap().join("base");
+        fs::create_dir_all(base.join("src")).unwrap();
+        fs::write(base.join("a"), "base\n").unwrap();
+        Workspace { temp, base }
+    }
+
+    fn new() -> Workspace {
+        let workspace = Workspace::bare();
+        workspace.ok("init");
+        workspace
+    }
+
+    fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_branchfs"));
+        command.args(args).current_dir(&self.base).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Words split at blanks; must succeed; its standard output.
+    #[track_caller]
+    fn ok(&self, line: &str) -> String {
+        let ran = self.run(&line.split_whitespace().collect::<Vec<_>>());
+        assert!(ran.status.success(), "{line}: {}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8(ran.stdout).unwrap()
+    }
+
+    #[track_caller]
+    fn json(&self, line: &str) -> Value {
+        let text = self.ok(&format!("--json {line}"));
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["version"], 1, "{text}");
+        assert_eq!(text.lines().count(), 1);
+        value
+    }
+
+    /// Must fail with `code`; its standard error, which ends in a hint.
+    #[track_caller]
+    fn fails(&self, code: i32, args: &[&str]) -> String {
+        let ran = self.run(args);
+        let stderr = String::from_utf8(ran.stderr).unwrap();
+        assert_eq!(ran.status.code(), Some(code), "{args:?}: {stderr}");
+        stderr
+    }
+
+    fn view(&self, branch: &str) -> PathBuf {
+        PathBuf::from(self.ok(&format!("path {branch}")).trim_end())
+    }
+
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.base.join(path)).unwrap()
+    }
+
+    fn branches(&self) -> Vec<String> {
+        let listed = self.json("list");
+        let names = listed["branches"].as_array().unwrap().iter();
+        names
+            .map(|branch| branch["name"].as_str().unwrap().to_owned())
+            .filter(|name| name != "main")
+            .collect()
+    }
+}
+
+impl Drop for Workspace {
+    fn drop(&mut self) {
+        let stopped = self.run(&["umount"]);
+        let clean =
+            !fs::read_to_string("/proc/self/mountinfo").unwrap().contains(self.base.to_str().unwrap());
+        if !thread::panicking() {
+            assert!(clean, "a mount is left: {stopped:?}");
+        }
+    }
+}
+
+#[test]
+fn without_a_workspace_the_hint_says_what_to_type() {
+    let workspace = Workspace::bare();
+    let said = workspace.fails(3, &["list"]);
+    assert!(said.starts_with("branchfs: no branchfs workspace in "), "{said}");
+    assert!(said.ends_with("hint: run 'branchfs init' here to make one\n"), "{said}");
+    let ran = workspace.run(&["--json", "list"]);
+    let error: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!(error["error"]["kind"], "no-workspace");
+    assert_eq!(error["error"]["exit_code"], 3);
+    workspace.ok("init");
+}
+
+#[test]
+fn a_workspace_is_made_once_and_found_from_below() {
+    let workspace = Workspace::new();
+    assert!(workspace.fails(1, &["init"]).contains("is a workspace already"));
+    let listed = workspace.command(["-C", "src", "list"]).output().unwrap();
+    assert_eq!(listed.stdout, b"main\n");
+    assert_eq!(workspace.read(".branchfs/.gitignore"), "*\n");
+}
+
+#[test]
+fn a_store_can_live_elsewhere_and_behind_a_path_longer_than_a_socket_address() {
+    let workspace = Workspace::bare();
+    let deep = workspace.temp.path().join("d".repeat(150));
+    fs::create_dir(&deep).unwrap();
+    let store = deep.join("store");
+    workspace.ok(&format!("init --store {}", store.display()));
+    workspace.ok("create one");
+    assert!(workspace.view("one").starts_with(fs::canonicalize(&store).unwrap()));
+    assert_eq!(fs::read_to_string(workspace.view("one").join("a")).unwrap(), "base\n");
+    workspace.ok("umount");
+}
+
+#[test]
+fn a_store_inside_the_content_is_refused() {
+    let workspace = Workspace::bare();
+    assert!(workspace.fails(2, &["init", "--store", "src/store"]).contains("part of the content"));
+    workspace.ok("init");
+}
+
+#[test]
+fn changes_of_a_branch_are_shown_and_committed_and_its_sibling_is_stale() {
+    let workspace = Workspace::new();
+    workspace.ok("create one two");
+    fs::write(workspace.view("one").join("new"), "1\n2\n").unwrap();
+    assert_eq!(workspace.ok("diff one"), "A\tnew\n");
+    assert!(workspace.ok("diff one --stat").contains("+2 -0"));
+    assert!(!workspace.base.join("new").exists());
+    let report = workspace.json("commit one");
+    assert_eq!(report["commit"]["stale"], serde_json::json!(["two"]));
+    assert_eq!(workspace.read("new"), "1\n2\n");
+    let said = workspace.fails(5, &["commit", "two"]);
+    assert!(said.starts_with("branchfs: branch 'two' is stale"), "{said}");
+    assert_eq!(workspace.json("log")["commits"][0]["branch"], "one");
+    assert_eq!(workspace.branches(), Vec::<String>::new());
+}
+
+#[test]
+fn failures_name_the_branch_and_have_codes_of_their_own() {
+    let workspace = Workspace::new();
+    assert!(workspace.fails(4, &["diff", "nobody"]).contains("'nobody'"));
+    assert!(workspace.fails(2, &["create", ".hidden"]).contains(".hidden"));
+    workspace.ok("create one");
+    assert!(workspace.fails(1, &["create", "one"]).contains("exists already"));
+    workspace.ok("create below -p one");
+    assert!(workspace.fails(1, &["abort", "one"]).contains("below"));
+    assert_eq!(workspace.ok("abort one --cascade"), "aborted below, one\n");
+}
+
+#[test]
+fn what_the_base_changed_meanwhile_is_a_conflict_and_the_branch_is_kept() {
+    let workspace = Workspace::new();
+    let script = "echo branch > a; echo outside > .outside";
+    workspace.ok("create one");
+    fs::write(workspace.view("one").join("a"), "branch\n").unwrap();
+    fs::write(workspace.base.join("a"), "edited outside\n").unwrap();
+    let said = workspace.fails(6, &["run", "-b", "one", "--", "sh", "-c", script]);
+    assert!(said.contains("  a: "), "the path is named: {said}");
+    assert!(said.contains("hint: nothing is lost: the work is in branch 'one'"), "{said}");
+    assert_eq!(workspace.read("a"), "edited outside\n");
+    assert_eq!(workspace.branches(), ["one"]);
+}
+
+#[test]
+fn a_run_that_succeeds_commits_and_one_that_fails_leaves_nothing() {
+    let workspace = Workspace::new();
+    let ran = workspace.run(&["run", "--", "sh", "-c", "pwd; echo made > made"]);
+    assert_eq!(String::from_utf8(ran.stdout).unwrap().trim_end(), workspace.base.to_str().unwrap());
+    assert_eq!(workspace.read("made"), "made\n");
+    workspace.fails(9, &["run", "--", "sh", "-c", "rm a made; exit 9"]);
+    assert_eq!(workspace.read("made"), "made\n");
+    workspace.fails(143, &["run", "--", "sh", "-c", "kill $$"]);
+    workspace.fails(127, &["run", "--", "no-such-program"]);
+    workspace.fails(126, &["run", "--", "./a"]);
+    workspace.fails(124, &["run", "--timeout", "200ms", "--", "sleep", "1000"]);
+    assert_eq!(workspace.branches(), Vec::<String>::new());
+}
+
+#[test]
+fn a_run_keeps_what_it_is_told_to_and_a_typing_mistake_costs_nothing() {
+    let workspace = Workspace::new();
+    workspace.fails(1, &["run", "-b", "mine", "--keep", "--", "sh", "-c", "echo x > x; false"]);
+    assert_eq!(workspace.branches(), ["mine"]);
+    workspace.fails(127, &["run", "-b", "mine", "--", "no-such-program"]);
+    assert_eq!(workspace.ok("diff mine"), "A\tx\n");
+    workspace.ok("run -b mine -- cat x");
+    assert_eq!(workspace.read("x"), "x\n");
+}
+
+#[test]
+fn a_run_in_json_has_its_document_alone_on_standard_output() {
+    let workspace = Workspace::new();
+    let ran = workspace.run(&["run", "--json", "--", "sh", "-c", "echo noise; exit 3"]);
+    let document: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!(document["state"], "aborted");
+    assert_eq!(document["exit_code"], 3);
+    assert!(document.get("commit").is_none());
+    assert_eq!(ran.stderr, b"noise\n");
+    assert_eq!(ran.status.code(), Some(3));
+}
+
+#[test]
+fn a_run_starts_in_the_directory_it_is_called_from() {
+    let workspace = Workspace::new();
+    let src = workspace.base.join("src");
+    let ran = workspace.command(["run", "--", "sh", "-c", "echo here > here"]).current_dir(&src).status();
+    assert!(ran.unwrap().success());
+    assert_eq!(workspace.read("src/here"), "here\n");
+}
+
+/// A run whose command ignores signals and has a daemon, once it stands; everything in it bears a mark.
+fn stubborn_run(workspace: &Workspace) -> Child {
+    let script = "trap '' INT TERM HUP; setsid sh -c 'echo ready; sleep 1000; :' & wait";
+    let mark = mark(workspace);
+    let args = ["run", "-b", "stubborn", "--", "env", &mark, "sh", "-c", script];
+    let mut child = workspace.command(args).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    // The two shells; whether the sleep has begun is not known.
+    assert!(marked_processes(workspace) >= 2);
+    child
+}
+
+fn mark(workspace: &Workspace) -> String {
+    format!("CLI_TEST_MARK={}", workspace.base.display())
+}
+
+fn marked_processes(workspace: &Workspace) -> usize {
+    let mark = mark(workspace);
+    let bears = |path: PathBuf| {
+        let environment = fs::read(path.join("environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+    };
+    fs::read_dir("/proc").unwrap().filter(|entry| bears(entry.as_ref().unwrap().path())).count()
+}
+
+#[test]
+fn an_interrupted_run_leaves_neither_process_nor_branch() {
+    let workspace = Workspace::new();
+    let mut child = stubborn_run(&workspace);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(marked_processes(&workspace), 0);
+    assert_eq!(workspace.branches(), Vec::<String>::new());
+}
+
+#[test]
+fn aborting_a_branch_from_outside_kills_what_runs_in_it() {
+    let workspace = Workspace::new();
+    let mut child = stubborn_run(&workspace);
+    workspace.ok("abort stubborn");
+    assert_eq!(marked_processes(&workspace), 0);
+    // The branch has gone under it: there is nothing left to abort, and it says so.
+    assert_eq!(child.wait().unwrap().code(), Some(4));
+}
+
+#[test]
+fn a_killed_run_leaves_a_branch_that_can_be_aborted_and_no_process() {
+    let workspace = Workspace::new();
+    let mut child = stubborn_run(&workspace);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(workspace.branches(), ["stubborn"]);
+    workspace.ok("abort stubborn");
+    assert_eq!(marked_processes(&workspace), 0);
+}
+
+#[test]
+fn an_interrupted_explore_leaves_neither_process_nor_branch() {
+    let workspace = Workspace::new();
+    let line = format!("export {}; trap '' INT TERM; setsid sleep 1000 & sleep 1000", mark(&workspace));
+    let args = ["explore", "--cmd", &line, "--cmd", &line];
+    let mut child = workspace.command(args).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut progress = BufReader::new(child.stderr.take().unwrap()).lines();
+    for _ in 0..2 {
+        assert!(progress.next().unwrap().unwrap().ends_with("running"));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    for _ in 0..2 {
+        assert!(progress.next().unwrap().unwrap().contains("stopped, killed"));
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(marked_processes(&workspace), 0);
+    assert_eq!(workspace.branches(), Vec::<String>::new());
+}
+
+#[test]
+fn an_explore_commits_one_and_tells_what_the_others_came_to() {
+    let workspace = Workspace::new();
+    let report = workspace.run(&[
+        "explore",
+        "--json",
+        "--check",
+        "grep -q right a",
+        "--cmd",
+        "sleep 1000",
+        "--cmd",
+        "echo wrong > a; sleep 1000",
+        "--cmd",
+        "sleep 0.2; echo right > a",
+        "--cmd",
+        "exit 4",
+    ]);
+    assert_eq!(report.status.code(), Some(0));
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    let explore = &report["explore"];
+    assert_eq!(explore["winner"], 2, "{report}");
+    let verdicts: Vec<&str> =
+        explore["attempts"].as_array().unwrap().iter().map(|a| a["verdict"].as_str().unwrap()).collect();
+    assert_eq!(verdicts, ["lost", "lost", "won", "failed"]);
+    assert_eq!(workspace.read("a"), "right\n");
+    assert_eq!(workspace.branches(), Vec::<String>::new());
+}
+
+#[test]
+fn an_explore_without_a_winner_changes_nothing_and_shows_the_output() {
+    let workspace = Workspace::new();
+    let ran =
+        workspace.run(&["explore", "-n", "2", "--", "sh", "-c", "echo try $BRANCH_ATTEMPT; rm a; exit 1"]);
+    assert_eq!(ran.status.code(), Some(8));
+    let said = String::from_utf8(ran.stdout).unwrap();
+    assert!(said.contains("try 1") && said.contains("try 2"), "{said}");
+    assert_eq!(workspace.read("a"), "base\n");
+}
+
+#[test]
+fn a_stopped_daemon_starts_again_with_its_branches() {
+    let workspace = Workspace::new();
+    workspace.ok("create one");
+    fs::write(workspace.view("one").join("kept"), "kept").unwrap();
+    let first = workspace.json("status")["status"]["pid"].clone();
+    assert_eq!(workspace.json("stop")["pid"], first);
+    assert!(workspace.json("stop").get("pid").is_none());
+    assert_eq!(workspace.branches(), ["one"]);
+    assert_eq!(fs::read_to_string(workspace.view("one").join("kept")).unwrap(), "kept");
+    assert_ne!(workspace.json("status")["status"]["pid"], first);
+}
+
+#[test]
+fn twenty_programs_at_once_start_one_daemon() {
+    let workspace = Workspace::new();
+    let children: Vec<Child> = (0..20)
+        .map(|_| workspace.command(["--json", "status"]).stdout(Stdio::piped()).spawn().unwrap())
+        .collect();
+    let pids: Vec<Value> = children
+        .into_iter()
+        .map(|child| {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success());
+            serde_json::from_slice::<Value>(&output.stdout).unwrap()["status"]["pid"].clone()
+        })
+        .collect();
+    assert!(pids.iter().all(|pid| *pid == pids[0]), "{pids:?}");
+}
+
+#[test]
+fn a_daemon_that_cannot_start_says_why() {
+    let workspace = Workspace::new();
+    // The store is of a format of the future.
+    fs::write(workspace.base.join(".branchfs/format"), "branchfs 99\n").unwrap();
+    let said = workspace.fails(7, &["list"]);
+    assert!(said.contains("did not start") && said.contains("99"), "{said}");
+}
+
+#[test]
+fn a_killed_daemon_is_replaced_by_the_next_command() {
+    let workspace = Workspace::new();
+    workspace.ok("create one");
+    let pid = workspace.json("status")["status"]["pid"].as_i64().unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    let daemon = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+    rustix::process::pidfd_send_signal(&daemon, rustix::process::Signal::KILL).unwrap();
+    let mut watched = [rustix::event::PollFd::new(&daemon, rustix::event::PollFlags::IN)];
+    rustix::event::poll(&mut watched, None).unwrap();
+    let said = workspace.run(&["doctor"]);
+    assert_eq!(said.status.code(), Some(1));
+    assert!(String::from_utf8(said.stdout).unwrap().contains("FAIL  mount"));
+    assert_eq!(workspace.branches(), ["one"]);
+}
+
+#[test]
+fn the_views_can_be_mounted_elsewhere() {
+    let workspace = Workspace::new();
+    let mountpoint = fs::canonicalize(workspace.temp.path()).unwrap().join("views");
+    fs::create_dir(&mountpoint).unwrap();
+    workspace.ok(&format!("mount {}", mountpoint.display()));
+    workspace.ok("create one");
+    assert_eq!(workspace.view("one"), mountpoint.join("one"));
+    assert!(workspace.fails(1, &["mount", "src"]).contains("already"));
+    workspace.ok("umount");
+    assert_eq!(fs::read_dir(&mountpoint).unwrap().count(), 0);
+}
+
+#[test]
+fn names_that_upset_terminals_are_quoted_and_json_keeps_their_bytes() {
+    use std::os::unix::ffi::OsStrExt;
+    let workspace = Workspace::new();
+    workspace.ok("create one");
+    let view = workspace.view("one");
+    fs::write(view.join("esc\x1b[2J"), "").unwrap();
+    fs::write(view.join(OsStr::from_bytes(b"byte\xff")), "").unwrap();
+    symlink("a", view.join("to a")).unwrap();
+    let shown = workspace.ok("diff one");
+    assert_eq!(shown, "A\t\"byte\\377\"\nA\t\"esc\\033[2J\"\nA\tto a\n");
+    let path = &workspace.json("diff one")["changes"][0]["path"];
+    assert_eq!(*path, serde_json::json!([98, 121, 116, 101, 255]));
+}
+
+#[test]
+fn the_demo_holds_what_it_claims_and_leaves_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let ran = Command::new(env!("CARGO_BIN_EXE_branchfs"))
+        .args(["demo", "--json"])
+        .env("TMPDIR", temp.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let told: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    for claim in told["claims"].as_array().unwrap() {
+        assert_eq!(claim["holds"], true, "{claim}");
+    }
+    assert!(ran.status.success());
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
+    assert!(Path::new(temp.path()).exists());
+}
