@@ -5,19 +5,15 @@ use std::path::Path;
 
 /// Whether tests that mount can run. Prints the reason if not; fails if the environment demands them.
 pub fn can_mount() -> bool {
-    match cannot_mount() {
-        None => true,
-        Some(reason) => {
-            skip(&reason);
-            false
-        }
-    }
-}
-
-/// Says that a test is skipped, and why; fails instead if the environment demands all tests.
-pub fn skip(reason: &str) {
+    let Some(reason) = cannot_mount() else { return true };
     let required = std::env::var_os("BRANCHFS_REQUIRE_FUSE").is_some_and(|value| value == "1");
     assert!(!required, "BRANCHFS_REQUIRE_FUSE=1, but: {reason}");
+    skip(&reason);
+    false
+}
+
+/// Says that a test is skipped, and why.
+pub fn skip(reason: &str) {
     eprintln!("SKIPPED: {reason}");
 }
 

@@ -17,6 +17,8 @@ use crate::{binary, can_mount, pidfd, wait_dead, wait_until_readable};
 #[derive(Debug)]
 pub struct Workspace {
     dir: TempDir,
+    base: PathBuf,
+    store: PathBuf,
 }
 
 impl Workspace {
@@ -30,27 +32,47 @@ impl Workspace {
         if !can_mount() {
             return None;
         }
-        let workspace = Workspace { dir: tempfile::tempdir().expect("a directory") };
-        fs::create_dir(workspace.base()).expect("the base");
-        fs::create_dir(workspace.dir.path().join("home")).expect("the home");
-        fill(&workspace.base());
-        workspace.ok(&["init"]);
+        let dir = tempfile::tempdir().expect("a directory");
+        let base = dir.path().join("the base");
+        fs::create_dir(&base).expect("the base");
+        let store = base.join(".branchfs");
+        let workspace = Workspace { dir, base, store };
+        workspace.initialise(fill, &["init"]);
         Some(workspace)
     }
 
-    /// A directory beside the base, on the same filesystem, for what the test needs.
+    /// As [`Workspace::over`], with base and store (which are made) where the test wants them, perhaps on
+    /// different filesystems.
+    pub fn placed(base: &Path, store: &Path, fill: impl FnOnce(&Path)) -> Option<Workspace> {
+        if !can_mount() {
+            return None;
+        }
+        fs::create_dir(base).expect("the base");
+        let dir = tempfile::tempdir().expect("a directory");
+        let workspace = Workspace { dir, base: base.to_owned(), store: store.to_owned() };
+        workspace.initialise(fill, &[OsStr::new("init"), OsStr::new("--store"), store.as_os_str()]);
+        Some(workspace)
+    }
+
+    fn initialise<S: AsRef<OsStr>>(&self, fill: impl FnOnce(&Path), init: &[S]) {
+        fs::create_dir(self.dir.path().join("home")).expect("the home");
+        fill(&self.base);
+        self.ok(init);
+    }
+
+    /// A directory that is not in the base, for what the test needs.
     pub fn outside(&self) -> &Path {
         self.dir.path()
     }
 
     /// The base directory.
     pub fn base(&self) -> PathBuf {
-        self.dir.path().join("the base")
+        self.base.clone()
     }
 
     /// The store directory.
     pub fn store(&self) -> PathBuf {
-        self.base().join(".branchfs")
+        self.store.clone()
     }
 
     /// Where the views are mounted.
@@ -103,7 +125,7 @@ impl Workspace {
         events.next().expect("not at its end").expect("an event")
     }
 
-    /// Forks independent branches off `parent`.
+    /// Forks branches off `parent`.
     pub fn fork(&self, names: &[&str], parent: &str, group: GroupKind) -> Vec<BranchInfo> {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         self.client().create(&names, parent, group).expect("created")
