@@ -41,6 +41,15 @@ pub(super) struct Attachment {
     connection: u32,
 }
 
+/// What detaching came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detached {
+    /// The session ends, or has ended.
+    Over,
+    /// Processes inside keep the session until they leave or this process ends.
+    InUse,
+}
+
 /// What [`clear_dead_mount`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeadMount {
@@ -64,12 +73,6 @@ pub(super) fn attach(mountpoint: &Path, access: Access) -> io::Result<(OwnedFd, 
     let seen = look(&mountpoint, AtFlags::STATX_DONT_SYNC)?;
     let attachment = Attachment { mountpoint, mount_id: seen.stx_mnt_id, connection: seen.stx_dev_minor };
     Ok((device, attachment))
-}
-
-/// Whether each worker can have its own descriptor of the device. One that came from the helper works alone
-/// where this user may not open the device.
-pub(super) fn can_clone() -> bool {
-    OpenOptions::new().read(true).write(true).open(DEVICE).is_ok()
 }
 
 /// Detaches a mount left behind by a server that died: every access to it answers ENOTCONN.
@@ -98,22 +101,26 @@ impl Attachment {
 
     /// Unmounts, also under processes that are still inside, here or through a bind in another namespace: they
     /// get ENOTCONN. A mount that is gone, or covered by another, is left alone.
-    pub(super) fn detach(&self) -> io::Result<()> {
+    pub(super) fn detach(&self) -> io::Result<Detached> {
         if !self.is_on_top() {
-            return Ok(());
+            return Ok(Detached::Over);
         }
         self.write_out();
         // Forced: the connection ends, and the workers with it, even where the mount lives on.
         match rustix::mount::unmount(&self.mountpoint, UnmountFlags::FORCE | UnmountFlags::NOFOLLOW) {
-            Ok(()) | Err(Errno::INVAL) => Ok(()),
-            Err(Errno::BUSY) => detach(&self.mountpoint),
-            Err(Errno::PERM) => {
-                detach_by_helper(&self.mountpoint)?;
-                self.abort();
-                Ok(())
-            }
+            Ok(()) | Err(Errno::INVAL) => Ok(Detached::Over),
+            Err(Errno::BUSY) => detach(&self.mountpoint).map(|()| Detached::Over),
+            Err(Errno::PERM) => self.detach_unprivileged(),
             Err(other) => Err(other.into()),
         }
+    }
+
+    fn detach_unprivileged(&self) -> io::Result<Detached> {
+        if unmount_by_helper(&["-u", "--"], &self.mountpoint).is_ok() {
+            return Ok(Detached::Over);
+        }
+        unmount_by_helper(&["-u", "-z", "--"], &self.mountpoint)?;
+        Ok(self.abort())
     }
 
     /// Dirty mapped pages would be lost with the connection.
@@ -129,12 +136,15 @@ impl Attachment {
         seen.is_ok_and(|seen| (seen.stx_mnt_id, seen.stx_dev_minor) == (self.mount_id, self.connection))
     }
 
-    /// Ends the connection of a mount an ordinary user detached. Where the control filesystem is not mounted the
-    /// workers end with the last process inside.
-    fn abort(&self) {
+    /// Ends the connection of a mount that is detached but in use, where the control filesystem is mounted.
+    fn abort(&self) -> Detached {
         let file = Path::new(CONNECTIONS).join(self.connection.to_string()).join("abort");
-        if let Err(error) = std::fs::write(&file, b"1") {
-            tracing::debug!("aborting connection {}: {error}", self.connection);
+        match std::fs::write(&file, b"1") {
+            Ok(()) => Detached::Over,
+            Err(error) => {
+                tracing::debug!("aborting connection {}: {error}", self.connection);
+                Detached::InUse
+            }
         }
     }
 }
@@ -209,14 +219,14 @@ fn receive_device(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
 fn detach(path: &Path) -> io::Result<()> {
     match rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
         Ok(()) | Err(Errno::INVAL) => Ok(()),
-        Err(Errno::PERM) => detach_by_helper(path),
+        Err(Errno::PERM) => unmount_by_helper(&["-u", "-z", "--"], path),
         Err(other) => Err(other.into()),
     }
 }
 
-fn detach_by_helper(path: &Path) -> io::Result<()> {
-    let arguments = ["-u", "-z", "--"].map(OsStr::new);
-    let arguments = [&arguments[..], &[path.as_os_str()]].concat();
+fn unmount_by_helper(flags: &[&str], path: &Path) -> io::Result<()> {
+    let mut arguments: Vec<&OsStr> = flags.iter().map(OsStr::new).collect();
+    arguments.push(path.as_os_str());
     let output = run_helper(&arguments, Stdio::null())?.wait_with_output()?;
     if output.status.success() {
         return Ok(());

