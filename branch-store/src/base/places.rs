@@ -1,7 +1,7 @@
 //! Where directories and displaced objects of the base are now. Trees never hold paths: they say
 //! (directory id, name), and this table follows the directory when a commit moves it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -40,6 +40,8 @@ pub(crate) struct Places {
     park: Arc<OwnedFd>,
     dirs: RwLock<HashMap<NodeId, Place>>,
     displaced: RwLock<HashMap<HostKey, Slot>>,
+    /// Names of objects in preimage directories: links that no view counts.
+    parked: RwLock<HashMap<HostKey, HashSet<Slot>>>,
     open: Mutex<LruCache<NodeId, Arc<OwnedFd>>>,
 }
 
@@ -52,6 +54,7 @@ impl Places {
             park: Arc::new(park),
             dirs: RwLock::default(),
             displaced: RwLock::default(),
+            parked: RwLock::default(),
             open: Mutex::new(LruCache::new(capacity)),
         }
     }
@@ -76,8 +79,31 @@ impl Places {
         self.dirs.write().insert(id, Place { at: At::Park(commit), object });
     }
 
+    /// An object went to a place: into a preimage directory, or out of one again.
     pub(crate) fn note_displaced(&self, key: HostKey, slot: Slot) {
+        let into_park = matches!(self.dirs.read().get(&slot.dir), Some(Place { at: At::Park(_), .. }));
+        let mut parked = self.parked.write();
+        let names = parked.entry(key).or_default();
+        if into_park {
+            names.insert(slot.clone());
+        } else if let Some(one) = names.iter().next().cloned() {
+            names.remove(&one);
+        }
+        if names.is_empty() {
+            parked.remove(&key);
+        }
+        drop(parked);
         self.displaced.write().insert(key, slot);
+    }
+
+    /// Recovery: an object whose place is a name of the base, whatever else of it is parked.
+    pub(crate) fn note_elsewhere(&self, key: HostKey, slot: Slot) {
+        self.displaced.write().insert(key, slot);
+    }
+
+    /// How many of an object's links are preimages.
+    pub(crate) fn parked_links(&self, key: HostKey) -> u32 {
+        self.parked.read().get(&key).map_or(0, |names| names.len() as u32)
     }
 
     pub(crate) fn displaced(&self, key: HostKey) -> Option<Slot> {
@@ -158,21 +184,36 @@ impl Places {
                 At::Park(commit) => export.parks.push((*id, *commit, place.object)),
             }
         }
-        export.displaced = self.displaced.read().iter().map(|(k, s)| (*k, s.clone())).collect();
+        // Names in preimage directories first: the place an object was last seen at has the last word.
+        let parked = self.parked.read();
+        export.displaced =
+            parked.iter().flat_map(|(k, names)| names.iter().map(|s| (*k, s.clone()))).collect();
+        let moved = self.displaced.read();
+        let outside = moved.iter().filter(|(k, s)| !parked.get(k).is_some_and(|names| names.contains(s)));
+        export.elsewhere = outside.map(|(k, s)| (*k, s.clone())).collect();
         export
     }
 
-    /// Forgets parks that are gone and what was in them.
+    /// Forgets parks that are gone and what was in them, at any depth.
     pub(crate) fn prune(&self, keep_park: impl Fn(CommitId) -> bool) {
-        let mut gone = Vec::new();
-        self.dirs.write().retain(|id, place| {
-            let keep = !matches!(place.at, At::Park(commit) if !keep_park(commit));
-            if !keep {
-                gone.push(*id);
-            }
-            keep
-        });
+        let mut gone = HashSet::new();
+        let mut found = 1;
+        while found > 0 {
+            let before = gone.len();
+            self.dirs.write().retain(|id, place| {
+                let keep = match &place.at {
+                    At::Park(commit) => keep_park(*commit),
+                    At::Slot(slot) => !gone.contains(&slot.dir),
+                };
+                keep || !gone.insert(*id)
+            });
+            found = gone.len() - before;
+        }
         self.displaced.write().retain(|_, slot| !gone.contains(&slot.dir));
+        self.parked.write().retain(|_, names| {
+            names.retain(|slot| !gone.contains(&slot.dir));
+            !names.is_empty()
+        });
         for id in gone {
             self.forget_open(id);
         }
@@ -184,7 +225,10 @@ impl Places {
 pub(crate) struct Export {
     pub(crate) dirs: Vec<(NodeId, Slot, Fingerprint)>,
     pub(crate) parks: Vec<(NodeId, CommitId, Fingerprint)>,
+    /// Names in preimage directories.
     pub(crate) displaced: Vec<(HostKey, Slot)>,
+    /// Objects whose place is a name of the base.
+    pub(crate) elsewhere: Vec<(HostKey, Slot)>,
 }
 
 fn verify(fd: &OwnedFd, object: &Fingerprint) -> Result<(), Errno> {

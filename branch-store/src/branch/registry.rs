@@ -1,10 +1,14 @@
 //! Who is alive: live branches by index, name, parent and group.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use crate::branch::Branch;
+use crate::branch::{Branch, State};
+use crate::error::{Error, Result};
 use crate::ids::{BranchId, GroupId};
+
+/// Most names of stale branches remembered, the newest.
+const STALE_MAX: usize = 4096;
 
 #[derive(Default)]
 pub(crate) struct Registry {
@@ -12,6 +16,15 @@ pub(crate) struct Registry {
     by_name: HashMap<String, BranchId>,
     children: HashMap<BranchId, BTreeSet<BranchId>>,
     groups: HashMap<GroupId, BTreeSet<BranchId>>,
+    stale: Stale,
+}
+
+/// Names of branches that became stale, so that a loser is told why its branch is gone (S12). Kept here, so
+/// that a name passes from live to stale in one step, seen by no one in between. A checkpoint forgets them.
+#[derive(Default)]
+struct Stale {
+    names: HashSet<String>,
+    order: VecDeque<String>,
 }
 
 impl Registry {
@@ -19,6 +32,7 @@ impl Registry {
         let id = branch.id();
         let previous = self.by_name.insert(branch.name().to_owned(), id);
         debug_assert!(previous.is_none(), "names of live branches are unique (I-7)");
+        self.stale.names.remove(branch.name());
         if let Some(parent) = branch.parent() {
             self.children.entry(parent).or_default().insert(id);
         }
@@ -33,6 +47,9 @@ impl Registry {
         debug_assert!(!self.children.contains_key(&id), "leaves end first (I-8)");
         self.by_id.remove(&id);
         self.by_name.remove(branch.name());
+        if branch.state() == State::Stale {
+            self.stale.remember(branch.name());
+        }
         if let Some(parent) = branch.parent() {
             remove_member(&mut self.children, parent, id);
         }
@@ -51,6 +68,15 @@ impl Registry {
 
     pub(crate) fn by_name(&self, name: &str) -> Option<Arc<Branch>> {
         self.get(*self.by_name.get(name)?)
+    }
+
+    /// The live branch of this name.
+    ///
+    /// # Errors
+    /// `Stale` for one that lost to a sibling, `NoSuchBranch`.
+    pub(crate) fn named(&self, name: &str) -> Result<Arc<Branch>> {
+        let absent = if self.stale.names.contains(name) { Error::Stale } else { Error::NoSuchBranch };
+        self.by_name(name).ok_or_else(|| absent(name.to_owned()))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -83,6 +109,18 @@ impl Registry {
         }
         order.reverse();
         order
+    }
+}
+
+impl Stale {
+    fn remember(&mut self, name: &str) {
+        self.names.insert(name.to_owned());
+        self.order.push_back(name.to_owned());
+        if self.order.len() > STALE_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.names.remove(&oldest);
+        }
     }
 }
 

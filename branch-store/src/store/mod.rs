@@ -70,10 +70,9 @@ impl Store {
     /// A live branch by name; `main` too.
     ///
     /// # Errors
-    /// `NoSuchBranch`.
+    /// `Stale` for one that lost to a sibling since the last checkpoint, `NoSuchBranch`.
     pub fn branch(&self, name: &str) -> Result<Arc<Branch>> {
-        let found = self.shared.registry.read().by_name(name);
-        found.ok_or_else(|| Error::NoSuchBranch(name.to_owned()))
+        self.shared.registry.read().named(name)
     }
 
     /// A live branch by index.

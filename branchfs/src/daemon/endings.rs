@@ -49,9 +49,6 @@ pub(super) fn commit(
     daemon.flush(&branch)?;
     let committed = daemon.store.commit(&branch).map_err(of_store)?;
     let mut report = report(name, &committed);
-    for stale in &report.stale {
-        daemon.departed.stale(stale);
-    }
     let ended: Vec<_> = std::iter::once(branch).chain(committed.stale).collect();
     let (killed, mut asking) = groups_of(daemon, winner, &ended, requester);
     asking.retain(|group| group.branch != winner);

@@ -35,7 +35,6 @@ pub use self::error::Error;
 use self::stop::Cause;
 
 mod control;
-mod departed;
 mod diff;
 mod endings;
 mod error;

@@ -12,7 +12,6 @@ use branch_store::{Store, Unrecovered};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::control::FromView;
-use super::departed::Departed;
 use super::error::Error;
 use super::events::Events;
 use super::groups::Groups;
@@ -72,7 +71,6 @@ fn assemble(
         mount: OnceLock::new(),
         groups: Groups::new(store.dir()).map_err(Error::SetUp)?,
         events: Events::default(),
-        departed: Departed::default(),
         maintenance,
         stop: Stop::new().map_err(Error::SetUp)?,
         owner: fs::metadata(store.dir()).map_err(Error::SetUp)?.uid(),

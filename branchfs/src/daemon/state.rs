@@ -6,7 +6,6 @@ use std::sync::{Arc, OnceLock};
 use branch_proto::{BranchInfo, Event, Failure};
 use branch_store::{Branch, Store};
 
-use super::departed::Departed;
 use super::events::Events;
 use super::failure::{of_io, of_store};
 use super::groups::Groups;
@@ -22,7 +21,6 @@ pub(super) struct Daemon {
     pub(super) mount: OnceLock<Mounted>,
     pub(super) groups: Groups,
     pub(super) events: Events,
-    pub(super) departed: Departed,
     pub(super) maintenance: Maintenance,
     pub(super) stop: Stop,
     /// User id of the store's owner.
@@ -34,7 +32,7 @@ pub(super) struct Daemon {
 impl Daemon {
     /// The live branch of this name. One that lost to a sibling is told apart from one that never was.
     pub(super) fn branch(&self, name: &str) -> Result<Arc<Branch>, Failure> {
-        self.store.branch(name).map_err(|error| self.departed.explain(of_store(error)))
+        self.store.branch(name).map_err(of_store)
     }
 
     /// Brings dirty pages of memory maps into the store: a snapshot or a commit must hold what was written

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use branch_proto::{
     Answer, Children, DiffDetail, Event, Failure, GroupKind, PathBytes, Verb, WorkspaceStatus,
 };
-use branch_store::Branch;
+use branch_store::{Branch, State};
 
 use super::diff;
 use super::endings::{self, Farewell, Requester};
@@ -142,7 +142,8 @@ fn attach(daemon: &Daemon, peer: Peer, branch: &str, descriptor: Option<OwnedFd>
         return Ok(Answer::Done);
     }
     groups::kill(vec![group]).do_not_wait();
-    Err(daemon.departed.explain(Failure::NoSuchBranch { name: branch.to_owned() }))
+    let name = branch.to_owned();
+    Err(if live.state() == State::Stale { Failure::Stale { name } } else { Failure::NoSuchBranch { name } })
 }
 
 /// Who the pidfd names; `None` if it has ended.
