@@ -156,6 +156,15 @@ pub struct Slot {
     pub name: Name,
 }
 
+/// Where a node came from: copy-up's origin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    /// The base object, as it was.
+    pub(crate) print: Fingerprint,
+    /// A name it had; `None` for the root.
+    pub(crate) slot: Option<Slot>,
+}
+
 /// Where a file's bytes are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Content {
@@ -180,7 +189,7 @@ pub(crate) struct Inode {
     /// Attributes.
     pub meta: Meta,
     /// The base object it was adopted from, if any.
-    pub origin: Option<Arc<Fingerprint>>,
+    pub(crate) origin: Option<Arc<Origin>>,
     /// What it is.
     pub body: Body,
 }

@@ -30,13 +30,14 @@ pub(crate) enum Step {
     Exchange { park: Park, path: RelPath, new: HostKey, old: HostKey, old_dir: Option<NodeId> },
     /// A further name for an object that has its first.
     AddLink { existing: RelPath, path: RelPath, object: HostKey },
-    /// New bytes for an object that has names outside the plan (hard links of the base).
-    Rewrite { park: Park, path: RelPath, object: HostKey },
+    /// New attributes, and new bytes if there is a park, for an object that has names outside the plan (hard
+    /// links of the base). `path` is the one it has before any other step.
+    Rewrite { park: Option<Park>, path: RelPath, object: HostKey, meta: Box<Meta> },
     /// Attributes of an object in its final place. `path` empty: the root.
     SetMeta { path: RelPath, object: Option<HostKey>, meta: Box<Meta> },
 }
 
-/// All steps in order: detaches (deepest first), then what appears (parents first), then attributes
+/// All steps in order: rewrites under old names, detaches (deepest first), then what appears (parents first), then attributes
 /// (children first).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Plan {

@@ -21,7 +21,10 @@ fn dependencies(package: &str) -> BTreeSet<String> {
 #[test]
 fn crates_depend_only_in_the_drawn_direction() {
     let forbidden: &[(&str, &[&str])] = &[
-        ("branch-store", &["fuser", "tokio", "serde_json", "branch-proto", "branch-proc", "branch-core", "branchfs"]),
+        (
+            "branch-store",
+            &["fuser", "tokio", "serde_json", "branch-proto", "branch-proc", "branch-core", "branchfs"],
+        ),
         ("branch-proto", &["fuser", "branch-store", "branch-proc", "branch-core", "branchfs"]),
         ("branch-core", &["fuser", "branch-store", "branchfs"]),
         ("branch-proc", &["fuser", "branch-store", "branch-proto", "branch-core", "branchfs"]),
@@ -95,7 +98,8 @@ fn imports(src: &Path) -> BTreeMap<String, BTreeSet<String>> {
 
 /// `a::…` gives a; `{a::…, b}` gives a and b.
 fn first_names(rest: &str) -> Vec<String> {
-    let word = |s: &str| s.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let word =
+        |s: &str| s.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     match rest.strip_prefix('{') {
         Some(list) => list.split('}').next().unwrap_or("").split(',').map(word).collect(),
         None => vec![word(rest)],

@@ -108,7 +108,17 @@ impl History {
     }
 
     pub(crate) fn object(&self, key: HostKey, epoch: CommitId) -> Option<Arc<ObjectWas>> {
-        first_after(self.objects.get(&key)?, epoch).map(|(_, was)| was.clone())
+        let line = self.objects.get(&key)?;
+        let (_, was) = first_after(line, epoch)?;
+        if was.content.is_some() {
+            return Some(was.clone());
+        }
+        // Attributes changed first, the bytes maybe later: each by the first commit that changed it.
+        let later = line.iter().find(|(commit, was)| *commit > epoch && was.content.is_some());
+        Some(match later {
+            Some((_, later)) => Arc::new(ObjectWas { content: later.content.clone(), ..(**was).clone() }),
+            None => was.clone(),
+        })
     }
 
     pub(crate) fn dir(&self, id: NodeId, epoch: CommitId) -> Option<Slot> {

@@ -48,6 +48,8 @@ pub(crate) struct Found {
     pub(crate) place: Slot,
     pub(crate) print: Fingerprint,
     pub(crate) statx: Statx,
+    /// Links that are preimages: nobody's names.
+    pub(crate) parked: u32,
     /// What it was at the epoch, if a commit changed it in place since.
     pub(crate) was: Option<Arc<ObjectWas>>,
 }
@@ -99,7 +101,7 @@ impl Base {
     pub(crate) fn id_of(&self, print: &Fingerprint, tree: &Tree) -> Result<NodeId> {
         if let Some(id) = self.plain_id(print) {
             match tree.get(id).and_then(|node| node.inode.origin.as_deref()) {
-                Some(origin) if !origin.same_object(print) => {}
+                Some(origin) if !origin.print.same_object(print) => {}
                 _ => return Ok(id),
             }
         }
@@ -158,9 +160,13 @@ impl Base {
             Err(e) => return Err(e.into()),
         };
         match stat_at(&dir, slot.name.as_bytes()) {
-            Ok(st) => {
-                Ok(fingerprint(&st).map(|print| Found { place: slot.clone(), print, statx: st, was: None }))
-            }
+            Ok(st) => Ok(fingerprint(&st).map(|print| Found {
+                place: slot.clone(),
+                print,
+                statx: st,
+                parked: self.places.parked_links(print.key()),
+                was: None,
+            })),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(e) => Err(e.into()),
         }
@@ -189,7 +195,7 @@ impl Base {
         let statx = stat_fd(&*root)?;
         let print = fingerprint(&statx).ok_or(Error::Posix(Errno::NOTDIR))?;
         let place = Slot { dir: NodeId::ROOT, name: Name::trusted(b"root") };
-        Ok(self.at_epoch(Found { place, print, statx, was: None }, epoch))
+        Ok(self.at_epoch(Found { place, print, statx, parked: 0, was: None }, epoch))
     }
 
     /// The name a directory had at an epoch.
@@ -278,6 +284,11 @@ pub(crate) enum Listed {
 }
 
 impl Found {
+    /// Names the object has in the base, and outside of it.
+    pub(crate) fn links(&self) -> u32 {
+        self.statx.stx_nlink.saturating_sub(self.parked).max(1)
+    }
+
     /// Attributes for `stat(2)`.
     pub(crate) fn stat(&self, id: NodeId) -> Stat {
         let st = &self.statx;
@@ -289,7 +300,7 @@ impl Found {
             mode: self.print.mode,
             uid: st.stx_uid,
             gid: st.stx_gid,
-            nlink: st.stx_nlink,
+            nlink: self.links(),
             rdev: device(st.stx_rdev_major, st.stx_rdev_minor),
             size: st.stx_size,
             blocks: st.stx_blocks,
@@ -303,6 +314,7 @@ impl Found {
             (stat.atime, stat.ctime) = (was.meta.atime, was.meta.ctime);
             stat.mtime = was.meta.mtime.unwrap_or(stat.mtime);
             stat.size = was.size;
+            stat.nlink = was.meta.nlink;
         }
         stat
     }

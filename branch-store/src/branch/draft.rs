@@ -9,7 +9,7 @@ use crate::branch::{Data, Shared, View};
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, LayerId, NAME_MAX, Name, NodeId};
 use crate::journal::record::DirPlace;
-use crate::node::{Body, Content, Entry, Fingerprint, Inode, Kind, Lower, Node, Object, Slot, Time};
+use crate::node::{Body, Content, Entry, Fingerprint, Inode, Kind, Lower, Node, Object, Origin, Slot, Time};
 use crate::tree::{Change, Tree};
 
 pub(crate) struct Draft<'a> {
@@ -90,7 +90,8 @@ impl<'a> Draft<'a> {
             self.record_dir(object.id, &found.place, found.print);
         }
         let print = Arc::new(found.print);
-        self.put(object.id, Inode { meta, origin: Some(print.clone()), body })?;
+        let origin = Arc::new(Origin { print: found.print, slot: Some(slot.clone()) });
+        self.put(object.id, Inode { meta, origin: Some(origin), body })?;
         let entry = Entry { child: Some(object.id), over: Some(print) };
         self.push(Change::Link { dir: slot.dir, name: slot.name, entry })?;
         Ok(object.id)
@@ -100,7 +101,8 @@ impl<'a> Draft<'a> {
         let found = self.shared.base.resolve_root(self.epoch)?;
         let xattrs = self.shared.base.xattrs(&found, true)?;
         let body = Body::Dir { parent: NodeId::ROOT, lower: Lower::Merged };
-        let inode = Inode { meta: found.meta(xattrs), origin: Some(Arc::new(found.print)), body };
+        let origin = Arc::new(Origin { print: found.print, slot: None });
+        let inode = Inode { meta: found.meta(xattrs), origin: Some(origin), body };
         self.put(NodeId::ROOT, inode)?;
         Ok(NodeId::ROOT)
     }

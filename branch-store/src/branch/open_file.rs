@@ -136,7 +136,7 @@ impl Branch {
             let id = draft.adopt(object)?;
             let node = draft.node(id)?.clone();
             // The fingerprint that a commit will compare must be that of the bytes copied (S15).
-            if fresh && node.inode.origin.as_deref() != source.print.as_ref() {
+            if fresh && node.inode.origin.as_deref().map(|origin| origin.print) != source.print {
                 return Err(again());
             }
             match &node.inode.body {

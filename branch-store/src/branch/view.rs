@@ -119,7 +119,7 @@ impl View<'_> {
         let meta = &inode.meta;
         let mut stat = Stat {
             id,
-            generation: inode.origin.as_ref().map_or(0, |o| generation(o.birth)),
+            generation: inode.origin.as_ref().map_or(0, |o| generation(o.print.birth)),
             owner: Owner::Branch,
             kind: inode.kind(),
             mode: meta.mode,

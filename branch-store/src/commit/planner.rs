@@ -130,6 +130,7 @@ impl<'a> Planner<'a> {
         }
         if self.conflicts.is_empty() {
             self.place_children(NodeId::ROOT, b"")?;
+            self.change_nameless()?;
             self.meta_of(NodeId::ROOT, root, b"", true)?;
         }
         Ok(())
@@ -146,7 +147,7 @@ impl<'a> Planner<'a> {
             _ => 0,
         };
         self.detaches.sort_by_key(|step| std::cmp::Reverse(depth(step)));
-        let steps = [self.detaches, self.appears, self.links_added, self.rewrites, self.metas];
+        let steps = [self.rewrites, self.detaches, self.appears, self.links_added, self.metas];
         self.drawn.plan.steps = steps.into_iter().flatten().collect();
         Ok(self.drawn)
     }
@@ -183,7 +184,7 @@ impl<'a> Planner<'a> {
             if found.print.dev != self.base.root_print().dev {
                 self.conflicts.push(Conflict { path: path.to_vec(), kind: ConflictKind::OtherFilesystem });
             }
-            self.links.insert(found.print.key(), found.statx.stx_nlink);
+            self.links.insert(found.print.key(), found.links());
             self.seen_at.insert(found.print.key(), slot.clone());
         }
         self.seen.insert(slot, Seen { found, fate: Fate::Free });
@@ -206,7 +207,7 @@ impl<'a> Planner<'a> {
 
     /// The base object a node goes on being; `None` for what is made anew.
     fn identity(&self, node: &Node) -> Option<HostKey> {
-        let key = node.inode.origin.as_ref()?.key();
+        let key = node.inode.origin.as_ref()?.print.key();
         match &node.inode.body {
             Body::File(Content::Base(_)) => Some(key),
             // Cheap to make anew when the directory it was in is gone and nobody says where it was.
@@ -281,6 +282,11 @@ impl<'a> Planner<'a> {
         self.drawn.displaced.push(Displaced::Entry { slot: slot.clone(), was });
         if let Some(id) = self.dir_id(&found.print)? {
             self.drawn.displaced.push(Displaced::Dir { id, slot: slot.clone() });
+        } else if found.links() > 1 {
+            // One name less is a change of the object, seen through its other names.
+            let meta = found.meta(self.base.xattrs(found, false)?);
+            let was = ObjectWas { meta, size: found.statx.stx_size, content: None };
+            self.drawn.displaced.push(Displaced::Object { key: found.print.key(), was });
         }
         Ok(())
     }
@@ -346,27 +352,69 @@ impl<'a> Planner<'a> {
         let old = found.meta(self.base.xattrs(found, false)?);
         let rewrite = matches!(node.inode.body, Body::File(Content::Own(_)));
         if rewrite {
-            self.rewrite(id, path, found)?;
+            self.rewrite(id, node, found)?;
         }
         let dir = node.inode.kind() == Kind::Dir;
         if dir {
             self.place_children(id, path)?;
         }
-        if rewrite || dir || differs(&old, &node.inode.meta) {
+        let relinked = old.nlink != node.inode.meta.nlink;
+        let changes = rewrite || dir || differs(&old, &node.inode.meta);
+        if changes || relinked {
             let was = ObjectWas { meta: old, size: found.statx.stx_size, content: None };
             self.drawn.displaced.push(Displaced::Object { key, was });
+        }
+        if changes {
             let meta = Box::new(node.inode.meta.clone());
             self.metas.push(Step::SetMeta { path: path.to_vec(), object: Some(key), meta });
         }
         Ok(())
     }
 
-    fn rewrite(&mut self, id: NodeId, path: &[u8], found: &Found) -> Result<()> {
+    fn rewrite(&mut self, id: NodeId, node: &Node, found: &Found) -> Result<()> {
         let (new, kept) = (self.new_park(), self.new_park());
         self.drawn.stages.push(Stage::Node(new, id));
         self.drawn.stages.push(Stage::Keep(kept, found.place.clone()));
         self.drawn.kept.insert(found.print.key(), kept);
-        self.rewrites.push(Step::Rewrite { park: new, path: path.to_vec(), object: found.print.key() });
+        self.change_first(Some(new), node, found)
+    }
+
+    /// A change of an object under the name it has before anything moves.
+    fn change_first(&mut self, park: Option<Park>, node: &Node, found: &Found) -> Result<()> {
+        let path = self.base_path(&found.place)?;
+        let meta = Box::new(node.inode.meta.clone());
+        self.rewrites.push(Step::Rewrite { park, path, object: found.print.key(), meta });
+        Ok(())
+    }
+
+    /// Base files that lost every name the tree speaks of, but have others that it does not: what the branch
+    /// did to them shows there.
+    fn change_nameless(&mut self) -> Result<()> {
+        let tree = self.tree;
+        for (id, node) in tree.nodes() {
+            let Some(origin) = &node.inode.origin else { continue };
+            let named = self.placed.contains_key(&id) || node.inode.kind() == Kind::Dir;
+            if named || node.inode.meta.nlink == 0 {
+                continue;
+            }
+            let Some(slot) = &origin.slot else { continue };
+            let Some(found) = self.base.resolve(slot, self.head)? else { continue };
+            if found.print != origin.print {
+                continue;
+            }
+            let old = found.meta(self.base.xattrs(&found, false)?);
+            let rewrite = matches!(node.inode.body, Body::File(Content::Own(_)));
+            let changes = rewrite || differs(&old, &node.inode.meta);
+            if changes {
+                let was = ObjectWas { meta: old, size: found.statx.stx_size, content: None };
+                self.drawn.displaced.push(Displaced::Object { key: found.print.key(), was });
+            }
+            if rewrite {
+                self.rewrite(id, node, &found)?;
+            } else if changes {
+                self.change_first(None, node, &found)?;
+            }
+        }
         Ok(())
     }
 
@@ -390,14 +438,15 @@ impl<'a> Planner<'a> {
     /// of the name any more: then the node itself knows it.
     fn take_parked(&mut self, id: NodeId, node: &Node, key: HostKey) -> Result<Option<(Park, Found)>> {
         if !self.parked.contains_key(&key) {
-            let slot = match &node.inode.body {
-                Body::File(Content::Base(slot)) => slot.clone(),
-                Body::Dir { .. } => self.base.dir_slot(id, self.head)?,
-                _ => return Ok(None),
+            let slot = match (&node.inode.body, &node.inode.origin) {
+                (Body::Dir { .. }, _) => self.base.dir_slot(id, self.head)?,
+                (_, Some(origin)) => origin.slot.clone().ok_or(Error::Posix(rustix::io::Errno::IO))?,
+                (_, None) => return Ok(None),
             };
             let Some(found) = self.base.resolve(&slot, self.head)? else { return Ok(None) };
             let unedited = node.inode.origin.as_deref().is_some_and(|origin| {
-                origin.same_object(&found.print) && (origin.kind == Kind::Dir || *origin == found.print)
+                let before = &origin.print;
+                before.same_object(&found.print) && (before.kind == Kind::Dir || *before == found.print)
             });
             if !unedited {
                 return Ok(None);

@@ -54,7 +54,7 @@ pub(crate) fn run(shared: &Shared, commit: CommitId, park_id: NodeId, plan: &Pla
         Writer { shared, park, park_id, dirs: HashMap::new(), touched: Vec::new(), many: false, out };
     let mut detaching = true;
     for step in &plan.steps {
-        if detaching && !matches!(step, Step::Detach { .. }) {
+        if detaching && !matches!(step, Step::Rewrite { .. } | Step::Detach { .. }) {
             // From here on paths are final ones.
             detaching = false;
             writer.dirs.clear();
@@ -74,7 +74,7 @@ impl Writer<'_> {
                 self.exchange(*park, path, *new, *old, *old_dir)
             }
             Step::AddLink { existing, path, .. } => self.add_link(existing, path),
-            Step::Rewrite { park, path, object } => self.rewrite(*park, path, *object),
+            Step::Rewrite { park, path, object, meta } => self.rewrite(*park, path, *object, meta),
             Step::SetMeta { path, object, meta } => self.set_meta(path, *object, meta),
         }
     }
@@ -161,21 +161,28 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn rewrite(&mut self, park: Park, path: &[u8], object: HostKey) -> Result<()> {
-        let (parent, _, name) = self.parent_or_fail(path)?;
+    /// Under a name that a later step may have taken away: not finding the object there means that this step
+    /// was carried out before a crash, or that somebody replaced it, and then it is not ours to write to.
+    fn rewrite(&mut self, park: Option<Park>, path: &[u8], object: HostKey, meta: &Meta) -> Result<()> {
+        let Some((parent, _, name)) = self.parent(path)? else { return Ok(()) };
         if key_at(&parent, name)? != Some(object) {
-            self.warn(path, "was replaced from outside; its new bytes stay in the preimage directory");
             return Ok(());
         }
-        let open = |dir: &OwnedFd, name: &[u8], flags: OFlags| {
-            rustix::fs::openat(dir, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-                .map(File::from)
-        };
-        let from =
-            open(&self.park, &park.name(), OFlags::RDONLY).map_err(|e| Error::host("open", path, e))?;
-        let to = open(&parent, name, OFlags::WRONLY).map_err(|e| Error::host("open", path, e))?;
-        rewrite(&from, &to)?;
-        self.shared.disk.fsync(&to).map_err(|e| Error::host("fsync", path, e))
+        if let Some(park) = park {
+            let open = |dir: &OwnedFd, name: &[u8], flags: OFlags| {
+                let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                rustix::fs::openat(dir, name, flags, Mode::empty()).map(File::from)
+            };
+            let from = open(&self.park, &park.name(), OFlags::RDONLY);
+            let from = from.map_err(|e| Error::host("open", path, e))?;
+            let to = open(&parent, name, OFlags::WRONLY).map_err(|e| Error::host("open", path, e))?;
+            rewrite(&from, &to)?;
+            self.shared.disk.fsync(&to).map_err(|e| Error::host("fsync", path, e))?;
+        }
+        let refused = set_meta(&*parent, name, Kind::File, meta)?;
+        self.out.warnings.extend(refused);
+        self.touch_object(&parent, name, Kind::File);
+        Ok(())
     }
 
     fn set_meta(&mut self, path: &[u8], object: Option<HostKey>, meta: &Meta) -> Result<()> {

@@ -96,7 +96,8 @@ pub(crate) struct Counters {
     pub(crate) commits: u64,
     pub(crate) dirs: Vec<DirPlace>,
     pub(crate) parks: Vec<(NodeId, CommitId, Fingerprint)>,
-    pub(crate) objects: Vec<(HostKey, Slot)>,
+    pub(crate) parked: Vec<(HostKey, Slot)>,
+    pub(crate) elsewhere: Vec<(HostKey, Slot)>,
     pub(crate) history: Vec<(CommitId, Displaced)>,
     pub(crate) log: Vec<LogLine>,
 }

@@ -58,7 +58,8 @@ fn picture(shared: &Shared) -> Picture {
         commits: counters.commit.load(Ordering::Relaxed),
         dirs: places.dirs.into_iter().map(|(id, slot, object)| DirPlace { id, slot, object }).collect(),
         parks: places.parks,
-        objects: places.displaced,
+        parked: places.displaced,
+        elsewhere: places.elsewhere,
         history: shared.base.history.read().all(),
         log: shared.log.lock().clone(),
     };

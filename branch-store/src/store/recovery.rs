@@ -322,7 +322,7 @@ impl Replay<'_> {
             if let Change::Put { id, inode } = change {
                 self.shared.base.note_allocated(*id);
                 if let Some(origin) = &inode.origin {
-                    self.shared.base.note_alias(*id, origin);
+                    self.shared.base.note_alias(*id, &origin.print);
                 }
             }
             tree.apply(change).map_err(str::to_owned)?;
@@ -364,8 +364,11 @@ impl Replay<'_> {
         for (id, commit, object) in from.parks {
             base.places.note_park(id, commit, object);
         }
-        for (key, slot) in from.objects {
+        for (key, slot) in from.parked {
             base.places.note_displaced(key, slot);
+        }
+        for (key, slot) in from.elsewhere {
+            base.places.note_elsewhere(key, slot);
         }
         let mut history = base.history.write();
         for (commit, displaced) in &from.history {

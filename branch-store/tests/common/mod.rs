@@ -217,14 +217,25 @@ fn walk(branch: &Arc<Branch>, path: &str, out: &mut BTreeMap<String, String>) {
     }
 }
 
+/// Links are counted among the names below `base`: a removed name of a file with several may live on as a
+/// preimage.
 pub fn host_tree(base: &Path) -> BTreeMap<String, String> {
-    let mut out = BTreeMap::new();
-    walk_host(base, base, &mut out);
-    out
+    use std::os::unix::fs::MetadataExt;
+    let mut found = BTreeMap::new();
+    walk_host(base, base, &mut found);
+    let mut links: BTreeMap<u64, u64> = BTreeMap::new();
+    for (meta, _) in found.values() {
+        *links.entry(meta.ino()).or_default() += 1;
+    }
+    let describe = |meta: &std::fs::Metadata, body: &str| {
+        let kind = Kind::of_mode(meta.mode()).unwrap();
+        let links = if kind == Kind::Dir { 0 } else { links[&meta.ino()] };
+        format!("{kind:?} {:o} x{links} {body}", meta.mode() & 0o7777)
+    };
+    found.iter().map(|(name, (meta, body))| (name.clone(), describe(meta, body))).collect()
 }
 
-fn walk_host(base: &Path, dir: &Path, out: &mut BTreeMap<String, String>) {
-    use std::os::unix::fs::MetadataExt;
+fn walk_host(base: &Path, dir: &Path, out: &mut BTreeMap<String, (std::fs::Metadata, String)>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         let name = path.strip_prefix(base).unwrap().to_string_lossy().into_owned();
@@ -232,17 +243,17 @@ fn walk_host(base: &Path, dir: &Path, out: &mut BTreeMap<String, String>) {
             continue;
         }
         let meta = path.symlink_metadata().unwrap();
-        let kind = Kind::of_mode(meta.mode()).unwrap();
-        let body = match kind {
-            Kind::File => String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned(),
-            Kind::Symlink => std::fs::read_link(&path).unwrap().to_string_lossy().into_owned(),
-            _ => String::new(),
+        let body = if meta.is_file() {
+            String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned()
+        } else if meta.is_symlink() {
+            std::fs::read_link(&path).unwrap().to_string_lossy().into_owned()
+        } else {
+            String::new()
         };
-        let links = if kind == Kind::Dir { 0 } else { meta.nlink() };
-        out.insert(name, format!("{kind:?} {:o} x{links} {body}", meta.mode() & 0o7777));
-        if kind == Kind::Dir {
+        if meta.is_dir() {
             walk_host(base, &path, out);
         }
+        out.insert(name, (meta, body));
     }
 }
 

@@ -1,0 +1,195 @@
+//! Random operations on a small set of names, so that everything collides with everything: names move, come
+//! back, swap, get linked, change kind, at depth 1 and 2, with siblings watching, with restarts and checkpoints
+//! in between. After each commit the base is what the branch was, and every older snapshot is what it was.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use branch_store::*;
+use common::{Paths, Workspace};
+
+/// splitmix64: the same seed gives the same run everywhere.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) % n as u64) as usize
+    }
+
+    fn path(&mut self) -> String {
+        const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+        let depth = 1 + self.below(3);
+        (0..depth).map(|_| NAMES[self.below(NAMES.len())]).collect::<Vec<_>>().join("/")
+    }
+}
+
+/// One random operation. Refusals (ENOENT, EEXIST, ENOTEMPTY …) are as good as successes.
+fn step(branch: &Arc<Branch>, random: &mut Random, log: &mut Vec<String>) {
+    let (one, two) = (random.path(), random.path());
+    let text = format!("{}", random.below(1000));
+    let (what, result) = match random.below(11) {
+        0 | 1 => (format!("put {one} {text}"), branch.put(&one, &text)),
+        2 => (format!("overwrite {one} {text}"), branch.overwrite(&one, &text)),
+        3 => (format!("mkdir {one}"), branch.make_dir(&one)),
+        4 => (format!("unlink {one}"), branch.remove(&one)),
+        5 => (format!("rmdir {one}"), branch.remove_dir(&one)),
+        6 | 7 => (format!("rename {one} {two}"), branch.mv(&one, &two)),
+        8 => (format!("link {one} {two}"), branch.ln(&one, &two)),
+        9 => (format!("exchange {one} {two}"), exchange(branch, &one, &two)),
+        _ => (format!("chmod {one}"), chmod(branch, &one, random.below(2))),
+    };
+    if let Err(e) = &result {
+        assert!(matches!(e, Error::Posix(_)), "{}: {what} gave {e:?}", branch.name());
+    }
+    log.push(format!("{}: {what} -> {}", branch.name(), result.is_ok()));
+}
+
+fn exchange(branch: &Arc<Branch>, one: &str, two: &str) -> Result<()> {
+    let (dir, name) = branch.parent_of(one)?;
+    let (to, to_name) = branch.parent_of(two)?;
+    let removed = branch.rename(&dir, name.as_bytes(), &to, to_name.as_bytes(), RenameMode::Exchange)?;
+    assert_eq!(removed.orphan, None);
+    Ok(())
+}
+
+fn chmod(branch: &Arc<Branch>, path: &str, which: usize) -> Result<()> {
+    let mode = Some([0o755, 0o700][which]);
+    branch.set_attr(&branch.at(path)?.0, &AttrChange { mode, ..AttrChange::default() }).map(|_| ())
+}
+
+type Tree = BTreeMap<String, String>;
+
+fn differences(left: &Tree, right: &Tree) -> Vec<String> {
+    let names: std::collections::BTreeSet<_> = left.keys().chain(right.keys()).collect();
+    let differs = names.into_iter().filter(|name| left.get(*name) != right.get(*name));
+    differs.map(|name| format!("{name}: {:?} / {:?}", left.get(name), right.get(name))).collect()
+}
+
+fn assert_same(left: &Tree, right: &Tree, what: &str, seed: u64, log: &[String]) {
+    let wrong = differences(left, right);
+    assert!(wrong.is_empty(), "seed {seed}: {what}: {wrong:#?}\nafter\n{}", log.join("\n"));
+}
+
+fn one_run(seed: u64) {
+    let mut random = Random(seed);
+    let mut log = Vec::new();
+    let mut w = Workspace::new(&[
+        ("a/a/a", "1"),
+        ("a/b", "2"),
+        ("b/c", "3"),
+        ("b/a/d", "4"),
+        ("c/d/a", "5"),
+        ("d", "6"),
+    ]);
+    std::fs::hard_link(w.base().join("d"), w.base().join("c/b")).unwrap();
+    w.fork_as("main", &["witness-0"], GroupKind::Independent);
+    let mut witnesses = vec![("witness-0".to_owned(), w.base_tree())];
+    for round in 0..4 {
+        let name = format!("r{round}");
+        let branch = w.fork_as("main", &[&name], GroupKind::Independent).remove(0);
+        for _ in 0..random.below(25) {
+            step(&branch, &mut random, &mut log);
+        }
+        nested(&w, &branch, &mut random, &mut log, seed);
+        drop(branch);
+        if random.below(3) == 0 {
+            w.store().checkpoint().unwrap();
+            log.push("checkpoint".into());
+        }
+        if random.below(2) == 0 {
+            let before = w.branch(&name).tree();
+            w.reopen();
+            log.push("restart".into());
+            assert_same(&w.branch(&name).tree(), &before, "a restart changed the branch", seed, &log);
+        }
+        let branch = w.branch(&name);
+        let wanted = branch.tree();
+        let diff = w.store().diff(&branch).unwrap();
+        let same = wanted == w.base_tree();
+        assert!(
+            !diff.is_empty() || same,
+            "seed {seed}: an empty diff of a changed branch\n{}",
+            log.join("\n")
+        );
+        log.push(format!("commit {name}"));
+        let done =
+            w.store().commit(&branch).unwrap_or_else(|e| panic!("seed {seed}: {e:?}\n{}", log.join("\n")));
+        assert_eq!(done.warnings, Vec::<String>::new(), "seed {seed}");
+        drop((done, branch));
+        assert_same(&w.base_tree(), &wanted, "the base is not what the branch was", seed, &log);
+        assert_same(&w.store().main().tree(), &wanted, "main is not what the branch was", seed, &log);
+        for (name, seen) in &witnesses {
+            assert_same(
+                &w.branch(name).tree(),
+                seen,
+                &format!("{name} no longer sees its snapshot"),
+                seed,
+                &log,
+            );
+        }
+        let witness = format!("witness-{}", round + 1);
+        w.fork_as("main", &[&witness], GroupKind::Independent);
+        witnesses.push((witness, wanted));
+    }
+    w.store().reclaim().unwrap();
+    w.reopen();
+    for (name, seen) in &witnesses {
+        assert_same(&w.branch(name).tree(), seen, &format!("{name} after a restart"), seed, &log);
+    }
+}
+
+/// A child that works while its parent does; merged if the two are disjoint, dropped if not.
+fn nested(w: &Workspace, parent: &Arc<Branch>, random: &mut Random, log: &mut Vec<String>, seed: u64) {
+    if random.below(2) == 0 {
+        return;
+    }
+    let at_fork = parent.tree();
+    let child = w.fork(parent.name(), "child");
+    log.push("fork child".into());
+    for _ in 0..random.below(12) {
+        step(&child, random, log);
+    }
+    let seen = child.tree();
+    let parent_works = random.below(2) == 0;
+    if parent_works {
+        for _ in 0..random.below(6) {
+            step(parent, random, log);
+        }
+    }
+    assert_same(&child.tree(), &seen, "the parent's work shows in the child", seed, log);
+    let parent_before = parent.tree();
+    if !parent_works {
+        assert_same(&parent_before, &at_fork, "the child's work shows in the parent", seed, log);
+    }
+    match w.store().commit(&child) {
+        Ok(_) if !parent_works => {
+            assert_same(&parent.tree(), &seen, "the parent did not take over", seed, log)
+        }
+        Ok(_) => log.push("merged".into()),
+        Err(Error::Conflicts(_)) => {
+            assert_same(&parent.tree(), &parent_before, "a conflict changed the parent", seed, log);
+            w.store().abort(&child, Children::Refuse).unwrap();
+            log.push("conflict, aborted".into());
+        }
+        Err(e) => panic!("seed {seed}: {e:?}\n{}", log.join("\n")),
+    }
+}
+
+#[test]
+fn whatever_a_branch_does_a_commit_brings_exactly_that_and_snapshots_stay() {
+    let number =
+        |name: &str, default| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
+    let (first, rounds): (u64, u64) = (number("BRANCHFS_SEED", 1), number("BRANCHFS_ROUNDS", 60));
+    println!("seeds {first} to {}", first + rounds - 1);
+    for seed in first..first + rounds {
+        one_run(seed);
+    }
+}
