@@ -20,6 +20,7 @@ use self::handles::Handles;
 use self::ino::Ino;
 use self::inodes::Inodes;
 
+mod acl;
 mod attributes;
 mod control;
 mod directories;

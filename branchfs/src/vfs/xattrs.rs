@@ -1,9 +1,9 @@
 //! Extended attributes. What belongs to the mount has none and takes none.
 
-use branch_store::XattrMode;
+use branch_store::{AttrChange, XattrMode};
 use rustix::io::Errno;
 
-use super::{Place, Vfs, errno};
+use super::{Known, Place, Vfs, acl, errno};
 
 /// Flags of setxattr(2), decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,9 @@ impl Vfs {
             XattrFlags::Replace => XattrMode::Replace,
         };
         let known = self.node(ino, Errno::PERM)?;
+        if name == acl::ACCESS {
+            return set_access_acl(&known, value);
+        }
         known.branch.set_xattr(&known.object, name, Some(value), mode).map_err(errno)
     }
 
@@ -76,6 +79,20 @@ impl Vfs {
         let known = self.node(ino, Errno::PERM)?;
         known.branch.set_xattr(&known.object, name, None, XattrMode::Replace).map_err(errno)
     }
+}
+
+/// An ACL that is no more than a mode becomes the mode; one that is more sets it, too.
+fn set_access_acl(known: &Known, value: &[u8]) -> Result<(), Errno> {
+    let Known { branch, object } = known;
+    let meaning = acl::decode(value)?;
+    let kept = meaning.extended.then_some(value);
+    match branch.set_xattr(object, acl::ACCESS, kept, XattrMode::Any).map_err(errno) {
+        Err(Errno::NODATA) if kept.is_none() => {}
+        done => done?,
+    }
+    let special = branch.stat(object).map_err(errno)?.mode & 0o7000;
+    let change = AttrChange { mode: Some(special | meaning.permissions), ..AttrChange::default() };
+    branch.set_attr(object, &change).map(drop).map_err(errno)
 }
 
 fn nul_separated(names: &[Vec<u8>]) -> Vec<u8> {
