@@ -9,6 +9,7 @@ mod disk;
 mod model;
 mod process;
 mod seed;
+mod site;
 mod tree;
 mod workspace;
 
@@ -18,5 +19,6 @@ pub use disk::{Disk, Frozen};
 pub use model::{Model, Op, Thing};
 pub use process::{Stopped, is_dead, pidfd, state_of, wait_dead, wait_until_readable};
 pub use seed::{Rng, rounds, seed};
+pub use site::Site;
 pub use tree::{Times, Tree, tree, tree_hash, tree_without};
 pub use workspace::{Workspace, clean_environment, is_mounted, run_ok};

@@ -74,5 +74,8 @@ fn forward(mut from_daemon: io::PipeReader, mut launcher: std::fs::File) {
 fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("BRANCHFS_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+    // A log on a full disk cannot be written to. The subscriber would complain with eprintln!, which panics
+    // because that cannot be written either.
+    let log = tracing_subscriber::fmt().log_internal_errors(false);
+    log.with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
 }
