@@ -1,0 +1,233 @@
+//! The essential flow without any privilege. CI runs as root, and root's way to mount, to enter namespaces and
+//! to keep owners is another one; here a test that runs as root becomes nobody first. As an ordinary user all
+//! other tests cover this.
+#![allow(clippy::unwrap_used)] // also in helpers
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use branchfs_tests::{binary, can_mount, clean_environment, is_mounted, skip};
+use rustix::fs::{FlockOperation, flock};
+use tempfile::TempDir;
+
+const NOBODY: u32 = 65534;
+const SOMEBODY_ELSE: u32 = 65533;
+
+/// `/dev/fuse` open to all, as distributions have it; the mode found is restored. One test at a time, over all
+/// processes: otherwise one would restore while another mounts.
+struct OpenDevice {
+    device: File,
+    mode: u32,
+}
+
+impl OpenDevice {
+    fn new() -> OpenDevice {
+        let device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
+        flock(&device, FlockOperation::LockExclusive).unwrap();
+        let mode = device.metadata().unwrap().mode() & 0o7777;
+        let opened = OpenDevice { device, mode };
+        opened.device.set_permissions(Permissions::from_mode(0o666)).unwrap();
+        opened
+    }
+}
+
+impl Drop for OpenDevice {
+    fn drop(&mut self) {
+        self.device.set_permissions(Permissions::from_mode(self.mode)).unwrap();
+    }
+}
+
+/// A workspace of an ordinary user. Views and daemon are out of reach for us, root or not: the kernel shows a
+/// user's mount to that user only. What a test wants to know it asks by commands of that user.
+struct Ordinary {
+    dir: TempDir,
+    _device: OpenDevice,
+}
+
+impl Ordinary {
+    /// With a file `file`, initialised; `None`, with a printed reason, where this cannot be done.
+    fn new() -> Option<Ordinary> {
+        let missing = |tool: &&str| Command::new(tool).arg("--version").output().is_err();
+        if !rustix::process::geteuid().is_root() {
+            skip("not root: all other tests run as this ordinary user");
+            return None;
+        }
+        if let Some(tool) = ["fusermount3", "setpriv"].iter().find(|tool| missing(tool)) {
+            skip(&format!("no {tool}"));
+            return None;
+        }
+        if !can_mount() {
+            return None;
+        }
+        let user = Ordinary { dir: tempfile::tempdir().unwrap(), _device: OpenDevice::new() };
+        user.make();
+        user.ok("branchfs init");
+        Some(user)
+    }
+
+    fn make(&self) {
+        fs::set_permissions(self.dir.path(), Permissions::from_mode(0o755)).unwrap();
+        // The build may lie where nobody can look.
+        fs::create_dir(self.dir.path().join("bin")).unwrap();
+        fs::copy(binary(), self.dir.path().join("bin/branchfs")).unwrap();
+        for name in ["home", "tmp", "the base"] {
+            let path = self.dir.path().join(name);
+            fs::create_dir(&path).unwrap();
+            chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        self.ok("echo base >file; chmod 640 file");
+    }
+
+    fn base(&self) -> PathBuf {
+        self.dir.path().join("the base")
+    }
+
+    fn mountpoint(&self) -> PathBuf {
+        self.base().join(".branchfs/mnt")
+    }
+
+    /// A shell of the user, in the base.
+    fn shell(&self, user: u32, script: &str) -> Output {
+        let mut command = Command::new("setpriv");
+        clean_environment(&mut command, &self.dir.path().join("home"));
+        let mut path = self.dir.path().join("bin").into_os_string();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        command.env("PATH", path).env("TMPDIR", self.dir.path().join("tmp"));
+        command.args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()]);
+        command.args(["sh", "-c", script]).current_dir(self.base());
+        command.output().unwrap()
+    }
+
+    /// The exit code of a script.
+    fn code(&self, script: &str) -> i32 {
+        self.shell(NOBODY, script).status.code().unwrap()
+    }
+
+    /// The output of a script that must succeed.
+    fn ok(&self, script: &str) -> String {
+        let output = self.shell(NOBODY, &format!("set -e; {script}"));
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{script}: {}\n{out}{err}\n{}", output.status, self.log());
+        out.into_owned()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.base().join(".branchfs/daemon.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Ordinary {
+    fn drop(&mut self) {
+        let output = self.shell(NOBODY, "branchfs umount");
+        let mounted = is_mounted(&self.mountpoint());
+        if mounted {
+            rustix::mount::unmount(self.mountpoint(), rustix::mount::UnmountFlags::DETACH).unwrap();
+        }
+        if !std::thread::panicking() {
+            assert!(output.status.success() && !mounted, "{output:?}");
+        }
+    }
+}
+
+fn owner(path: &Path) -> (u32, u32, u32) {
+    let seen = fs::symlink_metadata(path).unwrap();
+    (seen.uid(), seen.gid(), seen.mode() & 0o7777)
+}
+
+#[test]
+fn an_ordinary_user_creates_writes_diffs_and_commits() {
+    let Some(user) = Ordinary::new() else { return };
+    user.ok("branchfs create a b");
+    assert_eq!(
+        user.ok("id -u; cd \"$(branchfs path a)\"; pwd; ls; cat file"),
+        format!("{NOBODY}\n{}\nfile\nbase\n", user.mountpoint().join("a").display())
+    );
+    user.ok("cd \"$(branchfs path a)\"; echo by a >file; mkdir -m 2750 dir; echo new >dir/new; ln -s new dir/link");
+    assert_eq!(user.ok("cat file; cat \"$(branchfs path b)/file\""), "base\nbase\n");
+    assert_eq!(user.ok("branchfs diff a"), "A\tdir/link\nA\tdir/new\nM\tfile\n");
+    let committed = user.ok("branchfs commit a");
+    assert!(committed.contains("stale now: b") && !committed.contains("warning"), "{committed}");
+    assert_eq!(user.ok("cat file dir/new; readlink dir/link"), "by a\nnew\nnew\n");
+    assert_eq!(owner(&user.base().join("file")), (NOBODY, NOBODY, 0o640));
+    assert_eq!(owner(&user.base().join("dir")), (NOBODY, NOBODY, 0o2750));
+    assert_eq!(user.code("branchfs commit b"), 5);
+    assert_eq!(user.ok("branchfs log").lines().count(), 1);
+}
+
+#[test]
+fn an_ordinary_user_runs_and_explores() {
+    let Some(user) = Ordinary::new() else { return };
+    user.ok("branchfs run -- sh -c 'id -u >who; pwd >where; echo ran >file'");
+    let base = user.base();
+    assert_eq!(user.ok("cat who where file"), format!("{NOBODY}\n{}\nran\n", base.display()));
+    assert_eq!(owner(&base.join("who")), (NOBODY, NOBODY, 0o644));
+    assert_eq!(user.code("branchfs run -- sh -c 'echo lost >file; exit 3'"), 3);
+    assert_eq!(user.code("branchfs run --timeout 1s -- sleep 1000"), 124);
+    user.ok("branchfs explore --cmd 'setsid sleep 1000 & exit 1' --cmd 'sleep 1000' --cmd 'echo won >file'");
+    assert_eq!(user.ok("cat file; branchfs --json list | grep -c '\"parent\"' || true"), "won\n0\n");
+    assert_eq!(user.code("branchfs explore --cmd 'exit 1' --cmd 'echo no >file; exit 2'"), 8);
+    assert_eq!(user.ok("cat file"), "won\n");
+}
+
+#[test]
+fn an_ordinary_users_branches_survive_a_killed_daemon() {
+    let Some(user) = Ordinary::new() else { return };
+    user.ok("branchfs create a; echo by a >\"$(branchfs path a)/file\"");
+    let status = user.ok("branchfs --json status");
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    let pid = i32::try_from(status["status"]["pid"].as_i64().unwrap()).unwrap();
+    let daemon = branchfs_tests::pidfd(pid);
+    user.ok(&format!("kill -9 {pid}"));
+    branchfs_tests::wait_dead(daemon);
+    assert!(is_mounted(&user.mountpoint()), "a dead mount, which only fusermount3 can remove");
+    assert_eq!(
+        user.ok("cat \"$(branchfs path a)/file\"; branchfs commit a >/dev/null; cat file"),
+        "by a\nby a\n"
+    );
+}
+
+/// What another owner's file allows in the base, it allows in a branch.
+#[test]
+fn an_ordinary_user_can_do_in_a_branch_what_the_base_allows_and_no_more() {
+    let Some(user) = Ordinary::new() else { return };
+    let base = user.base();
+    for (name, mode) in [("readable", 0o644), ("secret", 0o600), ("kept", 0o644)] {
+        fs::write(base.join(name), "root's\n").unwrap();
+        fs::set_permissions(base.join(name), Permissions::from_mode(mode)).unwrap();
+    }
+    user.ok("branchfs create a");
+    let in_branch = |script: &str| user.code(&format!("cd \"$(branchfs path a)\" && {script}"));
+    assert_ne!(in_branch("echo x >readable"), 0);
+    assert_ne!(in_branch("cat secret"), 0);
+    assert_ne!(in_branch("chmod 666 readable"), 0);
+    assert_eq!(in_branch("cat readable && rm -f readable && mv kept renamed"), 0);
+    user.ok("branchfs commit a");
+    assert!(!base.join("readable").exists() && !base.join("kept").exists());
+    assert_eq!(owner(&base.join("renamed")), (0, 0, 0o644));
+    assert_eq!(fs::read_to_string(base.join("secret")).unwrap(), "root's\n");
+}
+
+#[test]
+fn somebody_else_neither_sees_the_views_nor_reaches_the_daemon() {
+    let Some(user) = Ordinary::new() else { return };
+    user.ok("branchfs create a");
+    let other = |script: &str| user.shell(SOMEBODY_ELSE, script);
+    assert!(!other("ls .branchfs/mnt/a").status.success());
+    assert!(!other("branchfs list").status.success());
+    assert!(!other("branchfs abort a").status.success());
+    assert!(user.ok("branchfs list").contains('a'));
+    assert_eq!(user.ok("cat \"$(branchfs path a)/file\""), "base\n");
+}
+
+#[test]
+fn the_demo_holds_what_it_claims_for_an_ordinary_user() {
+    let Some(user) = Ordinary::new() else { return };
+    let played = user.ok("branchfs --json demo");
+    let played: serde_json::Value = serde_json::from_str(played.trim()).unwrap();
+    let claims = played["claims"].as_array().unwrap();
+    assert!(claims.len() >= 3, "{played}");
+    assert!(claims.iter().all(|claim| claim["holds"] == true), "{claims:#?}");
+}
