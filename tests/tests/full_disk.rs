@@ -218,8 +218,8 @@ impl Ballast {
         let mut file = File::create(&self.0).unwrap();
         let mut step = 1 << 20;
         while step > 0 {
-            match file.write(&vec![0x5a; step]) {
-                Ok(_) => {}
+            match file.write_all(&vec![0x5a; step]) {
+                Ok(()) => {}
                 Err(error) => {
                     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
                     step /= 2;

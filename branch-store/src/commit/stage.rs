@@ -274,8 +274,9 @@ pub(crate) fn set_meta(dir: impl AsFd, name: &[u8], kind: Kind, meta: &Meta) -> 
     Ok(refused)
 }
 
-/// New bytes for an existing file, in place.
+/// New bytes, and their modification time, for an existing file, in place.
 pub(crate) fn rewrite(from: &File, to: &File) -> Result<()> {
     rustix::fs::ftruncate(to, 0)?;
-    copy_bytes(from, to, Take::All)
+    copy_bytes(from, to, Take::All)?;
+    crate::content::set_mtime(to, crate::node::time_of(&stat_fd(from)?.stx_mtime))
 }

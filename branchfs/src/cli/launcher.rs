@@ -31,7 +31,8 @@ pub(super) fn launch(location: &Location) -> Result<(), LaunchError> {
 /// another process started one meanwhile, perhaps mounted elsewhere.
 pub(super) fn launch_at(location: &Location, mountpoint: &Path) -> Result<(), LaunchError> {
     let failed = |doing: &str, error: io::Error| LaunchError { reason: format!("cannot {doing}: {error}") };
-    let lock = lock_launch(location.store()).map_err(|error| failed("lock the launch", error))?;
+    let locking = format!("lock the launch in the store {}", location.store().display());
+    let lock = lock_launch(location.store()).map_err(|error| failed(&locking, error))?;
     match Daemon::connect(location) {
         Err(Error::Daemon(error)) if no_daemon(&error) => {}
         // It stands, or what is wrong with it is for the caller's own attempt to say.
