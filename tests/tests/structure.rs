@@ -1,4 +1,5 @@
 //! The walls of the house: which crate may depend on which, and that the modules of a crate form layers.
+#![allow(clippy::unwrap_used)] // also in helpers
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
