@@ -156,6 +156,17 @@ pub struct Slot {
     pub name: Name,
 }
 
+/// A base object that a commit moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DisplacedTo {
+    /// The object.
+    pub(crate) key: HostKey,
+    /// Where it is now.
+    pub(crate) to: Slot,
+    /// The place in a preimage directory that it left for there.
+    pub(crate) left: Option<Slot>,
+}
+
 /// Where a node came from: copy-up's origin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Origin {

@@ -73,14 +73,13 @@ fn differences(left: &Tree, right: &Tree) -> Vec<String> {
     differs.map(|name| format!("{name}: {:?} / {:?}", left.get(name), right.get(name))).collect()
 }
 
-fn assert_same(left: &Tree, right: &Tree, what: &str, seed: u64, log: &[String]) {
+fn assert_same(left: &Tree, right: &Tree, what: &str) {
     let wrong = differences(left, right);
-    assert!(wrong.is_empty(), "seed {seed}: {what}: {wrong:#?}\nafter\n{}", log.join("\n"));
+    assert!(wrong.is_empty(), "{what}: {wrong:#?}");
 }
 
-fn one_run(seed: u64) {
+fn one_run(seed: u64, log: &mut Vec<String>) {
     let mut random = Random(seed);
-    let mut log = Vec::new();
     let mut w = Workspace::new(&[
         ("a/a/a", "1"),
         ("a/b", "2"),
@@ -96,9 +95,9 @@ fn one_run(seed: u64) {
         let name = format!("r{round}");
         let branch = w.fork_as("main", &[&name], GroupKind::Independent).remove(0);
         for _ in 0..random.below(25) {
-            step(&branch, &mut random, &mut log);
+            step(&branch, &mut random, log);
         }
-        nested(&w, &branch, &mut random, &mut log, seed);
+        nested(&w, &branch, &mut random, log);
         drop(branch);
         if random.below(3) == 0 {
             w.store().checkpoint().unwrap();
@@ -108,32 +107,21 @@ fn one_run(seed: u64) {
             let before = w.branch(&name).tree();
             w.reopen();
             log.push("restart".into());
-            assert_same(&w.branch(&name).tree(), &before, "a restart changed the branch", seed, &log);
+            assert_same(&w.branch(&name).tree(), &before, "a restart changed the branch");
         }
         let branch = w.branch(&name);
         let wanted = branch.tree();
         let diff = w.store().diff(&branch).unwrap();
         let same = wanted == w.base_tree();
-        assert!(
-            !diff.is_empty() || same,
-            "seed {seed}: an empty diff of a changed branch\n{}",
-            log.join("\n")
-        );
+        assert!(!diff.is_empty() || same, "an empty diff of a changed branch");
         log.push(format!("commit {name}"));
-        let done =
-            w.store().commit(&branch).unwrap_or_else(|e| panic!("seed {seed}: {e:?}\n{}", log.join("\n")));
-        assert_eq!(done.warnings, Vec::<String>::new(), "seed {seed}");
+        let done = w.store().commit(&branch).unwrap_or_else(|e| panic!("{e:?}"));
+        assert_eq!(done.warnings, Vec::<String>::new());
         drop((done, branch));
-        assert_same(&w.base_tree(), &wanted, "the base is not what the branch was", seed, &log);
-        assert_same(&w.store().main().tree(), &wanted, "main is not what the branch was", seed, &log);
+        assert_same(&w.base_tree(), &wanted, "the base is not what the branch was");
+        assert_same(&w.store().main().tree(), &wanted, "main is not what the branch was");
         for (name, seen) in &witnesses {
-            assert_same(
-                &w.branch(name).tree(),
-                seen,
-                &format!("{name} no longer sees its snapshot"),
-                seed,
-                &log,
-            );
+            assert_same(&w.branch(name).tree(), seen, &format!("{name} no longer sees its snapshot"));
         }
         let witness = format!("witness-{}", round + 1);
         w.fork_as("main", &[&witness], GroupKind::Independent);
@@ -142,12 +130,12 @@ fn one_run(seed: u64) {
     w.store().reclaim().unwrap();
     w.reopen();
     for (name, seen) in &witnesses {
-        assert_same(&w.branch(name).tree(), seen, &format!("{name} after a restart"), seed, &log);
+        assert_same(&w.branch(name).tree(), seen, &format!("{name} after a restart"));
     }
 }
 
 /// A child that works while its parent does; merged if the two are disjoint, dropped if not.
-fn nested(w: &Workspace, parent: &Arc<Branch>, random: &mut Random, log: &mut Vec<String>, seed: u64) {
+fn nested(w: &Workspace, parent: &Arc<Branch>, random: &mut Random, log: &mut Vec<String>) {
     if random.below(2) == 0 {
         return;
     }
@@ -164,22 +152,20 @@ fn nested(w: &Workspace, parent: &Arc<Branch>, random: &mut Random, log: &mut Ve
             step(parent, random, log);
         }
     }
-    assert_same(&child.tree(), &seen, "the parent's work shows in the child", seed, log);
+    assert_same(&child.tree(), &seen, "the parent's work shows in the child");
     let parent_before = parent.tree();
     if !parent_works {
-        assert_same(&parent_before, &at_fork, "the child's work shows in the parent", seed, log);
+        assert_same(&parent_before, &at_fork, "the child's work shows in the parent");
     }
     match w.store().commit(&child) {
-        Ok(_) if !parent_works => {
-            assert_same(&parent.tree(), &seen, "the parent did not take over", seed, log)
-        }
+        Ok(_) if !parent_works => assert_same(&parent.tree(), &seen, "the parent did not take over"),
         Ok(_) => log.push("merged".into()),
         Err(Error::Conflicts(_)) => {
-            assert_same(&parent.tree(), &parent_before, "a conflict changed the parent", seed, log);
+            assert_same(&parent.tree(), &parent_before, "a conflict changed the parent");
             w.store().abort(&child, Children::Refuse).unwrap();
             log.push("conflict, aborted".into());
         }
-        Err(e) => panic!("seed {seed}: {e:?}\n{}", log.join("\n")),
+        Err(e) => panic!("{e:?}"),
     }
 }
 
@@ -190,6 +176,12 @@ fn whatever_a_branch_does_a_commit_brings_exactly_that_and_snapshots_stay() {
     let (first, rounds): (u64, u64) = (number("BRANCHFS_SEED", 1), number("BRANCHFS_ROUNDS", 60));
     println!("seeds {first} to {}", first + rounds - 1);
     for seed in first..first + rounds {
-        one_run(seed);
+        let mut log = Vec::new();
+        let run = std::panic::AssertUnwindSafe(|| one_run(seed, &mut log));
+        if let Err(cause) = std::panic::catch_unwind(run) {
+            println!("{}", log.join("\n"));
+            println!("seed {seed} failed; BRANCHFS_SEED={seed} BRANCHFS_ROUNDS=1 repeats it");
+            std::panic::resume_unwind(cause);
+        }
     }
 }

@@ -173,8 +173,7 @@ impl Base {
     }
 
     fn find_displaced(&self, original: &Slot, key: HostKey) -> Result<Option<Found>> {
-        let places = [self.places.displaced(key), Some(original.clone())];
-        for place in places.into_iter().flatten() {
+        for place in self.places.displaced(key).into_iter().chain([original.clone()]) {
             if let Some(found) = self.resolve_now(&place)?
                 && found.print.key() == key
             {

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::disk::open_dir;
 use crate::ids::{CommitId, NodeId};
-use crate::node::{Fingerprint, HostKey, Slot, fingerprint};
+use crate::node::{DisplacedTo, Fingerprint, HostKey, Slot, fingerprint};
 
 /// Directory descriptors kept open. Far below the smallest hard limit on open files seen in the field.
 const OPEN_DIRS_MAX: usize = 512;
@@ -79,21 +79,22 @@ impl Places {
         self.dirs.write().insert(id, Place { at: At::Park(commit), object });
     }
 
-    /// An object went to a place: into a preimage directory, or out of one again.
-    pub(crate) fn note_displaced(&self, key: HostKey, slot: Slot) {
-        let into_park = matches!(self.dirs.read().get(&slot.dir), Some(Place { at: At::Park(_), .. }));
+    /// An object went to a place, maybe into a preimage directory, maybe out of one.
+    pub(crate) fn note_displaced(&self, moved: &DisplacedTo) {
+        let into_park = matches!(self.dirs.read().get(&moved.to.dir), Some(Place { at: At::Park(_), .. }));
         let mut parked = self.parked.write();
-        let names = parked.entry(key).or_default();
+        let names = parked.entry(moved.key).or_default();
         if into_park {
-            names.insert(slot.clone());
-        } else if let Some(one) = names.iter().next().cloned() {
-            names.remove(&one);
+            names.insert(moved.to.clone());
+        }
+        if let Some(left) = &moved.left {
+            names.remove(left);
         }
         if names.is_empty() {
-            parked.remove(&key);
+            parked.remove(&moved.key);
         }
         drop(parked);
-        self.displaced.write().insert(key, slot);
+        self.displaced.write().insert(moved.key, moved.to.clone());
     }
 
     /// Recovery: an object whose place is a name of the base, whatever else of it is parked.
@@ -106,8 +107,11 @@ impl Places {
         self.parked.read().get(&key).map_or(0, |names| names.len() as u32)
     }
 
-    pub(crate) fn displaced(&self, key: HostKey) -> Option<Slot> {
-        self.displaced.read().get(&key).cloned()
+    /// Where a displaced object may be found: where it went last, and its preimages.
+    pub(crate) fn displaced(&self, key: HostKey) -> Vec<Slot> {
+        let last = self.displaced.read().get(&key).cloned();
+        let parked = self.parked.read();
+        last.into_iter().chain(parked.get(&key).into_iter().flatten().cloned()).collect()
     }
 
     /// Where a directory is now, unless it is the root, a preimage directory or unknown.

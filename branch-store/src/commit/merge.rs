@@ -105,6 +105,9 @@ impl Merge<'_> {
         if gone || (self.theirs.get(dir).is_none() && self.touched.nodes.contains(&dir)) {
             return Err(self.conflict_at(dir, name, ConflictKind::GoneBelow));
         }
+        if self.is_gone(&change) {
+            return Err(self.conflict_at(dir, name, ConflictKind::GoneBelow));
+        }
         if !self.touched.entries.contains(&(dir, name.clone())) {
             return Ok(Some(change));
         }
@@ -120,6 +123,14 @@ impl Merge<'_> {
             _ => ConflictKind::BothChanged,
         };
         Err(self.conflict_at(dir, name, kind))
+    }
+
+    /// Whether the change names an object that was there at the fork and that the parent has removed since. (A
+    /// rename within one tick of the clock leaves no other trace on the object.)
+    fn is_gone(&self, change: &Change) -> bool {
+        let Change::Link { entry, .. } = change else { return false };
+        let Some(child) = entry.child.filter(|child| self.fork.get(*child).is_some()) else { return false };
+        self.theirs.get(child).is_none_or(|node| node.inode.meta.nlink == 0)
     }
 
     fn conflict(&self, id: NodeId, kind: ConflictKind) -> Conflict {

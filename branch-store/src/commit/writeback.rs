@@ -16,7 +16,7 @@ use crate::disk::{open_dir, open_dir_readable};
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, Name, NodeId};
 use crate::journal::record::{DirPlace, Moved};
-use crate::node::{HostKey, Kind, Meta, Slot, fingerprint};
+use crate::node::{DisplacedTo, HostKey, Kind, Meta, Slot, fingerprint};
 use crate::plan::{Park, Plan, RelPath, Step};
 use crate::tree::Tree;
 
@@ -89,7 +89,11 @@ impl Writer<'_> {
             self.rename((&parent, name), (&self.park, &park.name()), RenameFlags::NOREPLACE, path)?;
             self.touch(parent);
         }
-        self.note(object, dir, Slot { dir: self.park_id, name: Name::trusted(&park.name()) })
+        self.note(object, dir, self.slot(park), None)
+    }
+
+    fn slot(&self, park: Park) -> Slot {
+        Slot { dir: self.park_id, name: Name::trusted(&park.name()) }
     }
 
     fn attach(&mut self, park: Park, path: &[u8], object: HostKey, dir: Option<NodeId>) -> Result<()> {
@@ -106,7 +110,8 @@ impl Writer<'_> {
                 self.touch(parent);
             }
         }
-        self.note(object, dir, Slot { dir: parent_id, name: Name::trusted(name) })
+        let left = Some(self.slot(park));
+        self.note(object, dir, Slot { dir: parent_id, name: Name::trusted(name) }, left)
     }
 
     fn exchange(
@@ -131,7 +136,7 @@ impl Writer<'_> {
             }
             self.touch(parent);
         }
-        self.note(old, old_dir, Slot { dir: self.park_id, name: Name::trusted(&park.name()) })
+        self.note(old, old_dir, self.slot(park), None)
     }
 
     /// One atomic exchange; where the filesystem has none, two renames.
@@ -221,10 +226,11 @@ impl Writer<'_> {
     }
 
     /// Remembers where a moved object is, for older snapshots and for the journal.
-    fn note(&mut self, object: HostKey, dir: Option<NodeId>, slot: Slot) -> Result<()> {
+    fn note(&mut self, key: HostKey, dir: Option<NodeId>, slot: Slot, left: Option<Slot>) -> Result<()> {
         let places = &self.shared.base.places;
-        places.note_displaced(object, slot.clone());
-        self.out.moved.objects.push((object, slot.clone()));
+        let moved = DisplacedTo { key, to: slot.clone(), left };
+        places.note_displaced(&moved);
+        self.out.moved.objects.push(moved);
         if let Some(id) = dir {
             let parent = places.open(slot.dir)?;
             let print = stat_at(&*parent, slot.name.as_bytes()).ok().and_then(|st| fingerprint(&st));

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::history::Displaced;
 use crate::ids::{BranchId, CommitId, GroupId, GroupKind, LayerId, NodeId};
-use crate::node::{Fingerprint, HostKey, Slot, Time};
+use crate::node::{DisplacedTo, Fingerprint, HostKey, Slot, Time};
 use crate::plan::Plan;
 use crate::tree::Change;
 
@@ -83,7 +83,7 @@ pub(crate) struct Decide {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Moved {
     pub(crate) dirs: Vec<DirPlace>,
-    pub(crate) objects: Vec<(HostKey, Slot)>,
+    pub(crate) objects: Vec<DisplacedTo>,
 }
 
 /// Counters and tables at a checkpoint.

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId, GroupKind, LayerId, MAIN};
 use crate::journal::record::{self, Decide, Record, Snapshot};
 use crate::journal::{Journal, Tail, WorkspaceId, scan};
-use crate::node::{Body, Content, Time};
+use crate::node::{Body, Content, DisplacedTo, Time};
 use crate::store::files::{self, BOOT_FILE, checkpoint_name, journal_name, numbered};
 use crate::store::{Store, fork, maintain};
 use crate::tree::{Change, Tree};
@@ -285,8 +285,8 @@ impl Replay<'_> {
             }
             Record::Done { commit, moved } => {
                 self.note_dirs(&moved.dirs);
-                for (key, slot) in moved.objects {
-                    self.shared.base.places.note_displaced(key, slot);
+                for object in &moved.objects {
+                    self.shared.base.places.note_displaced(object);
                 }
                 decide::apply_done(self.shared, commit);
                 self.pending = None;
@@ -365,7 +365,7 @@ impl Replay<'_> {
             base.places.note_park(id, commit, object);
         }
         for (key, slot) in from.parked {
-            base.places.note_displaced(key, slot);
+            base.places.note_displaced(&DisplacedTo { key, to: slot, left: None });
         }
         for (key, slot) in from.elsewhere {
             base.places.note_elsewhere(key, slot);

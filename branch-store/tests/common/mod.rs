@@ -201,7 +201,7 @@ fn reap(branch: &Branch, removed: Removed) -> Result<()> {
 }
 
 fn walk(branch: &Arc<Branch>, path: &str, out: &mut BTreeMap<String, String>) {
-    for name in branch.names(path).unwrap() {
+    for name in branch.names(path).unwrap_or_else(|e| panic!("{}:{path}: {e}", branch.name())) {
         let path = if path.is_empty() { name } else { format!("{path}/{name}") };
         let (object, stat) = branch.at(&path).unwrap();
         let body = match stat.kind {
