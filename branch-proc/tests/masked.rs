@@ -18,7 +18,7 @@ fn a_refused_proc_is_reported_and_an_error_when_required() {
         return;
     }
     let (mut witness, write) = Witness::new();
-    let mut group = sh("setsid sleep 60 & echo >&9; read x").fd(write, 9).spawn().unwrap();
+    let mut group = sh("setsid sleep 60 & echo >&9; exec sleep 60").fd(write, 9).spawn().unwrap();
     assert_eq!(group.level().proc, ProcView::Inherited);
     witness.wait_for(1);
     assert_eq!(group.kill().unwrap().exit, Exit::Signal(libc::SIGKILL));
