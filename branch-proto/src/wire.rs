@@ -216,7 +216,8 @@ pub struct BranchInfo {
     pub group: Option<GroupKind>,
     /// Seconds since the epoch of the fork.
     pub created: i64,
-    /// Number of changed nodes since the fork (files, directories, links).
+    /// Number of objects made, written or removed since the fork; directories that only hold them do not
+    /// count.
     pub changed: u64,
     /// Bytes of file content the branch holds itself.
     pub bytes: u64,

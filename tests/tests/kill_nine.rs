@@ -11,10 +11,12 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use branch_proto::{Children, Client, ClientError, GroupKind};
+use branch_store::{New, NewKind, Options, Store, Unrecovered};
 use branchfs_tests::{Model, Op, Rng, Times, Tree, Workspace, binary, pidfd, rounds, seed, tree, wait_dead};
 use rustix::event::Timespec;
 use rustix::io::Errno;
@@ -103,6 +105,52 @@ fn what_was_acknowledged_survives_a_daemon_killed_at_random_moments() {
     }
     eprintln!("{tally:?}");
     assert!(tally.acknowledged > 0 && tally.commits > 0, "there was a load");
+}
+
+// Met by the test above: a change was journaled between the record of a branch's end and the end itself, and
+// the next daemon refused the journal, which spoke of a branch that did not exist.
+#[test]
+fn a_change_made_while_its_branch_ends_does_not_damage_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let (base, store) = (dir.path().join("base"), dir.path().join("store"));
+    fs::create_dir(&base).unwrap();
+    branch_store::init(&base, &store).unwrap();
+    let open = || {
+        let options = Options { base: base.clone(), store: store.clone() };
+        Unrecovered::open(options).unwrap().recover().unwrap().0
+    };
+    for _ in 0..10 {
+        let store = open();
+        (0..30).for_each(|n| end_while_it_is_changed(&store, n));
+    }
+    assert_eq!(open().branches().len(), 1, "all have ended");
+}
+
+fn end_while_it_is_changed(store: &Store, n: u64) {
+    let names = ["winner", "loser"].map(str::to_owned);
+    let branches = store.fork(&store.main(), &names, branch_store::GroupKind::Exclusive).unwrap();
+    let (winner, loser) = (&branches[0], &branches[1]);
+    let (changed, first_change) = channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let new = || New { kind: NewKind::Dir, mode: 0o755, uid: 0, gid: 0 };
+            let make = |n: u64| loser.create(&loser.root(), n.to_string().as_bytes(), new());
+            let error = (0..).find_map(|n| {
+                let made = make(n);
+                // Nobody listens any more when the branch ends.
+                changed.send(()).ok();
+                made.err()
+            });
+            assert_eq!(error.unwrap().errno(), Errno::STALE);
+        });
+        first_change.recv().unwrap();
+        if n.is_multiple_of(2) {
+            store.commit(winner).unwrap();
+        } else {
+            store.abort(loser, branch_store::Children::Refuse).unwrap();
+            store.commit(winner).unwrap();
+        }
+    });
 }
 
 // Met by the test above: ids of base objects are inode numbers, the host gave a removed directory's to a new

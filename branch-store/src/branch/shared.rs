@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 
 use crate::base::Base;
-use crate::branch::{Branch, Registry, State};
+use crate::branch::{Branch, Data, Registry, State};
 use crate::content::Contents;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -101,6 +101,16 @@ impl Shared {
         }
         let children = children.iter().map(|child| child.name().to_owned()).collect();
         Err(Error::HasChildren { name: branch.name().to_owned(), children })
+    }
+
+    /// Keeps changes away from branches that are about to end, from before the record of it is journaled
+    /// until they have ended: recovery knows an ended branch no more, so no change may be journaled behind
+    /// its end. The caller holds `decide`: nobody else takes several of these locks at a time.
+    pub(crate) fn hold<'b>(&self, branches: &'b [Arc<Branch>]) -> Vec<RwLockWriteGuard<'b, Data>> {
+        debug_assert!(self.decide.is_locked());
+        let mut parents_first: Vec<&Arc<Branch>> = branches.iter().collect();
+        parents_first.sort_by_key(|branch| branch.id());
+        parents_first.into_iter().map(|branch| branch.data.write()).collect()
     }
 
     /// Ends branches, leaves first, live and in recovery.

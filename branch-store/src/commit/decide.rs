@@ -78,10 +78,12 @@ fn decide(
         changed: changed(&Tree::default().diff(&branch.data.read().tree)),
         plan: drawn.plan,
     };
+    let held = shared.hold(&losers);
     shared.journal.append(&Record::Decide(decided.clone()))?;
     staging.disarm();
     shared.journal.sync()?;
     apply_decide(shared, &decided, branch, &losers);
+    drop(held);
     shared.discard_layers_of(&losers);
     Ok((decided, losers))
 }

@@ -118,11 +118,13 @@ fn commit_into_branch(shared: &Arc<Shared>, branch: &Branch, parent: &Arc<Branch
     };
     let losers = shared.losers(branch);
     let stale = losers.iter().map(|b| b.id()).collect();
+    let held = shared.hold(&losers);
     shared.journal.append(&Record::Merge { child: branch.id(), changes: changes.clone(), stale })?;
     shared.journal.sync()?;
     let before = into.tree.clone();
     apply_merge(shared, branch, &mut into, &ours, changes.as_deref())?;
     shared.end_all(&losers, State::Stale);
+    drop(held);
     shared.discard_layers_of(&losers);
     let steps = before.diff(&into.tree);
     Ok(Committed {

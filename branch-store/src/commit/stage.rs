@@ -233,8 +233,9 @@ impl Drop for Staging<'_> {
                 rustix::fs::chmodat(&*dir, &file_name(*id)[..], mode, AtFlags::empty()).ok();
             }
         }
-        // Recovery removes preimage directories nobody decided on, so a refusal costs space only.
-        self.shared.contents.trash_preimage(&self.shared.park_fd, self.commit.0.to_string().as_bytes()).ok();
+        // At once and not by way of the trash: the next try gives the base these files, and a link that goes
+        // later changes their ctime, which fingerprints hold. Recovery removes what a refusal leaves.
+        crate::disk::remove_tree(&self.shared.park_fd, self.commit.0.to_string().as_bytes()).ok();
     }
 }
 

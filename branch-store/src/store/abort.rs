@@ -48,8 +48,10 @@ impl Store {
         if let Some(sealed) = branches.iter().find(|b| b.state() == State::Sealed) {
             return Err(Error::Busy(sealed.name().to_owned()));
         }
+        let held = shared.hold(&branches);
         shared.journal.append(&Record::Abort { branches: ids })?;
         shared.end_all(&branches, State::Aborted);
+        drop(held);
         shared.discard_layers_of(&branches);
         Ok(Ended { branches })
     }
