@@ -8,10 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use branch_store::{
-    init, Access, Branch, Children, GroupKind, New, NewKind, Options, Store, Unrecovered,
-};
-use criterion::{criterion_group, criterion_main, BenchmarkId, Criterion};
+use branch_store::{Access, Branch, Children, GroupKind, New, NewKind, Options, Store, Unrecovered, init};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
 const FILES_PER_DIR: usize = 100;
 

@@ -81,7 +81,11 @@ fn twenty_clients_at_once_are_all_served() {
             let view = workspace.view(&name);
             std::fs::write(view.join("own"), &name).expect("written");
             assert_eq!(std::fs::read_to_string(view.join("own")).expect("read"), name);
-            assert_eq!(client.inspect(&name).expect("there").changed, 1, "the file, not the root that only holds it");
+            assert_eq!(
+                client.inspect(&name).expect("there").changed,
+                1,
+                "the file, not the root that only holds it"
+            );
             assert_eq!(client.abort(&name, Children::Refuse).expect("aborted"), [name]);
         }
     };
