@@ -5,7 +5,10 @@ mod checkpoint;
 mod files;
 mod fork;
 mod maintain;
+mod read;
 mod recovery;
+mod replay;
+mod sweep;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,0 +1,170 @@
+//! The first walk: what the base has under each name the tree speaks of, and what becomes of it.
+
+use super::{Fate, Planner, Seen, is_merged};
+use crate::base::Found;
+use crate::base::history::{Displaced, ObjectWas, Was};
+use crate::error::{Conflict, ConflictKind, Result};
+use crate::ids::NodeId;
+use crate::node::{Body, Content, Entry, HostKey, Kind, Lower, Node, Slot};
+use crate::plan::{Step, join};
+
+impl Planner<'_> {
+    /// First walk, part one: what is in the base under each name, and whether it still is what the branch
+    /// saw when it first changed the name (S15).
+    pub(super) fn look(&mut self, dir: NodeId, path: &[u8]) -> Result<()> {
+        let node = self.node(dir)?;
+        let merged = is_merged(node);
+        for (name, entry) in &node.entries {
+            let path = join(path, name.as_bytes());
+            if merged {
+                self.look_at(Slot { dir, name: name.clone() }, entry, &path)?;
+            }
+            if let Some(child) = entry.child
+                && self.node(child)?.inode.kind() == Kind::Dir
+            {
+                self.look(child, &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at(&mut self, slot: Slot, entry: &Entry, path: &[u8]) -> Result<()> {
+        let found = self.base.resolve(&slot, self.head)?;
+        if let Some(kind) = clash(entry, found.as_ref()) {
+            self.conflicts.push(Conflict { path: path.to_vec(), kind });
+        }
+        if let Some(found) = &found {
+            if found.print.dev != self.base.root_print().dev {
+                self.conflicts.push(Conflict { path: path.to_vec(), kind: ConflictKind::OtherFilesystem });
+            }
+            self.links.insert(found.print.key(), found.links());
+            self.seen_at.insert(found.print.key(), slot.clone());
+        }
+        self.seen.insert(slot, Seen { found, fate: Fate::Free });
+        Ok(())
+    }
+
+    /// First walk, part two: which base objects the branch still has, wherever.
+    pub(super) fn collect_reused(&mut self, dir: NodeId) {
+        let Some(node) = self.tree.get(dir) else { return };
+        for child in node.entries.values().filter_map(|entry| entry.child) {
+            let Some(node) = self.tree.get(child) else { continue };
+            if let Some(key) = self.identity(node) {
+                self.reused.insert(key, child);
+            }
+            if node.inode.kind() == Kind::Dir {
+                self.collect_reused(child);
+            }
+        }
+    }
+
+    /// The base object a node goes on being; `None` for what is made anew.
+    pub(super) fn identity(&self, node: &Node) -> Option<HostKey> {
+        let key = node.inode.origin.as_ref()?.print.key();
+        match &node.inode.body {
+            Body::File(Content::Base(_)) => Some(key),
+            // Cheap to make anew when the directory it was in is gone and nobody says where it was.
+            Body::Symlink(_) | Body::Special(_) => self.links.contains_key(&key).then_some(key),
+            // Replacing one name of several would break the others off: such a file is rewritten in place.
+            Body::File(Content::Own(_)) => self.links.get(&key).is_some_and(|n| *n > 1).then_some(key),
+            Body::Dir { lower, .. } => (*lower == Lower::Merged).then_some(key),
+        }
+    }
+
+    pub(super) fn merged_dirs(&self, top: NodeId) -> Vec<NodeId> {
+        let mut dirs = Vec::new();
+        let mut stack = vec![top];
+        while let Some(id) = stack.pop() {
+            let Some(node) = self.tree.get(id) else { continue };
+            if node.inode.kind() != Kind::Dir {
+                continue;
+            }
+            if is_merged(node) {
+                dirs.push(id);
+            }
+            stack.extend(node.entries.values().filter_map(|entry| entry.child));
+        }
+        dirs
+    }
+
+    /// First walk, part three: the fate of each name's base object.
+    pub(super) fn decide(&mut self, dir: NodeId) -> Result<()> {
+        let node = self.node(dir)?;
+        for (name, entry) in &node.entries {
+            let slot = Slot { dir, name: name.clone() };
+            let Some(found) = self.seen.get(&slot).and_then(|seen| seen.found.clone()) else {
+                if entry.child.is_some() {
+                    self.drawn.displaced.push(Displaced::Entry { slot, was: Was::Absent });
+                }
+                continue;
+            };
+            let fate = self.fate(entry, &found)?;
+            if fate != Fate::Stays {
+                self.displace(&slot, &found)?;
+            }
+            match (fate, entry.child) {
+                (Fate::Detached, _) => self.detach(&slot, &found)?,
+                (Fate::Stays, Some(child)) => {
+                    self.staying.insert(child, slot.clone());
+                }
+                _ => {}
+            }
+            if let Some(seen) = self.seen.get_mut(&slot) {
+                seen.fate = fate;
+            }
+        }
+        Ok(())
+    }
+
+    fn fate(&self, entry: &Entry, found: &Found) -> Result<Fate> {
+        let key = found.print.key();
+        let Some(child) = entry.child else { return Ok(Fate::Detached) };
+        let node = self.node(child)?;
+        if self.identity(node) == Some(key) {
+            return Ok(Fate::Stays);
+        }
+        let fresh = self.identity(node).is_none();
+        let single = node.inode.kind() == Kind::Dir || node.inode.meta.nlink <= 1;
+        let exchange = fresh && single && !self.reused.contains_key(&key);
+        Ok(if exchange { Fate::Exchanged } else { Fate::Detached })
+    }
+
+    /// Older snapshots must go on seeing the object under this name.
+    pub(super) fn displace(&mut self, slot: &Slot, found: &Found) -> Result<()> {
+        let was = Was::Object(found.print.key());
+        self.drawn.displaced.push(Displaced::Entry { slot: slot.clone(), was });
+        if let Some(id) = self.dir_id(&found.print)? {
+            self.drawn.displaced.push(Displaced::Dir { id, slot: slot.clone() });
+        } else if found.links() > 1 {
+            // One name less is a change of the object, seen through its other names.
+            let meta = found.meta(self.base.xattrs(found, false)?);
+            let was = ObjectWas { meta, size: found.statx.stx_size, content: None };
+            self.drawn.displaced.push(Displaced::Object { key: found.print.key(), was });
+        }
+        Ok(())
+    }
+
+    pub(super) fn detach(&mut self, slot: &Slot, found: &Found) -> Result<()> {
+        let park = self.new_park();
+        let key = found.print.key();
+        let path = self.base_path(slot)?;
+        let dir = self.dir_id(&found.print)?;
+        self.parked.entry(key).or_default().push(park);
+        self.detaches.push(Step::Detach { path, park, object: key, dir });
+        Ok(())
+    }
+}
+
+/// Whether the base went on under a name that the branch changed.
+fn clash(entry: &Entry, found: Option<&Found>) -> Option<ConflictKind> {
+    match (&entry.over, found) {
+        (None, None) => None,
+        (Some(over), Some(found)) => {
+            let same = over.same_object(&found.print) && (over.kind == Kind::Dir || **over == found.print);
+            (!same).then_some(ConflictKind::BaseEdited)
+        }
+        // Both removed it: equal changes never conflict (S14).
+        (Some(_), None) => entry.child.is_some().then_some(ConflictKind::GoneBelow),
+        (None, Some(_)) => Some(ConflictKind::BothCreated),
+    }
+}

@@ -1,0 +1,189 @@
+//! From a branch's tree to a plan. Reads the base, changes nothing.
+//!
+//! Two walks over the directories the tree shares with the base. The first decides for every name what
+//! happens to the base object under it: it stays, it is exchanged, or it is detached (removed, or wanted
+//! elsewhere). The second, parents first, places what the branch has.
+
+mod look;
+mod place;
+
+use std::collections::{HashMap, HashSet};
+
+use crate::base::history::Displaced;
+use crate::base::{Base, Found};
+use crate::error::{Conflict, Error, Result};
+use crate::ids::{CommitId, Name, NodeId};
+use crate::node::{Body, Fingerprint, HostKey, Kind, Lower, Node, Slot};
+use crate::plan::{Park, Plan, RelPath, Step, join};
+use crate::tree::Tree;
+
+/// Stands for a staged object until staging has made it and knows its inode.
+pub(crate) const UNSTAGED: HostKey = HostKey { dev: 0, ino: 0 };
+
+/// What staging has to prepare before the decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Make the node (a directory with what is fresh below it) at the park.
+    Node(Park, NodeId),
+    /// Copy the current bytes of a base file to the park: they are about to be rewritten in place.
+    Keep(Park, Slot),
+}
+
+/// A plan whose staged objects do not exist yet.
+pub(crate) struct Drawn {
+    pub(crate) plan: Plan,
+    pub(crate) stages: Vec<Stage>,
+    pub(crate) displaced: Vec<Displaced>,
+    /// Parks of `Displaced::Object` contents: filled in once the preimage directory has an id.
+    pub(crate) kept: HashMap<HostKey, Park>,
+    /// Nodes that a staged directory must leave out: they are attached later.
+    pub(crate) later: HashSet<NodeId>,
+}
+
+/// What the first walk found at a name.
+struct Seen {
+    found: Option<Found>,
+    fate: Fate,
+}
+
+/// What happens to the base object under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// There is none.
+    Free,
+    /// It stays.
+    Stays,
+    /// It goes to its park before anything appears.
+    Detached,
+    /// It goes to its park in the same step that puts the new object here.
+    Exchanged,
+}
+
+pub(crate) struct Planner<'a> {
+    base: &'a Base,
+    tree: &'a Tree,
+    /// The newest commit: the base as it is now.
+    head: CommitId,
+    seen: HashMap<Slot, Seen>,
+    /// Base objects the branch still has, by the node that stands for them.
+    reused: HashMap<HostKey, NodeId>,
+    /// Links of base files, where they were looked at.
+    links: HashMap<HostKey, u32>,
+    /// Where a base object was seen, and the name under which a node stays in place.
+    seen_at: HashMap<HostKey, Slot>,
+    staying: HashMap<NodeId, Slot>,
+    /// Detached objects, to be attached elsewhere.
+    parked: HashMap<HostKey, Vec<Park>>,
+    /// First final path of a node.
+    placed: HashMap<NodeId, RelPath>,
+    next_park: u64,
+    detaches: Vec<Step>,
+    appears: Vec<Step>,
+    links_added: Vec<Step>,
+    rewrites: Vec<Step>,
+    metas: Vec<Step>,
+    conflicts: Vec<Conflict>,
+    drawn: Drawn,
+}
+
+/// Draws the plan that brings `tree` into the base.
+///
+/// # Errors
+/// `Conflicts`, and the host's.
+pub(crate) fn draw(base: &Base, tree: &Tree, head: CommitId) -> Result<Drawn> {
+    let drawn = Drawn {
+        plan: Plan::default(),
+        stages: Vec::new(),
+        displaced: Vec::new(),
+        kept: HashMap::new(),
+        later: HashSet::new(),
+    };
+    let mut planner = Planner {
+        base,
+        tree,
+        head,
+        seen: HashMap::new(),
+        reused: HashMap::new(),
+        links: HashMap::new(),
+        seen_at: HashMap::new(),
+        staying: HashMap::new(),
+        parked: HashMap::new(),
+        placed: HashMap::new(),
+        next_park: 0,
+        detaches: Vec::new(),
+        appears: Vec::new(),
+        links_added: Vec::new(),
+        rewrites: Vec::new(),
+        metas: Vec::new(),
+        conflicts: Vec::new(),
+        drawn,
+    };
+    planner.run()?;
+    planner.finish()
+}
+
+impl<'a> Planner<'a> {
+    fn run(&mut self) -> Result<()> {
+        let Some(root) = self.tree.get(NodeId::ROOT) else { return Ok(()) };
+        self.look(NodeId::ROOT, b"")?;
+        self.collect_reused(NodeId::ROOT);
+        let dirs: Vec<NodeId> = self.merged_dirs(NodeId::ROOT);
+        for dir in &dirs {
+            self.decide(*dir)?;
+        }
+        if self.conflicts.is_empty() {
+            self.place_children(NodeId::ROOT, b"")?;
+            self.change_nameless()?;
+            self.meta_of(NodeId::ROOT, root, b"", true)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Drawn> {
+        if !self.conflicts.is_empty() {
+            self.conflicts.sort_by(|a, b| a.path.cmp(&b.path));
+            return Err(Error::Conflicts(self.conflicts));
+        }
+        // Deepest first: a directory goes only after what moves out of it.
+        let depth = |step: &Step| match step {
+            Step::Detach { path, .. } => path.iter().filter(|b| **b == b'/').count(),
+            _ => 0,
+        };
+        self.detaches.sort_by_key(|step| std::cmp::Reverse(depth(step)));
+        let steps = [self.rewrites, self.detaches, self.appears, self.links_added, self.metas];
+        self.drawn.plan.steps = steps.into_iter().flatten().collect();
+        Ok(self.drawn)
+    }
+
+    fn node(&self, id: NodeId) -> Result<&'a Node> {
+        self.tree.get(id).map(|node| &**node).ok_or(Error::Posix(rustix::io::Errno::IO))
+    }
+
+    fn new_park(&mut self) -> Park {
+        self.next_park += 1;
+        Park(self.next_park)
+    }
+
+    fn dir_id(&self, print: &Fingerprint) -> Result<Option<NodeId>> {
+        if print.kind != Kind::Dir {
+            return Ok(None);
+        }
+        self.base.id_of(print, self.tree).map(Some)
+    }
+
+    /// Where a base name is now.
+    fn base_path(&self, slot: &Slot) -> Result<RelPath> {
+        let mut names: Vec<Name> = vec![slot.name.clone()];
+        let mut at = slot.dir;
+        while at != NodeId::ROOT {
+            let above = self.base.dir_slot(at, self.head)?;
+            names.push(above.name);
+            at = above.dir;
+        }
+        Ok(names.iter().rev().fold(Vec::new(), |path, name| join(&path, name.as_bytes())))
+    }
+}
+
+fn is_merged(node: &Node) -> bool {
+    matches!(node.inode.body, Body::Dir { lower: Lower::Merged, .. })
+}

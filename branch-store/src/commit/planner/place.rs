@@ -1,0 +1,267 @@
+//! The second walk: what the branch has, placed parents first.
+
+use super::{Fate, Planner, Seen, Stage, UNSTAGED, is_merged};
+use crate::base::Found;
+use crate::base::history::{Displaced, ObjectWas};
+use crate::commit::path_of;
+use crate::error::{Conflict, ConflictKind, Error, Result};
+use crate::ids::NodeId;
+use crate::node::{Body, Content, HostKey, Kind, Meta, Node, Slot};
+use crate::plan::{Park, RelPath, Step, join};
+
+impl<'a> Planner<'a> {
+    /// Children of a directory that has its final path.
+    pub(super) fn place_children(&mut self, dir: NodeId, path: &[u8]) -> Result<()> {
+        let node = self.node(dir)?;
+        let merged = is_merged(node);
+        for (name, entry) in &node.entries {
+            let Some(child) = entry.child else { continue };
+            let path = join(path, name.as_bytes());
+            if merged {
+                self.place(child, &path, Some(Slot { dir, name: name.clone() }))?;
+            } else {
+                self.place(child, &path, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, id: NodeId, path: &[u8], slot: Option<Slot>) -> Result<()> {
+        let node = self.node(id)?;
+        let seen = slot.as_ref().and_then(|slot| self.seen.get(slot));
+        let fate = seen.map_or(Fate::Free, |seen| seen.fate);
+        let found = seen.and_then(|seen| seen.found.clone());
+        match self.identity(node) {
+            Some(_) if fate == Fate::Stays => self.place_in_place(id, node, path, found),
+            Some(key) => self.place_reused(id, node, path, key),
+            None => self.place_fresh(id, node, path, fate, found),
+        }
+    }
+
+    fn place_in_place(
+        &mut self,
+        id: NodeId,
+        node: &'a Node,
+        path: &[u8],
+        found: Option<Found>,
+    ) -> Result<()> {
+        let first = !self.placed.contains_key(&id);
+        if first {
+            self.placed.insert(id, path.to_vec());
+            if let Some(found) = found {
+                self.changes_in_place(id, node, path, &found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes, attributes and children of a base object that keeps its identity.
+    fn changes_in_place(&mut self, id: NodeId, node: &'a Node, path: &[u8], found: &Found) -> Result<()> {
+        let key = found.print.key();
+        let old = found.meta(self.base.xattrs(found, false)?);
+        let rewrite = matches!(node.inode.body, Body::File(Content::Own(_)));
+        if rewrite {
+            self.rewrite(id, node, found)?;
+        }
+        let dir = node.inode.kind() == Kind::Dir;
+        if dir {
+            self.place_children(id, path)?;
+        }
+        let relinked = old.nlink != node.inode.meta.nlink;
+        let changes = rewrite || dir || differs(&old, &node.inode.meta);
+        if changes || relinked {
+            let was = ObjectWas { meta: old, size: found.statx.stx_size, content: None };
+            self.drawn.displaced.push(Displaced::Object { key, was });
+        }
+        if changes {
+            let meta = Box::new(node.inode.meta.clone());
+            self.metas.push(Step::SetMeta { path: path.to_vec(), object: Some(key), meta });
+        }
+        Ok(())
+    }
+
+    fn rewrite(&mut self, id: NodeId, node: &Node, found: &Found) -> Result<()> {
+        let (new, kept) = (self.new_park(), self.new_park());
+        self.drawn.stages.push(Stage::Node(new, id));
+        self.drawn.stages.push(Stage::Keep(kept, found.place.clone()));
+        self.drawn.kept.insert(found.print.key(), kept);
+        self.change_first(Some(new), node, found)
+    }
+
+    /// A change of an object under the name it has before anything moves.
+    fn change_first(&mut self, park: Option<Park>, node: &Node, found: &Found) -> Result<()> {
+        let path = self.base_path(&found.place)?;
+        let meta = Box::new(node.inode.meta.clone());
+        self.rewrites.push(Step::Rewrite { park, path, object: found.print.key(), meta });
+        Ok(())
+    }
+
+    /// Base files that lost every name the tree speaks of, but have others that it does not: what the branch
+    /// did to them shows there.
+    pub(super) fn change_nameless(&mut self) -> Result<()> {
+        let tree = self.tree;
+        for (id, node) in tree.nodes() {
+            let Some(origin) = &node.inode.origin else { continue };
+            let named = self.placed.contains_key(&id) || node.inode.kind() == Kind::Dir;
+            if named || node.inode.meta.nlink == 0 {
+                continue;
+            }
+            let Some(slot) = &origin.slot else { continue };
+            let Some(found) = self.base.resolve(slot, self.head)? else { continue };
+            if found.print != origin.print {
+                continue;
+            }
+            let old = found.meta(self.base.xattrs(&found, false)?);
+            let rewrite = matches!(node.inode.body, Body::File(Content::Own(_)));
+            let changes = rewrite || differs(&old, &node.inode.meta);
+            if changes {
+                let was = ObjectWas { meta: old, size: found.statx.stx_size, content: None };
+                self.drawn.displaced.push(Displaced::Object { key: found.print.key(), was });
+            }
+            if rewrite {
+                self.rewrite(id, node, &found)?;
+            } else if changes {
+                self.change_first(None, node, &found)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A base object that the branch has elsewhere, or under one more name.
+    fn place_reused(&mut self, id: NodeId, node: &'a Node, path: &[u8], key: HostKey) -> Result<()> {
+        if self.staying.contains_key(&id) || self.placed.contains_key(&id) {
+            return self.add_link(id, path, key);
+        }
+        let Some((park, found)) = self.take_parked(id, node, key)? else {
+            self.conflicts.push(Conflict { path: path.to_vec(), kind: ConflictKind::GoneBelow });
+            return Ok(());
+        };
+        self.drawn.later.insert(id);
+        self.placed.insert(id, path.to_vec());
+        let dir = (node.inode.kind() == Kind::Dir).then_some(id);
+        self.appears.push(Step::Attach { park, path: path.to_vec(), object: key, dir });
+        self.changes_in_place(id, node, path, &found)
+    }
+
+    /// A detached name of the object. Where the directory it was in has been removed since, no entry speaks
+    /// of the name any more: then the node itself knows it.
+    fn take_parked(&mut self, id: NodeId, node: &Node, key: HostKey) -> Result<Option<(Park, Found)>> {
+        if !self.parked.contains_key(&key) {
+            let slot = match (&node.inode.body, &node.inode.origin) {
+                (Body::Dir { .. }, _) => self.base.dir_slot(id, self.head)?,
+                (_, Some(origin)) => origin.slot.clone().ok_or(Error::Posix(rustix::io::Errno::IO))?,
+                (_, None) => return Ok(None),
+            };
+            let Some(found) = self.base.resolve(&slot, self.head)? else { return Ok(None) };
+            let unedited = node.inode.origin.as_deref().is_some_and(|origin| {
+                let before = &origin.print;
+                before.same_object(&found.print) && (before.kind == Kind::Dir || *before == found.print)
+            });
+            if !unedited {
+                return Ok(None);
+            }
+            self.displace(&slot, &found)?;
+            self.detach(&slot, &found)?;
+            self.seen_at.insert(key, slot.clone());
+            self.seen.insert(slot, Seen { found: Some(found), fate: Fate::Detached });
+        }
+        let park = self.parked.get_mut(&key).and_then(Vec::pop);
+        let seen = self.seen_at.get(&key).and_then(|slot| self.seen.get(slot));
+        let found = seen.and_then(|seen| seen.found.clone());
+        Ok(park.zip(found))
+    }
+
+    fn place_fresh(
+        &mut self,
+        id: NodeId,
+        node: &'a Node,
+        path: &[u8],
+        fate: Fate,
+        found: Option<Found>,
+    ) -> Result<()> {
+        if self.placed.contains_key(&id) {
+            return self.add_link(id, path, UNSTAGED);
+        }
+        let park = self.new_park();
+        self.drawn.stages.push(Stage::Node(park, id));
+        let path = path.to_vec();
+        let step = match found {
+            Some(found) if fate == Fate::Exchanged => Step::Exchange {
+                park,
+                path: path.clone(),
+                new: UNSTAGED,
+                old: found.print.key(),
+                old_dir: self.dir_id(&found.print)?,
+            },
+            _ => Step::Attach { park, path: path.clone(), object: UNSTAGED, dir: None },
+        };
+        self.appears.push(step);
+        self.placed.insert(id, path.clone());
+        if node.inode.kind() == Kind::Dir {
+            self.place_below_fresh(id, node, &path)?;
+        }
+        Ok(())
+    }
+
+    /// What is fresh below a fresh directory is staged with it; what is reused is attached afterwards.
+    fn place_below_fresh(&mut self, dir: NodeId, node: &'a Node, path: &[u8]) -> Result<()> {
+        let before = self.appears.len() + self.links_added.len();
+        for (name, child) in node.entries.iter().filter_map(|(name, entry)| entry.child.map(|id| (name, id)))
+        {
+            let path = join(path, name.as_bytes());
+            let child_node = self.node(child)?;
+            match self.identity(child_node) {
+                Some(key) => self.place_reused(child, child_node, &path, key)?,
+                None if self.placed.contains_key(&child) => self.add_link(child, &path, UNSTAGED)?,
+                None => {
+                    self.placed.insert(child, path.clone());
+                    if child_node.inode.kind() == Kind::Dir {
+                        self.place_below_fresh(child, child_node, &path)?;
+                    }
+                }
+            }
+        }
+        if self.appears.len() + self.links_added.len() > before {
+            self.meta_of(dir, node, path, false)?;
+        }
+        Ok(())
+    }
+
+    fn add_link(&mut self, id: NodeId, path: &[u8], object: HostKey) -> Result<()> {
+        // The first name may be placed later in the walk: a name that stays is found by its own path.
+        let existing = match self.placed.get(&id) {
+            Some(path) => path.clone(),
+            None => self.staying_path(id)?,
+        };
+        self.links_added.push(Step::AddLink { existing, path: path.to_vec(), object });
+        Ok(())
+    }
+
+    fn staying_path(&self, id: NodeId) -> Result<RelPath> {
+        let slot = self.staying.get(&id).ok_or(Error::Posix(rustix::io::Errno::IO))?;
+        let parent = path_of(self.tree, slot.dir).unwrap_or_default();
+        Ok(join(&parent, slot.name.as_bytes()))
+    }
+
+    pub(super) fn meta_of(&mut self, id: NodeId, node: &Node, path: &[u8], displaced: bool) -> Result<()> {
+        if displaced {
+            debug_assert_eq!(id, NodeId::ROOT);
+            let found = self.base.resolve_root(self.head)?;
+            let was = ObjectWas {
+                meta: found.meta(self.base.xattrs(&found, true)?),
+                size: found.statx.stx_size,
+                content: None,
+            };
+            self.drawn.displaced.push(Displaced::Object { key: found.print.key(), was });
+        }
+        let meta = Box::new(node.inode.meta.clone());
+        self.metas.push(Step::SetMeta { path: path.to_vec(), object: None, meta });
+        Ok(())
+    }
+}
+
+/// Whether attributes differ that a write-back sets. Access times and link counts are the host's business.
+fn differs(old: &Meta, new: &Meta) -> bool {
+    (old.mode, old.uid, old.gid, old.mtime, &old.xattrs)
+        != (new.mode, new.uid, new.gid, new.mtime, &new.xattrs)
+}

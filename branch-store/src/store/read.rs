@@ -1,0 +1,104 @@
+//! Reading a store's files: the newest checkpoint and the journals from there on. Decides nothing.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::error::{Error, Result};
+use crate::journal::record::Record;
+use crate::journal::{Tail, WorkspaceId, scan};
+use crate::store::files::{checkpoint_name, journal_name, numbered};
+
+/// What the files say.
+pub(super) struct Read {
+    pub(super) records: Vec<(Arc<str>, u64, Record)>,
+    /// The journal to go on with: number, length of its good part, next sequence number.
+    pub(super) journal: (u64, u64, u64),
+    pub(super) torn: Option<(String, u64)>,
+}
+
+/// Reads the newest checkpoint and the journals from there on.
+pub(super) fn read_all(dir: &OwnedFd, workspace: &WorkspaceId) -> Result<Read> {
+    let checkpoint = numbered(dir, "checkpoint")?.pop();
+    let first = checkpoint.unwrap_or(1);
+    let journals: Vec<u64> = numbered(dir, "journal")?.into_iter().filter(|n| *n >= first).collect();
+    let mut read = Read { records: Vec::new(), journal: (0, 0, 0), torn: None };
+    if let Some(number) = checkpoint {
+        read_checkpoint(dir, workspace, number, &mut read)?;
+    }
+    if journals.first() != Some(&first) || journals.windows(2).any(|w| w[0] + 1 != w[1]) {
+        let cause = format!("journal {first} or a later one is missing");
+        return Err(Error::Corrupt { file: journal_name(first), offset: 0, cause });
+    }
+    let mut expected = None;
+    for number in &journals {
+        let last = journals.last() == Some(number);
+        read_journal(dir, workspace, *number, last, &mut expected, &mut read)?;
+    }
+    Ok(read)
+}
+
+fn read_checkpoint(dir: &OwnedFd, workspace: &WorkspaceId, number: u64, read: &mut Read) -> Result<()> {
+    let name = checkpoint_name(number);
+    let bytes = read_file(dir, &name)?;
+    let file: Arc<str> = name.as_str().into();
+    let (_, _, tail) = scan(&bytes, &name, workspace, |offset, record| {
+        read.records.push((file.clone(), offset, record));
+        Ok(())
+    })?;
+    // It was durable before it got its name: anything missing is damage, not a torn write.
+    let whole = tail == Tail::Clean && matches!(read.records.last(), Some((_, _, Record::End)));
+    if whole {
+        return Ok(());
+    }
+    let offset = if let Tail::Torn(at) = tail { at } else { bytes.len() as u64 };
+    Err(Error::Corrupt { file: name, offset, cause: "the checkpoint ends early".to_owned() })
+}
+
+fn read_journal(
+    dir: &OwnedFd,
+    workspace: &WorkspaceId,
+    number: u64,
+    last: bool,
+    expected: &mut Option<u64>,
+    read: &mut Read,
+) -> Result<()> {
+    let name = journal_name(number);
+    let bytes = read_file(dir, &name)?;
+    let file: Arc<str> = name.as_str().into();
+    let (header, next, tail) = scan(&bytes, &name, workspace, |offset, record| {
+        read.records.push((file.clone(), offset, record));
+        Ok(())
+    })?;
+    let corrupt = |offset, cause: String| Error::Corrupt { file: name.clone(), offset, cause };
+    if expected.is_some_and(|expected| expected != header.first) {
+        return Err(corrupt(
+            28,
+            format!("starts with record {}, not where the one before ended", header.first),
+        ));
+    }
+    *expected = Some(next);
+    let length = match tail {
+        Tail::Clean => bytes.len() as u64,
+        Tail::Torn(at) if last => {
+            read.torn = Some((name.clone(), at));
+            at
+        }
+        Tail::Torn(at) => {
+            return Err(corrupt(at, "ends in the middle of a record, and a later journal exists".into()));
+        }
+    };
+    read.journal = (number, length, next);
+    Ok(())
+}
+
+fn read_file(dir: &OwnedFd, name: &str) -> Result<Vec<u8>> {
+    let file = rustix::fs::openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| Error::host("open", name, e))?;
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::fs::File::from(file), &mut bytes).map_err(|e| {
+        Error::host("read", name, rustix::io::Errno::from_io_error(&e).unwrap_or(rustix::io::Errno::IO))
+    })?;
+    Ok(bytes)
+}

@@ -1,0 +1,161 @@
+//! Replaying records into the state they were written from.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::branch::{Birth, Branch, Data, Shared, State};
+use crate::commit::{apply_merge, decide};
+use crate::ids::{BranchId, CommitId, GroupKind};
+use crate::journal::record::{self, Decide, Record, Snapshot};
+use crate::node::DisplacedTo;
+use crate::store::{fork, maintain};
+use crate::tree::{Change, Tree};
+
+/// Applies records. Uses the same functions as live operation, so both agree.
+pub(super) struct Replay<'a> {
+    pub(super) shared: &'a Arc<Shared>,
+    /// The decided commit whose `Done` has not been met.
+    pub(super) pending: Option<Decide>,
+}
+
+impl Replay<'_> {
+    pub(super) fn apply(&mut self, record: Record) -> std::result::Result<(), String> {
+        match record {
+            Record::Batch { branch, changes, dirs } => {
+                self.note_dirs(&dirs);
+                let branch = self.branch(branch)?;
+                let mut data = branch.data.write();
+                self.change(&mut data.tree, &changes)
+            }
+            Record::Fork(record) => {
+                let parent = self.branch(record.parent)?;
+                let mut data = parent.data.write();
+                fork::apply(self.shared, &parent, &mut data, &record);
+                Ok(())
+            }
+            Record::Merge { child, changes, stale } => self.merge(child, changes.as_deref(), &stale),
+            Record::Decide(decided) => {
+                let child = self.branch(decided.child)?;
+                let losers = self.shared.live(&decided.stale);
+                decide::apply_decide(self.shared, &decided, &child, &losers);
+                self.pending = Some(decided);
+                Ok(())
+            }
+            Record::Done { commit, moved } => {
+                self.note_dirs(&moved.dirs);
+                for object in &moved.objects {
+                    self.shared.base.places.note_displaced(object);
+                }
+                decide::apply_done(self.shared, commit);
+                self.pending = None;
+                Ok(())
+            }
+            Record::Abort { branches } => {
+                self.shared.end_all(&self.shared.live(&branches), State::Aborted);
+                Ok(())
+            }
+            Record::Prune { park_upto, history_upto } => {
+                maintain::apply_prune(self.shared, park_upto, history_upto);
+                Ok(())
+            }
+            Record::Counters(counters) => {
+                self.counters(counters);
+                Ok(())
+            }
+            Record::Branch(snapshot) => self.snapshot(*snapshot),
+            Record::End => Ok(()),
+        }
+    }
+
+    fn branch(&self, id: BranchId) -> std::result::Result<Arc<Branch>, String> {
+        self.shared
+            .registry
+            .read()
+            .get(id)
+            .ok_or_else(|| format!("speaks of branch {id}, which does not exist"))
+    }
+
+    fn change(&self, tree: &mut Tree, changes: &[Change]) -> std::result::Result<(), String> {
+        for change in changes {
+            if let Change::Put { id, inode } = change {
+                self.shared.base.note_allocated(*id);
+                if let Some(origin) = &inode.origin {
+                    self.shared.base.note_alias(*id, &origin.print);
+                }
+            }
+            tree.apply(change).map_err(str::to_owned)?;
+        }
+        Ok(())
+    }
+
+    fn note_dirs(&self, dirs: &[crate::journal::record::DirPlace]) {
+        for place in dirs {
+            self.shared.base.places.note_dir(place.id, &place.slot, place.object);
+        }
+    }
+
+    fn merge(
+        &self,
+        child: BranchId,
+        changes: Option<&[Change]>,
+        stale: &[BranchId],
+    ) -> std::result::Result<(), String> {
+        let child = self.branch(child)?;
+        let parent = self.branch(child.parent().ok_or("main cannot be merged")?)?;
+        let ours = child.data.read().clone();
+        let mut into = parent.data.write();
+        apply_merge(self.shared, &child, &mut into, &ours, changes).map_err(|e| e.to_string())?;
+        drop(into);
+        self.shared.end_all(&self.shared.live(stale), State::Stale);
+        Ok(())
+    }
+
+    fn counters(&self, from: record::Counters) {
+        let counters = &self.shared.counters;
+        counters.branch.fetch_max(from.next_branch, Ordering::Relaxed);
+        counters.layer.fetch_max(from.next_layer, Ordering::Relaxed);
+        counters.group.fetch_max(from.next_group, Ordering::Relaxed);
+        counters.commit.fetch_max(from.commits, Ordering::Relaxed);
+        let base = &self.shared.base;
+        base.note_allocated(crate::ids::NodeId(from.next_node.saturating_sub(1)));
+        self.note_dirs(&from.dirs);
+        for (id, commit, object) in from.parks {
+            base.places.note_park(id, commit, object);
+        }
+        for (key, slot) in from.parked {
+            base.places.note_displaced(&DisplacedTo { key, to: slot, left: None });
+        }
+        for (key, slot) in from.elsewhere {
+            base.places.note_elsewhere(key, slot);
+        }
+        let mut history = base.history.write();
+        for (commit, displaced) in &from.history {
+            history.record(*commit, displaced);
+        }
+        *self.shared.log.lock() = from.log;
+        self.shared.main().data.write().epoch = CommitId(from.commits);
+    }
+
+    fn snapshot(&self, snapshot: Snapshot) -> std::result::Result<(), String> {
+        let parent = self.branch(snapshot.parent)?;
+        let mut fork_tree = parent.data.read().tree.clone();
+        self.change(&mut fork_tree, &snapshot.fork_from_parent)?;
+        let mut tree = fork_tree.clone();
+        self.change(&mut tree, &snapshot.tree_from_fork)?;
+        if snapshot.kind == GroupKind::Frozen {
+            parent.frozen.fetch_add(1, Ordering::AcqRel);
+        }
+        let birth = Birth {
+            id: snapshot.id,
+            name: snapshot.name,
+            parent: Some(snapshot.parent),
+            group: Some((snapshot.group, snapshot.kind)),
+            created: snapshot.created,
+            depth: parent.birth.depth + 1,
+        };
+        let data =
+            Data { tree, fork_tree, epoch: snapshot.epoch, layer: snapshot.layer, layers: snapshot.layers };
+        self.shared.registry.write().insert(Branch::new(self.shared.clone(), birth, data));
+        Ok(())
+    }
+}

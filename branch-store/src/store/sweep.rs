@@ -1,0 +1,95 @@
+//! After replay: what no branch refers to goes, and what a power failure took is made good or named.
+
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+
+use crate::branch::{Branch, Shared};
+use crate::error::{Error, Result};
+use crate::ids::LayerId;
+use crate::node::{Body, Content};
+use crate::store::files::BOOT_FILE;
+use crate::store::maintain;
+use crate::store::recovery::Report;
+
+/// Removes what no branch refers to.
+pub(super) fn sweep(shared: &Shared, report: &mut Report) -> Result<()> {
+    let branches = shared.registry.read().all();
+    let mut alive: HashSet<LayerId> = HashSet::new();
+    for branch in &branches {
+        sweep_orphans(branch)?;
+        alive.extend(&branch.data.read().layers);
+    }
+    if rebooted(shared)? {
+        for branch in &branches {
+            restore_missing(shared, branch, report)?;
+        }
+    }
+    for layer in shared.contents.layers()? {
+        if alive.contains(&layer) {
+            shared.contents.remove_temporary(layer)?;
+        } else {
+            shared.contents.discard_layer(layer)?;
+        }
+    }
+    let head = shared.counters.commit.load(Ordering::Acquire);
+    // Files that a commit moved into the base lose their second link before anybody looks at them.
+    shared.contents.empty_trash()?;
+    for commit in maintain::parks(shared)?.into_iter().filter(|commit| commit.0 > head) {
+        report
+            .lines
+            .push(format!("removed what was staged for commit {}, which was never decided", commit.0));
+        shared.contents.trash_preimage(&shared.park_fd, commit.0.to_string().as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Files unlinked while open: whoever had them open is gone.
+fn sweep_orphans(branch: &Branch) -> Result<()> {
+    let tree = branch.data.read().tree.clone();
+    let orphans = tree.nodes().filter(|(_, node)| node.inode.meta.nlink == 0).map(|(id, _)| id);
+    for id in orphans.collect::<Vec<_>>() {
+        let frozen = branch.frozen.swap(0, Ordering::AcqRel);
+        let reaped = branch.reap(id);
+        branch.frozen.store(frozen, Ordering::Release);
+        reaped?;
+    }
+    Ok(())
+}
+
+/// Whether the machine was restarted since the store was last open: then what was never fsynced may be gone.
+fn rebooted(shared: &Shared) -> Result<bool> {
+    let Ok(now) = std::fs::read("/proc/sys/kernel/random/boot_id") else { return Ok(true) };
+    let path = shared.dir_path.join(BOOT_FILE);
+    let same = std::fs::read(&path).is_ok_and(|then| then == now);
+    if !same {
+        std::fs::write(&path, &now).map_err(|e| {
+            Error::host(
+                "write",
+                BOOT_FILE,
+                rustix::io::Errno::from_io_error(&e).unwrap_or(rustix::io::Errno::IO),
+            )
+        })?;
+    }
+    Ok(!same)
+}
+
+/// The journal may have reached the disk before a content file that nobody fsynced: such a file is empty, as
+/// after a crash on any Linux filesystem.
+fn restore_missing(shared: &Shared, branch: &Branch, report: &mut Report) -> Result<()> {
+    let tree = branch.data.read().tree.clone();
+    for (id, node) in tree.nodes() {
+        let Body::File(Content::Own(layer)) = node.inode.body else { continue };
+        if let Err(e) = shared.contents.stat(layer, id)
+            && e.errno() == rustix::io::Errno::NOENT
+        {
+            shared.contents.create(layer, id)?;
+            let path = crate::commit::path_of(&tree, id).unwrap_or_default();
+            let path = String::from_utf8_lossy(&path).into_owned();
+            report.lines.push(format!(
+                "{}:{path} was never fsynced before the power failed; it is empty",
+                branch.name()
+            ));
+        }
+    }
+    Ok(())
+}
