@@ -130,6 +130,17 @@ pub enum Error {
         /// What is wrong.
         cause: String,
     },
+    /// The commit is decided and stands, but the base does not hold all of it yet. Reopening the store goes on
+    /// from there.
+    #[error(
+        "commit {commit} stands, but writing it into the base stopped ({cause}); restart the daemon to finish it"
+    )]
+    Unfinished {
+        /// Its number.
+        commit: u64,
+        /// What stopped it.
+        cause: Box<Error>,
+    },
     /// An fsync failed earlier; nothing is accepted until the store is reopened (S21).
     #[error("the store is poisoned: an earlier write or fsync failed; restart the daemon")]
     Poisoned,
@@ -152,6 +163,7 @@ impl Error {
             Error::Conflicts(_) => Errno::EXIST,
             Error::Limit { .. } => Errno::NOSPC,
             Error::Newer { .. } => Errno::NOTSUP,
+            Error::Unfinished { cause, .. } => cause.errno(),
             Error::Corrupt { .. } | Error::Poisoned => Errno::IO,
         }
     }

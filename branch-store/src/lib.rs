@@ -1,7 +1,7 @@
 //! # branch-store: the engine
 //!
 //! A workspace is a base directory and a tree of branches over it. A branch is a *difference*: a persistent
-//! map of nodes ([`Change`] by [`Change`] away from the base), so forking one is cloning a pointer, and a
+//! map of nodes, change by change away from the base, so forking one is cloning a pointer, and a
 //! snapshot stays what it was because nothing is ever changed in place. Names live in that map; bytes live in
 //! ordinary files of the store, one directory ("layer") for each stretch of a branch's life between forks.
 //!

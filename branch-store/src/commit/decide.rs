@@ -10,7 +10,7 @@ use crate::commit::planner::{Drawn, draw};
 use crate::commit::stage::Staging;
 use crate::commit::writeback::{self, Written};
 use crate::commit::{Committed, Invalid, Invalidate, Sealed, invalid};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::{CommitId, LayerId, Name, NodeId};
 use crate::journal::record::{Decide, LogLine, Moved, Record};
 use crate::node::{Slot, Time};
@@ -139,7 +139,10 @@ pub(crate) fn apply_decide(shared: &Arc<Shared>, decided: &Decide, branch: &Bran
 pub(crate) fn finish(shared: &Arc<Shared>, decided: &Decide) -> Result<Written> {
     // A failure here leaves the decision standing and the base half-way: nothing may go on as if it were
     // whole. Reopening the store runs the plan again.
-    finish_or_fail(shared, decided).inspect_err(|_| shared.journal.poison())
+    finish_or_fail(shared, decided).map_err(|cause| {
+        shared.journal.poison();
+        Error::Unfinished { commit: decided.commit.0, cause: Box::new(cause) }
+    })
 }
 
 fn finish_or_fail(shared: &Arc<Shared>, decided: &Decide) -> Result<Written> {

@@ -32,15 +32,15 @@ pub(super) fn sweep(shared: &Shared, report: &mut Report) -> Result<()> {
         }
     }
     let head = shared.counters.commit.load(Ordering::Acquire);
-    // Files that a commit moved into the base lose their second link before anybody looks at them.
-    shared.contents.empty_trash()?;
     for commit in maintain::parks(shared)?.into_iter().filter(|commit| commit.0 > head) {
         report
             .lines
             .push(format!("removed what was staged for commit {}, which was never decided", commit.0));
         shared.contents.trash_preimage(&shared.park_fd, commit.0.to_string().as_bytes())?;
     }
-    Ok(())
+    // Files of the base, and files that go on to be committed, lose their second links before anybody looks
+    // at them: dropping one changes ctime, which fingerprints hold.
+    shared.contents.empty_trash()
 }
 
 /// Files unlinked while open: whoever had them open is gone.

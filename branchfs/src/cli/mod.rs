@@ -1,5 +1,5 @@
 //! The command line: one file per verb. A verb gathers its arguments, makes a few calls on
-//! [`branch_core`], and hands a value to [`output`], which prints it for people or as JSON.
+//! [`branch_core`], and hands a value to `output`, which prints it for people or as JSON.
 
 mod abort;
 mod branch_tree;
