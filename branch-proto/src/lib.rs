@@ -1,6 +1,6 @@
 //! How a program talks to a branchfs daemon.
 //!
-//! The conversation is frames of JSON over a Unix socket ([`frame`]); the frames hold the plain types of
+//! The conversation is frames of JSON over a Unix socket (`frame`); the frames hold the plain types of
 //! [`wire`]. [`Client`] is the blocking caller's side; [`server`] holds the few helpers the daemon needs on
 //! its side (receive a request together with a descriptor, know who asks). There is no logic here: what a
 //! verb does is the daemon's business, what a failure means to a person is the command line's.
