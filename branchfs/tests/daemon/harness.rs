@@ -30,8 +30,7 @@ pub(crate) struct Sleeper {
 impl Workspace {
     /// With a running daemon; `None`, with a printed reason, where nothing can be mounted.
     pub(crate) fn served() -> Option<Workspace> {
-        if let Some(reason) = cannot_mount() {
-            eprintln!("skipped: {reason}");
+        if !crate::can_mount::can_mount() {
             return None;
         }
         let mut workspace = Workspace { dir: tempfile::tempdir().expect("directory"), daemon: None };
@@ -218,14 +217,4 @@ pub(crate) fn is_mounted(path: &Path) -> bool {
 fn is_readable_within(fd: impl AsFd, patience: &Timespec) -> bool {
     let mut fds = [PollFd::new(&fd, PollFlags::IN)];
     rustix::event::poll(&mut fds, Some(patience)).expect("poll") == 1
-}
-
-fn cannot_mount() -> Option<String> {
-    let device = File::options().read(true).write(true).open("/dev/fuse");
-    let helper = ["/bin/fusermount3", "/usr/bin/fusermount3"].iter().any(|path| Path::new(path).exists());
-    match device {
-        Err(error) => Some(format!("/dev/fuse: {error}")),
-        Ok(_) if !rustix::process::geteuid().is_root() && !helper => Some("no fusermount3".to_owned()),
-        Ok(_) => None,
-    }
 }

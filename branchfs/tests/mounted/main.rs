@@ -2,6 +2,10 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
 mod branches;
+// One answer, and one way of skipping, for all tests that mount.
+#[path = "../../../tests/src/can_mount.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod can_mount;
 mod control;
 mod files;
 mod fixture;
