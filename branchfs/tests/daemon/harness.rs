@@ -1,6 +1,6 @@
 //! A workspace of its own for every test, with a daemon as a child process.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
