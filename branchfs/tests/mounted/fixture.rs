@@ -1,6 +1,6 @@
 //! A base, its store, a branch `one` and a mount, for one test.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
