@@ -3,6 +3,7 @@
 //! I-4: a file in a layer is written only by the branch whose current layer it is; a fork gives the parent
 //! and every child a fresh one, so all older layers are frozen.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,6 +23,8 @@ use crate::node::Time;
 
 /// Layer directories kept open.
 const OPEN_LAYERS_MAX: usize = 128;
+/// More copy-ups than this are made durable by one syncfs.
+const SYNC_MAX: usize = 64;
 /// Bytes moved per copy_file_range call.
 const COPY_CHUNK: u64 = 8 << 20;
 
@@ -31,6 +34,9 @@ pub(crate) struct Contents {
     trash: OwnedFd,
     layers: Mutex<LruCache<LayerId, Arc<OwnedFd>>>,
     temporary: AtomicU64,
+    /// Copy-ups not known to be durable. The bytes they were copied from may be, so the journal must not
+    /// become durable before them (S9).
+    published: Mutex<HashSet<(LayerId, NodeId)>>,
 }
 
 /// How much of a file a copy-up takes along.
@@ -59,6 +65,7 @@ impl Contents {
             trash: open_dir_readable(&store, b"trash")?,
             layers: Mutex::new(LruCache::new(capacity)),
             temporary: AtomicU64::new(0),
+            published: Mutex::default(),
         })
     }
 
@@ -134,6 +141,25 @@ impl Contents {
         Ok(names.iter().filter_map(|n| std::str::from_utf8(n).ok()?.parse().ok().map(LayerId)).collect())
     }
 
+    /// Makes every copy-up since the last call durable.
+    pub(crate) fn sync_published(&self) -> Result<()> {
+        let published = std::mem::take(&mut *self.published.lock());
+        if published.len() > SYNC_MAX {
+            return Ok(self.disk.syncfs(&self.content)?);
+        }
+        let layers: HashSet<LayerId> = published.iter().map(|(layer, _)| *layer).collect();
+        let files = published.iter().map(|(layer, id)| {
+            let file = self.open(*layer, *id, OFlags::RDONLY)?;
+            Ok(self.disk.fdatasync(&file)?)
+        });
+        let dirs = layers.iter().map(|layer| self.sync_layer(*layer));
+        // Gone meanwhile (unlinked, aborted, committed): nothing is left to be durable.
+        files.chain(dirs).try_for_each(|synced| match synced {
+            Err(Error::Posix(Errno::NOENT)) => Ok(()),
+            other => other,
+        })
+    }
+
     /// Makes the names in a layer durable.
     pub(crate) fn sync_layer(&self, layer: LayerId) -> Result<()> {
         let dir = open_dir_readable(&*self.layer_dir(layer)?, b".")?;
@@ -185,13 +211,14 @@ impl Contents {
 
 impl Copied<'_> {
     /// Gives the copy its modification time and its name.
-    pub(crate) fn publish(mut self, id: NodeId, mtime: Option<Time>) -> Result<()> {
+    pub(crate) fn publish(mut self, layer: LayerId, id: NodeId, mtime: Option<Time>) -> Result<()> {
         if let Some(mtime) = mtime {
             set_mtime(&self.file, mtime)?;
         }
         let to = (&*self.dir, &file_name(id)[..]);
         self.contents.disk.rename((&*self.dir, &self.temporary), to, RenameFlags::empty())?;
         self.armed = false;
+        self.contents.published.lock().insert((layer, id));
         Ok(())
     }
 }

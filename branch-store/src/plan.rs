@@ -23,7 +23,14 @@ impl Park {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Step {
     /// A base object leaves its place: removed, or about to be attached elsewhere.
-    Detach { path: RelPath, park: Park, object: HostKey, dir: Option<NodeId> },
+    Detach {
+        path: RelPath,
+        /// The directory it leaves: in a redo the path may lead through another one.
+        from: HostKey,
+        park: Park,
+        object: HostKey,
+        dir: Option<NodeId>,
+    },
     /// A staged or detached object takes a free name.
     Attach { park: Park, path: RelPath, object: HostKey, dir: Option<NodeId> },
     /// A staged object takes the place of a base object, which lands in its park, in one atomic step.

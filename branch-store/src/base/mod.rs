@@ -288,6 +288,19 @@ impl Found {
         self.statx.stx_nlink.saturating_sub(self.parked).max(1)
     }
 
+    /// What the epoch sees, as a commit compares it: a file that a commit changed in place since is a conflict.
+    pub(crate) fn seen_print(&self) -> Fingerprint {
+        let mut print = self.print;
+        if let Some(was) = &self.was
+            && print.kind != Kind::Dir
+        {
+            (print.mode, print.uid, print.gid) = (was.meta.mode, was.meta.uid, was.meta.gid);
+            (print.size, print.ctime) = (was.size, was.meta.ctime);
+            print.mtime = was.meta.mtime.unwrap_or(print.mtime);
+        }
+        print
+    }
+
     /// Attributes for `stat(2)`.
     pub(crate) fn stat(&self, id: NodeId) -> Stat {
         let st = &self.statx;

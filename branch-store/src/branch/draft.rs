@@ -86,11 +86,16 @@ impl<'a> Draft<'a> {
         let mut meta = found.meta(xattrs);
         meta.nlink = meta.nlink.max(1);
         self.adopt_dir(slot.dir)?;
+        let above = self.node(slot.dir)?;
+        if above.entries.contains_key(&slot.name) || crate::branch::view::lower_of(above)? == Lower::Opaque {
+            // The name means something else, or nothing, by now: an object from before that.
+            return Err(Error::Posix(Errno::STALE));
+        }
         if found.print.kind == Kind::Dir {
             self.record_dir(object.id, &found.place, found.print);
         }
-        let print = Arc::new(found.print);
-        let origin = Arc::new(Origin { print: found.print, slot: Some(slot.clone()) });
+        let print = Arc::new(found.seen_print());
+        let origin = Arc::new(Origin { print: found.seen_print(), slot: Some(slot.clone()) });
         self.put(object.id, Inode { meta, origin: Some(origin), body })?;
         let entry = Entry { child: Some(object.id), over: Some(print) };
         self.push(Change::Link { dir: slot.dir, name: slot.name, entry })?;
@@ -159,6 +164,20 @@ impl<'a> Draft<'a> {
             }
             None => self.push(Change::Unlink { dir, name }),
         }
+    }
+
+    /// A base directory was seen empty and removed: what appears in it from now on is a conflict (S14, S15).
+    pub(crate) fn seal_removed(&mut self, dir: NodeId, name: &[u8]) -> Result<()> {
+        let Some(entry) = self.node(dir)?.entries.get(name).cloned() else { return Ok(()) };
+        let Some(over) = entry.over.filter(|over| over.kind == Kind::Dir && over.mtime == Time::default())
+        else {
+            return Ok(());
+        };
+        let slot = Slot { dir, name: Name::trusted(name) };
+        let Some(found) = self.shared.base.resolve(&slot, self.epoch)? else { return Ok(()) };
+        let mtime = found.stat(NodeId::ROOT).mtime;
+        let over = Some(Arc::new(Fingerprint { mtime, ..*over }));
+        self.push(Change::Link { dir, name: slot.name, entry: Entry { child: None, over } })
     }
 
     /// An entry of the directory changed now.

@@ -213,7 +213,7 @@ impl Branch {
     /// The host's; a failure poisons the store (S21).
     pub fn sync(&self) -> Result<()> {
         self.check_live()?;
-        self.shared.journal.sync()
+        self.shared.make_durable()
     }
 
     /// Numbers of the filesystem that holds the store.

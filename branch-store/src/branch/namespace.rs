@@ -307,6 +307,7 @@ fn remove_dir(draft: &mut Draft<'_>, dir: NodeId, name: &[u8], id: NodeId) -> Re
         return Err(Error::Posix(Errno::NOTEMPTY));
     }
     draft.clear_entry(dir, name)?;
+    draft.seal_removed(dir, name)?;
     bury_dir(draft, id)?;
     draft.relink(dir, -1)?;
     Ok(())

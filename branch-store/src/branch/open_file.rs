@@ -49,6 +49,8 @@ struct Backing {
     content: Content,
     writable: bool,
     file: Arc<File>,
+    /// Commits into the base when it was opened: each may rewrite a base file in place.
+    commits: u64,
 }
 
 /// A file somebody has open. Follows the file through copy-up and forks of its branch.
@@ -90,6 +92,7 @@ impl Branch {
             {
                 let data = self.data.read();
                 self.check_mutable()?;
+                self.shared.journal.check()?;
                 if own_layer(&data, object) == Some(data.layer) {
                     return f(data.layer);
                 }
@@ -136,7 +139,7 @@ impl Branch {
             let id = draft.adopt(object)?;
             let node = draft.node(id)?.clone();
             // The fingerprint that a commit will compare must be that of the bytes copied (S15).
-            if fresh && node.inode.origin.as_deref().map(|origin| origin.print) != source.print {
+            if fresh && node.inode.origin.as_deref().map(|origin| origin.print) != source.seen {
                 return Err(again());
             }
             match &node.inode.body {
@@ -144,7 +147,7 @@ impl Branch {
                 Body::File(content) if *content == source.content => {}
                 _ => return Err(again()),
             }
-            copied.publish(id, Some(node.inode.meta.mtime.unwrap_or(source.mtime)))?;
+            copied.publish(draft.layer, id, Some(node.inode.meta.mtime.unwrap_or(source.mtime)))?;
             let layer = draft.layer;
             draft.update(id, |inode| {
                 inode.body = Body::File(Content::Own(layer));
@@ -168,6 +171,8 @@ struct Source {
     content: Content,
     /// The base object, as found.
     print: Option<Fingerprint>,
+    /// The same as the branch's epoch sees it.
+    seen: Option<Fingerprint>,
     mtime: Time,
 }
 
@@ -177,7 +182,7 @@ impl Source {
             Some(Body::File(Content::Own(layer))) => {
                 let file = view.contents.open(*layer, object.id, OFlags::RDONLY)?;
                 let mtime = time_of(&crate::base::stat_fd(&file)?.stx_mtime);
-                Ok(Source { file, content: Content::Own(*layer), print: None, mtime })
+                Ok(Source { file, content: Content::Own(*layer), print: None, seen: None, mtime })
             }
             Some(Body::File(Content::Base(slot))) => Source::of_base(view, slot),
             Some(Body::Dir { .. }) => Err(Error::Posix(Errno::ISDIR)),
@@ -193,7 +198,13 @@ impl Source {
         let found = view.base.resolve(slot, view.epoch)?.ok_or(Error::Posix(Errno::STALE))?;
         let file = view.base.open_file(&found)?;
         let mtime = found.stat(crate::ids::NodeId::ROOT).mtime;
-        Ok(Source { file, content: Content::Base(slot.clone()), print: Some(found.print), mtime })
+        Ok(Source {
+            file,
+            content: Content::Base(slot.clone()),
+            print: Some(found.print),
+            seen: Some(found.seen_print()),
+            mtime,
+        })
     }
 
     /// Whether the base file was left alone while it was copied. (A preimage is another object than the one
@@ -221,6 +232,7 @@ impl OpenFile {
     /// # Errors
     /// ESTALE, and the host's.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
+        let commits = self.commits();
         let file = self.reader()?;
         let mut done = 0;
         while done < buf.len() {
@@ -232,7 +244,12 @@ impl OpenFile {
             }
         }
         self.branch.check_live()?;
-        Ok(done)
+        // A commit that came in between may have been writing to this very base file.
+        if commits != self.commits() { self.read_at(buf, offset) } else { Ok(done) }
+    }
+
+    fn commits(&self) -> u64 {
+        self.branch.shared.counters.commit.load(std::sync::atomic::Ordering::Acquire)
     }
 
     /// Writes all of `data` at `offset`, or what fits: ENOSPC only if nothing did.
@@ -270,12 +287,16 @@ impl OpenFile {
                 SyncWhat::All => shared.disk.fsync(&file),
             };
             let synced = synced.map_err(Error::from).and_then(|()| shared.contents.sync_layer(layer));
+            if let Err(Error::Posix(Errno::NOENT)) = synced {
+                // No fsync says this: the branch ended meanwhile, and its layer is gone.
+                return Err(Error::Posix(Errno::STALE));
+            }
             if let Err(e) = synced {
                 shared.journal.poison();
                 return Err(e);
             }
         }
-        shared.journal.sync()
+        shared.make_durable()
     }
 
     /// fallocate(2) with its `mode` bits.
@@ -306,8 +327,17 @@ impl OpenFile {
     /// # Errors
     /// Those of [`OpenFile::write_at`].
     pub fn copy_from(&self, offset: u64, source: &OpenFile, source_offset: u64, len: u64) -> Result<u64> {
+        let same = Arc::ptr_eq(&self.branch, &source.branch);
+        if same && self.object.id == source.object.id && offset.abs_diff(source_offset) < len {
+            return Err(Error::Posix(Errno::INVAL));
+        }
+        // Of another branch: before our lock is taken; a commit takes the parent's and then ours.
+        let other = if same { None } else { Some(source.reader()?) };
         self.with_writer(Take::All, |file| {
-            let from = source.reader_unlocked()?;
+            let from = match &other {
+                Some(file) => file.clone(),
+                None => source.reader_unlocked()?,
+            };
             let size = crate::base::stat_fd(&*from)?.stx_size;
             let len = len.min(size.saturating_sub(source_offset));
             copy_range(&from, source_offset, file, offset, len)
@@ -339,16 +369,18 @@ impl OpenFile {
             Some(_) => return Err(Error::Posix(Errno::STALE)),
             None => Content::Base(self.object.slot.clone().ok_or(Error::Posix(Errno::STALE))?),
         };
+        let commits = self.commits();
         let Content::Base(slot) = &content else { return self.backing(content, Access::Read) };
         if let Some(backing) = &*self.backing.lock()
             && backing.content == content
+            && backing.commits == commits
         {
             return Ok(backing.file.clone());
         }
         let base = &self.branch.shared.base;
         let found = base.resolve(slot, epoch)?.ok_or(Error::Posix(Errno::STALE))?;
         let file = Arc::new(base.open_file(&found)?);
-        *self.backing.lock() = Some(Backing { content, writable: false, file: file.clone() });
+        *self.backing.lock() = Some(Backing { content, writable: false, file: file.clone(), commits });
         Ok(file)
     }
 
@@ -364,7 +396,7 @@ impl OpenFile {
         }
         let flags = if writable { OFlags::RDWR } else { OFlags::RDONLY };
         let file = Arc::new(self.branch.shared.contents.open(layer, self.object.id, flags)?);
-        *cached = Some(Backing { content, writable, file: file.clone() });
+        *cached = Some(Backing { content, writable, file: file.clone(), commits: 0 });
         Ok(file)
     }
 }

@@ -68,6 +68,13 @@ impl Counters {
 }
 
 impl Shared {
+    /// Everything acknowledged so far becomes durable, bytes before the records that speak of them.
+    pub(crate) fn make_durable(&self) -> Result<()> {
+        self.journal.check()?;
+        self.contents.sync_published().inspect_err(|_| self.journal.poison())?;
+        self.journal.sync()
+    }
+
     pub(crate) fn main(&self) -> Arc<Branch> {
         match self.registry.read().get(BranchId::MAIN) {
             Some(main) => main,

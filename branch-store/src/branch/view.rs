@@ -82,7 +82,7 @@ impl View<'_> {
     /// What the base has under a name at this epoch, whatever the tree says.
     pub(crate) fn below(&self, dir: NodeId, name: &[u8]) -> Result<Option<Fingerprint>> {
         let slot = Slot { dir, name: Name::trusted(name) };
-        Ok(self.base.resolve(&slot, self.epoch)?.map(|found| found.print))
+        Ok(self.base.resolve(&slot, self.epoch)?.map(|found| found.seen_print()))
     }
 
     pub(crate) fn stat(&self, object: &Object) -> Result<Stat> {

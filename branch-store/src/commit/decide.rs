@@ -81,7 +81,7 @@ fn decide(
     let held = shared.hold(&losers);
     shared.journal.append(&Record::Decide(decided.clone()))?;
     staging.disarm();
-    shared.journal.sync()?;
+    shared.make_durable()?;
     apply_decide(shared, &decided, branch, &losers);
     drop(held);
     shared.discard_layers_of(&losers);
@@ -149,7 +149,7 @@ fn finish_or_fail(shared: &Arc<Shared>, decided: &Decide) -> Result<Written> {
     let written = writeback::run(shared, decided.commit, decided.park.0, &decided.plan)?;
     let _gate = shared.gate.read();
     shared.journal.append(&Record::Done { commit: decided.commit, moved: written.moved.clone() })?;
-    shared.journal.sync()?;
+    shared.make_durable()?;
     apply_done(shared, decided.commit);
     Ok(written)
 }

@@ -22,6 +22,9 @@ pub(crate) fn merge(fork: &Tree, theirs: &Tree, ours: &Tree) -> Result<Vec<Chang
             Err(conflict) => conflicts.push(conflict),
         }
     }
+    if conflicts.is_empty() {
+        conflicts = merge.misplaced(&changes);
+    }
     conflicts.sort_by(|a, b| a.path.cmp(&b.path));
     conflicts.dedup();
     if conflicts.is_empty() { Ok(changes) } else { Err(conflicts) }
@@ -43,6 +46,8 @@ impl Touched {
                     touched.nodes.insert(*id);
                 }
                 Change::Link { dir, name, .. } | Change::Unlink { dir, name } => {
+                    // Within one tick of the clock the times of the directory do not show it.
+                    touched.nodes.insert(*dir);
                     touched.entries.insert((*dir, name.clone()));
                 }
             }
@@ -92,6 +97,9 @@ impl Merge<'_> {
         if ours.kind() != Kind::Dir || theirs.inode.kind() != Kind::Dir {
             return Err(self.conflict(id, ConflictKind::BothChanged));
         }
+        if (ours.meta.nlink == 0) != (theirs.inode.meta.nlink == 0) {
+            return Err(self.conflict(id, ConflictKind::BothChanged));
+        }
         let fork = self.fork.get(id).map(|node| &node.inode);
         match merge_dir(fork, &theirs.inode, ours) {
             Some(inode) => put(inode),
@@ -130,7 +138,43 @@ impl Merge<'_> {
     fn is_gone(&self, change: &Change) -> bool {
         let Change::Link { entry, .. } = change else { return false };
         let Some(child) = entry.child.filter(|child| self.fork.get(*child).is_some()) else { return false };
-        self.theirs.get(child).is_none_or(|node| node.inode.meta.nlink == 0)
+        if self.theirs.get(child).is_none_or(|node| node.inode.meta.nlink == 0) {
+            return true;
+        }
+        // Both took a name of it away and we give it another: its inode may not show that, either.
+        let Change::Link { dir, name, .. } = change else { return false };
+        let names = |tree: &Tree, dir: NodeId, name: &Name| {
+            tree.get(dir).and_then(|node| node.entries.get(name)).and_then(|entry| entry.child) == Some(child)
+        };
+        let lost =
+            |(dir, name): &(NodeId, Name)| names(self.fork, *dir, name) && !names(self.theirs, *dir, name);
+        !names(self.fork, *dir, name)
+            && !names(self.theirs, *dir, name)
+            && self.touched.entries.iter().any(lost)
+    }
+
+    /// Directories that moves of both sides together would give two names, or none below the root.
+    fn misplaced(&self, changes: &[Change]) -> Vec<Conflict> {
+        let mut merged = self.theirs.clone();
+        if changes.iter().any(|change| merged.apply(change).is_err()) {
+            return Vec::new();
+        }
+        let mut out = Vec::new();
+        for change in changes {
+            let Change::Link { dir, name, entry } = change else { continue };
+            let Some(id) = entry.child else { continue };
+            if parent_of(&merged, id).is_none() {
+                continue;
+            }
+            let twice = parent_of(self.theirs, id).is_some_and(|above| {
+                let entries = merged.get(above).into_iter().flat_map(|node| node.entries.iter());
+                entries.into_iter().any(|(n, e)| e.child == Some(id) && (above, n) != (*dir, name))
+            });
+            if twice || !reaches_root(&merged, id) {
+                out.push(self.conflict_at(*dir, name, ConflictKind::BothChanged));
+            }
+        }
+        out
     }
 
     fn conflict(&self, id: NodeId, kind: ConflictKind) -> Conflict {
@@ -141,6 +185,24 @@ impl Merge<'_> {
         let parent = path_of(self.ours, dir).or_else(|| path_of(self.theirs, dir)).unwrap_or_default();
         Conflict { path: crate::plan::join(&parent, name.as_bytes()), kind }
     }
+}
+
+fn parent_of(tree: &Tree, dir: NodeId) -> Option<NodeId> {
+    match tree.get(dir)?.inode.body {
+        Body::Dir { parent, .. } => Some(parent),
+        Body::File(_) | Body::Symlink(_) | Body::Special(_) => None,
+    }
+}
+
+fn reaches_root(tree: &Tree, dir: NodeId) -> bool {
+    let (mut at, mut seen) = (dir, HashSet::new());
+    while at != NodeId::ROOT {
+        match parent_of(tree, at) {
+            Some(above) if seen.insert(at) => at = above,
+            _ => return false,
+        }
+    }
+    true
 }
 
 /// Directories merge attribute by attribute; their times follow the later side.

@@ -120,7 +120,7 @@ fn commit_into_branch(shared: &Arc<Shared>, branch: &Branch, parent: &Arc<Branch
     let stale = losers.iter().map(|b| b.id()).collect();
     let held = shared.hold(&losers);
     shared.journal.append(&Record::Merge { child: branch.id(), changes: changes.clone(), stale })?;
-    shared.journal.sync()?;
+    shared.make_durable()?;
     let before = into.tree.clone();
     apply_merge(shared, branch, &mut into, &ours, changes.as_deref())?;
     shared.end_all(&losers, State::Stale);

@@ -68,7 +68,7 @@ pub(crate) fn run(shared: &Shared, commit: CommitId, park_id: NodeId, plan: &Pla
 impl Writer<'_> {
     fn step(&mut self, step: &Step) -> Result<()> {
         match step {
-            Step::Detach { path, park, object, dir } => self.detach(path, *park, *object, *dir),
+            Step::Detach { path, from, park, object, dir } => self.detach(path, *from, *park, *object, *dir),
             Step::Attach { park, path, object, dir } => self.attach(*park, path, *object, *dir),
             Step::Exchange { park, path, new, old, old_dir } => {
                 self.exchange(*park, path, *new, *old, *old_dir)
@@ -79,11 +79,19 @@ impl Writer<'_> {
         }
     }
 
-    fn detach(&mut self, path: &[u8], park: Park, object: HostKey, dir: Option<NodeId>) -> Result<()> {
+    fn detach(
+        &mut self,
+        path: &[u8],
+        from: HostKey,
+        park: Park,
+        object: HostKey,
+        dir: Option<NodeId>,
+    ) -> Result<()> {
         if self.parked(park)? != Some(object) {
             // Not at its old place and not parked: a later step of this plan has attached it already.
             let Some((parent, _, name)) = self.parent(path)? else { return Ok(()) };
-            if key_at(&parent, name)? != Some(object) {
+            let here = fingerprint(&stat_fd(&*parent)?).map(|print| print.key());
+            if here != Some(from) || key_at(&parent, name)? != Some(object) {
                 return Ok(());
             }
             self.rename((&parent, name), (&self.park, &park.name()), RenameFlags::NOREPLACE, path)?;
@@ -100,6 +108,10 @@ impl Writer<'_> {
         let (parent, parent_id, name) = self.parent_or_fail(path)?;
         match key_at(&parent, name)? {
             Some(found) if found == object => {}
+            _ if self.parked(park)?.is_none() => {
+                self.warn(path, "was removed or replaced from outside during the commit");
+                return Ok(());
+            }
             found => {
                 // Somebody put something here after the plan was checked: it is kept, not lost.
                 let flags = if found.is_some() { RenameFlags::EXCHANGE } else { RenameFlags::NOREPLACE };
@@ -159,6 +171,15 @@ impl Writer<'_> {
         let wanted = key_at(&from, from_name)?.ok_or_else(|| Error::host("link", existing, Errno::NOENT))?;
         if key_at(&parent, name)? == Some(wanted) {
             return Ok(());
+        }
+        if key_at(&parent, name)?.is_some() {
+            let kept = format!("intruder.{}", self.out.warnings.len());
+            let to = (&self.park, kept.as_bytes());
+            self.rename((&parent, name), to, RenameFlags::NOREPLACE, path)?;
+            self.warn(
+                path,
+                &format!("was edited during the commit; the edited version is kept as preimage {kept}"),
+            );
         }
         let linked = self.shared.disk.link((&*from, from_name), (&*parent, name));
         linked.map_err(|e| Error::host("link", path, e))?;

@@ -20,6 +20,8 @@ pub(crate) struct Journal {
     writer: Mutex<Writer>,
     /// Held by the one who syncs; the value is the first sequence number not yet durable.
     synced: Mutex<u64>,
+    /// The same value, for those who only look.
+    durable: AtomicU64,
     length: AtomicU64,
     poisoned: AtomicBool,
 }
@@ -38,6 +40,7 @@ impl Journal {
             disk,
             writer: Mutex::new(writer),
             synced: Mutex::new(0),
+            durable: AtomicU64::new(0),
             length: AtomicU64::new(length),
             poisoned: AtomicBool::new(false),
         }
@@ -55,7 +58,7 @@ impl Journal {
         }
         let mut writer = self.writer.lock();
         self.check()?;
-        let frame = frame(writer.next, &payload);
+        let frame = frame(writer.next, self.durable.load(Ordering::Acquire), &payload);
         if let Err(e) = self.write(&writer, &frame) {
             return Err(self.undo(&writer, e));
         }
@@ -103,6 +106,7 @@ impl Journal {
             return Err(Error::host("fdatasync", "journal", e));
         }
         *synced = upto;
+        self.durable.store(upto, Ordering::Release);
         Ok(())
     }
 
@@ -122,6 +126,7 @@ impl Journal {
         let file = new(writer.next)?;
         *writer = Writer { file: std::sync::Arc::new(file), length: HEADER_LEN as u64, next: writer.next };
         *synced = writer.next;
+        self.durable.store(writer.next, Ordering::Release);
         self.length.store(writer.length, Ordering::Relaxed);
         Ok(())
     }
@@ -144,13 +149,15 @@ impl Journal {
     }
 }
 
-fn frame(seq: u64, payload: &[u8]) -> Vec<u8> {
+fn frame(seq: u64, durable: u64, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(FRAME_LEN + payload.len());
     frame.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&seq.to_le_bytes()), payload);
-    frame.extend_from_slice(&crc.to_le_bytes());
+    frame.extend_from_slice(&[0; 4]);
     frame.extend_from_slice(&seq.to_le_bytes());
+    frame.extend_from_slice(&durable.to_le_bytes());
     frame.extend_from_slice(payload);
+    let crc = crc32c::crc32c(&frame[8..]);
+    frame[4..8].copy_from_slice(&crc.to_le_bytes());
     frame
 }
 
@@ -176,7 +183,7 @@ pub(crate) fn write_file(
         |e: std::io::Error| Error::host("write", name, Errno::from_io_error(&e).unwrap_or(Errno::IO));
     out.write_all(&header.encode()).map_err(failed)?;
     for (seq, record) in (header.first..).zip(records) {
-        out.write_all(&frame(seq, &record.encode())).map_err(failed)?;
+        out.write_all(&frame(seq, seq, &record.encode())).map_err(failed)?;
     }
     out.flush().map_err(failed)?;
     drop(out);

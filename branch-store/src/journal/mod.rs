@@ -5,7 +5,7 @@ pub(crate) mod record;
 mod scan;
 
 pub(crate) use log::{Journal, write_file};
-pub(crate) use scan::{Tail, scan};
+pub(crate) use scan::{Tail, Unsynced, scan};
 
 use crate::error::Error;
 
@@ -15,8 +15,8 @@ pub(crate) const MAGIC: &[u8; 8] = b"BFSLOG\r\n";
 pub(crate) const FORMAT: u32 = 1;
 /// magic, format, workspace id, first sequence number, crc32c of all before.
 pub(crate) const HEADER_LEN: usize = 8 + 4 + 16 + 8 + 4;
-/// length, crc32c of (sequence, payload), sequence.
-pub(crate) const FRAME_LEN: usize = 4 + 4 + 8;
+/// length, crc32c of all that follows, sequence, first sequence number not yet durable when it was written.
+pub(crate) const FRAME_LEN: usize = 4 + 4 + 8 + 8;
 /// Longest payload of one record, in bytes.
 pub(crate) const RECORD_MAX: usize = 1 << 30;
 /// A journal longer than this is due for a checkpoint, in bytes.

@@ -1,5 +1,5 @@
-//! Reading back. A torn tail is the normal end of a journal whose writer died; a bad record with good ones
-//! behind it is damage, and named.
+//! Reading back. What follows the last durable record may be torn, or have holes after a power failure (H3):
+//! it ends there. A bad record that a later one says was durable is damage, and named.
 
 use crate::error::{Error, Result};
 use crate::journal::record::Record;
@@ -14,6 +14,15 @@ pub(crate) enum Tail {
     Torn(u64),
 }
 
+/// What may have happened to records that were not fsynced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unsynced {
+    /// Nothing: only the writer died, so a good record behind a bad one is damage.
+    Kept,
+    /// The machine went down: any of them may be missing (H3), and the journal ends before the first.
+    MayBeGone,
+}
+
 /// Hands each record to `each`, in order; returns the sequence number after the last and how it ended.
 ///
 /// # Errors
@@ -23,6 +32,7 @@ pub(crate) fn scan(
     bytes: &[u8],
     file: &str,
     workspace: &[u8; 16],
+    unsynced: Unsynced,
     mut each: impl FnMut(u64, Record) -> Result<()>,
 ) -> Result<(Header, u64, Tail)> {
     let header = Header::decode(bytes, file)?;
@@ -40,8 +50,10 @@ pub(crate) fn scan(
                 seq += 1;
             }
             Err(cause) => {
-                if let Some(later) = find_later(bytes, at + 1, seq) {
-                    let cause = format!("{cause}, but a good record follows at byte {later}");
+                if let Some(later) = find_later(bytes, at + 1, seq, unsynced) {
+                    let cause = format!(
+                        "{cause}, but the record at byte {later} is good and says that more must be here"
+                    );
                     return Err(Error::Corrupt { file: file.to_owned(), offset: at as u64, cause });
                 }
                 return Ok((header, seq, Tail::Torn(at as u64)));
@@ -78,13 +90,14 @@ fn frame_at(bytes: &[u8], at: usize) -> std::result::Result<(&[u8], u64, usize),
     Ok((&rest[FRAME_LEN..FRAME_LEN + len], u64_at(rest, 8), at + FRAME_LEN + len))
 }
 
-/// The first good record at or after `from` with a sequence number that could follow. The sequence number
-/// is tried first: it makes the search cheap.
-fn find_later(bytes: &[u8], from: usize, seq: u64) -> Option<usize> {
+/// A good record at or after `from` that proves damage before it: any, or one that was written when record `seq`
+/// was durable already. The sequence number is tried first: it makes the search cheap.
+fn find_later(bytes: &[u8], from: usize, seq: u64, unsynced: Unsynced) -> Option<usize> {
     let last_possible = seq + (bytes.len() / FRAME_LEN) as u64;
     (from..bytes.len().saturating_sub(FRAME_LEN)).find(|at| {
         let candidate = u64_at(bytes, at + 8);
-        candidate >= seq && candidate <= last_possible && frame_at(bytes, *at).is_ok()
+        let proves = unsynced == Unsynced::Kept || u64_at(bytes, at + 16) > seq;
+        candidate >= seq && candidate <= last_possible && proves && frame_at(bytes, *at).is_ok()
     })
 }
 
@@ -113,7 +126,7 @@ mod tests {
 
     fn read(bytes: &[u8]) -> Result<(Vec<Record>, Tail)> {
         let mut out = Vec::new();
-        let (_, _, tail) = scan(bytes, "journal.1", &[7; 16], |_, record| {
+        let (_, _, tail) = scan(bytes, "journal.1", &[7; 16], Unsynced::Kept, |_, record| {
             out.push(record);
             Ok(())
         })?;

@@ -28,7 +28,15 @@ impl Store {
                 let header = Header { workspace: shared.workspace, first };
                 write_file(&shared.disk, &shared.dir_fd, &journal_name(number), header, &[])
             };
-            shared.journal.rotate(fresh)?;
+            shared.make_durable()?;
+            if let Err(e) = shared.journal.rotate(fresh) {
+                // It may have its name already: records appended to the old journal would not join it.
+                if numbered(&shared.dir_fd, "journal").is_ok_and(|n| !n.contains(&number)) {
+                    return Err(e);
+                }
+                shared.journal.poison();
+                return Err(e);
+            }
             shared.journal_number.store(number, Ordering::Release);
             (number, records)
         };

@@ -23,7 +23,7 @@ pub(super) const POINTER_FILE: &str = "store";
 /// Holds one directory for each commit: what it replaced.
 pub(super) const PREIMAGE_DIR: &str = "preimage";
 /// Machine boot during which the store was last open.
-pub(super) const BOOT_FILE: &str = "boot";
+const BOOT_FILE: &str = "boot";
 
 /// Makes a store for a base. `store` is usually `<base>/.branchfs`; elsewhere, a small `.branchfs` in the
 /// base points there and holds the preimages, which must be on the base's filesystem.
@@ -115,6 +115,22 @@ pub(super) fn lock(store: &Path, dir: &OwnedFd) -> Result<OwnedFd> {
         Err(Errno::WOULDBLOCK) => Err(Error::Locked(store.display().to_string())),
         Err(e) => Err(Error::host("lock", LOCK_FILE, e)),
     }
+}
+
+/// Where Linux tells one run of the machine from the next.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Whether the machine may have gone down since the store was last open: then what was not fsynced may be gone.
+pub(super) fn rebooted(store: &Path) -> bool {
+    let then = std::fs::read(store.join(BOOT_FILE));
+    !std::fs::read(BOOT_ID).is_ok_and(|now| then.is_ok_and(|then| then == now))
+}
+
+/// After what a reboot calls for has been done: a crash before this repeats it.
+pub(super) fn note_boot(store: &Path) -> Result<()> {
+    let Ok(now) = std::fs::read(BOOT_ID) else { return Ok(()) };
+    std::fs::write(store.join(BOOT_FILE), &now)
+        .map_err(|e| Error::host("write", BOOT_FILE, Errno::from_io_error(&e).unwrap_or(Errno::IO)))
 }
 
 pub(super) fn journal_name(number: u64) -> String {

@@ -7,19 +7,22 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Error, Result};
 use crate::journal::record::Record;
-use crate::journal::{Tail, WorkspaceId, scan};
+use crate::journal::{Tail, Unsynced, WorkspaceId, scan};
 use crate::store::files::{checkpoint_name, journal_name, numbered};
+
+/// A record with the file and the offset it was read from.
+pub(super) type Located = (Arc<str>, u64, Record);
 
 /// What the files say.
 pub(super) struct Read {
-    pub(super) records: Vec<(Arc<str>, u64, Record)>,
+    pub(super) records: Vec<Located>,
     /// The journal to go on with: number, length of its good part, next sequence number.
     pub(super) journal: (u64, u64, u64),
     pub(super) torn: Option<(String, u64)>,
 }
 
 /// Reads the newest checkpoint and the journals from there on.
-pub(super) fn read_all(dir: &OwnedFd, workspace: &WorkspaceId) -> Result<Read> {
+pub(super) fn read_all(dir: &OwnedFd, workspace: &WorkspaceId, unsynced: Unsynced) -> Result<Read> {
     let checkpoint = numbered(dir, "checkpoint")?.pop();
     let first = checkpoint.unwrap_or(1);
     let journals: Vec<u64> = numbered(dir, "journal")?.into_iter().filter(|n| *n >= first).collect();
@@ -34,7 +37,7 @@ pub(super) fn read_all(dir: &OwnedFd, workspace: &WorkspaceId) -> Result<Read> {
     let mut expected = None;
     for number in &journals {
         let last = journals.last() == Some(number);
-        read_journal(dir, workspace, *number, last, &mut expected, &mut read)?;
+        read_journal(dir, workspace, unsynced, (*number, last), &mut expected, &mut read)?;
     }
     Ok(read)
 }
@@ -43,7 +46,7 @@ fn read_checkpoint(dir: &OwnedFd, workspace: &WorkspaceId, number: u64, read: &m
     let name = checkpoint_name(number);
     let bytes = read_file(dir, &name)?;
     let file: Arc<str> = name.as_str().into();
-    let (_, _, tail) = scan(&bytes, &name, workspace, |offset, record| {
+    let (_, _, tail) = scan(&bytes, &name, workspace, Unsynced::Kept, |offset, record| {
         read.records.push((file.clone(), offset, record));
         Ok(())
     })?;
@@ -59,15 +62,15 @@ fn read_checkpoint(dir: &OwnedFd, workspace: &WorkspaceId, number: u64, read: &m
 fn read_journal(
     dir: &OwnedFd,
     workspace: &WorkspaceId,
-    number: u64,
-    last: bool,
+    unsynced: Unsynced,
+    (number, last): (u64, bool),
     expected: &mut Option<u64>,
     read: &mut Read,
 ) -> Result<()> {
     let name = journal_name(number);
     let bytes = read_file(dir, &name)?;
     let file: Arc<str> = name.as_str().into();
-    let (header, next, tail) = scan(&bytes, &name, workspace, |offset, record| {
+    let (header, next, tail) = scan(&bytes, &name, workspace, unsynced, |offset, record| {
         read.records.push((file.clone(), offset, record));
         Ok(())
     })?;

@@ -17,11 +17,11 @@ use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId, LayerId, MAIN};
 use crate::journal::record::Decide;
-use crate::journal::{Journal, WorkspaceId};
+use crate::journal::{Journal, Unsynced, WorkspaceId};
 use crate::node::Time;
 use crate::store::Store;
 use crate::store::files::{self, journal_name};
-use crate::store::read::{Read, read_all};
+use crate::store::read::{Located, Read, read_all};
 use crate::store::replay::Replay;
 use crate::store::sweep::sweep;
 use crate::tree::Tree;
@@ -79,18 +79,15 @@ impl Unrecovered {
     /// what earlier steps of a successful recovery would do again.
     pub fn recover(self) -> Result<(Store, Report)> {
         let mut report = Report::default();
-        let read = read_all(&self.dir, &self.workspace)?;
+        let down = files::rebooted(&self.options.store);
+        let unsynced = if down { Unsynced::MayBeGone } else { Unsynced::Kept };
+        let read = read_all(&self.dir, &self.workspace, unsynced)?;
         let shared = build(self, &read, &mut report)?;
-        let mut replay = Replay { shared: &shared, pending: None };
-        for (file, offset, record) in read.records {
-            replay.apply(record).map_err(|cause| Error::Corrupt { file: file.to_string(), offset, cause })?;
-        }
-        let pending = replay.pending;
-        if let Some(decided) = pending {
-            finish(&shared, &decided, &mut report)?;
-        }
-        sweep(&shared, &mut report)?;
-        Ok((Store { shared }, report))
+        // From here on the registry and what it shares refer to each other: a store, even one that fails to
+        // recover, takes them apart when dropped.
+        let store = Store { shared };
+        replay_and_finish(&store.shared, read.records, &mut report)?;
+        Ok((store, report))
     }
 }
 
@@ -161,6 +158,18 @@ fn build(store: Unrecovered, read: &Read, report: &mut Report) -> Result<Arc<Sha
 
 /// Nothing is ever written in it: main is read-only.
 const MAIN_LAYER: LayerId = LayerId(0);
+
+fn replay_and_finish(shared: &Arc<Shared>, records: Vec<Located>, report: &mut Report) -> Result<()> {
+    let mut replay = Replay { shared, pending: None };
+    for (file, offset, record) in records {
+        replay.apply(record).map_err(|cause| Error::Corrupt { file: file.to_string(), offset, cause })?;
+    }
+    let pending = replay.pending;
+    if let Some(decided) = pending {
+        finish(shared, &decided, report)?;
+    }
+    sweep(shared, report)
+}
 
 /// A decided commit without `Done`: the plan is run again, whole.
 fn finish(shared: &Arc<Shared>, decided: &Decide, report: &mut Report) -> Result<()> {

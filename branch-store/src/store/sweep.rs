@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
+use rustix::io::Errno;
+
 use crate::branch::{Branch, Shared};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::LayerId;
 use crate::node::{Body, Content};
-use crate::store::files::BOOT_FILE;
+use crate::store::files;
 use crate::store::maintain;
 use crate::store::recovery::Report;
 
@@ -19,10 +21,11 @@ pub(super) fn sweep(shared: &Shared, report: &mut Report) -> Result<()> {
         sweep_orphans(branch)?;
         alive.extend(&branch.data.read().layers);
     }
-    if rebooted(shared)? {
+    if files::rebooted(&shared.dir_path) {
         for branch in &branches {
             restore_missing(shared, branch, report)?;
         }
+        files::note_boot(&shared.dir_path)?;
     }
     for layer in shared.contents.layers()? {
         if alive.contains(&layer) {
@@ -51,26 +54,13 @@ fn sweep_orphans(branch: &Branch) -> Result<()> {
         let frozen = branch.frozen.swap(0, Ordering::AcqRel);
         let reaped = branch.reap(id);
         branch.frozen.store(frozen, Ordering::Release);
-        reaped?;
+        // A full disk must not keep the store from being opened: the next recovery tries again.
+        match reaped {
+            Err(e) if matches!(e.errno(), Errno::NOSPC | Errno::DQUOT) => {}
+            other => other?,
+        }
     }
     Ok(())
-}
-
-/// Whether the machine was restarted since the store was last open: then what was never fsynced may be gone.
-fn rebooted(shared: &Shared) -> Result<bool> {
-    let Ok(now) = std::fs::read("/proc/sys/kernel/random/boot_id") else { return Ok(true) };
-    let path = shared.dir_path.join(BOOT_FILE);
-    let same = std::fs::read(&path).is_ok_and(|then| then == now);
-    if !same {
-        std::fs::write(&path, &now).map_err(|e| {
-            Error::host(
-                "write",
-                BOOT_FILE,
-                rustix::io::Errno::from_io_error(&e).unwrap_or(rustix::io::Errno::IO),
-            )
-        })?;
-    }
-    Ok(!same)
 }
 
 /// The journal may have reached the disk before a content file that nobody fsynced: such a file is empty, as
@@ -80,7 +70,7 @@ fn restore_missing(shared: &Shared, branch: &Branch, report: &mut Report) -> Res
     for (id, node) in tree.nodes() {
         let Body::File(Content::Own(layer)) = node.inode.body else { continue };
         if let Err(e) = shared.contents.stat(layer, id)
-            && e.errno() == rustix::io::Errno::NOENT
+            && e.errno() == Errno::NOENT
         {
             shared.contents.create(layer, id)?;
             let path = crate::commit::path_of(&tree, id).unwrap_or_default();

@@ -5,7 +5,7 @@ use crate::base::Found;
 use crate::base::history::{Displaced, ObjectWas, Was};
 use crate::error::{Conflict, ConflictKind, Result};
 use crate::ids::NodeId;
-use crate::node::{Body, Content, Entry, HostKey, Kind, Lower, Node, Slot};
+use crate::node::{Body, Content, Entry, HostKey, Kind, Lower, Node, Slot, Time};
 use crate::plan::{Step, join};
 
 impl Planner<'_> {
@@ -41,6 +41,23 @@ impl Planner<'_> {
             self.seen_at.insert(found.print.key(), slot.clone());
         }
         self.seen.insert(slot, Seen { found, fate: Fate::Free });
+        Ok(())
+    }
+
+    /// Files with further links whose own entry is gone with its directory: still to be rewritten in place.
+    pub(super) fn look_at_origins(&mut self) -> Result<()> {
+        for (_, node) in self.tree.nodes() {
+            let (Body::File(Content::Own(_)), Some(origin)) = (&node.inode.body, &node.inode.origin) else {
+                continue;
+            };
+            let Some(slot) = origin.slot.as_ref().filter(|_| node.inode.meta.nlink > 0) else { continue };
+            if self.links.contains_key(&origin.print.key()) {
+                continue;
+            }
+            if let Some(found) = self.base.resolve(slot, self.head)?.filter(|f| f.print == origin.print) {
+                self.links.insert(found.print.key(), found.links());
+            }
+        }
         Ok(())
     }
 
@@ -150,7 +167,11 @@ impl Planner<'_> {
         let path = self.base_path(slot)?;
         let dir = self.dir_id(&found.print)?;
         self.parked.entry(key).or_default().push(park);
-        self.detaches.push(Step::Detach { path, park, object: key, dir });
+        let from = match self.base.places.dir(slot.dir) {
+            Some((_, print)) => print.key(),
+            None => self.base.root_print().key(),
+        };
+        self.detaches.push(Step::Detach { path, from, park, object: key, dir });
         Ok(())
     }
 }
@@ -161,6 +182,9 @@ fn clash(entry: &Entry, found: Option<&Found>) -> Option<ConflictKind> {
         (None, None) => None,
         (Some(over), Some(found)) => {
             let same = over.same_object(&found.print) && (over.kind == Kind::Dir || **over == found.print);
+            // A directory that the branch removed: nothing may have come or gone in it since.
+            let removed = over.kind == Kind::Dir && over.mtime != Time::default();
+            let same = same && !(removed && found.stat(NodeId::ROOT).mtime != over.mtime);
             (!same).then_some(ConflictKind::BaseEdited)
         }
         // Both removed it: equal changes never conflict (S14).

@@ -126,6 +126,7 @@ impl<'a> Planner<'a> {
     fn run(&mut self) -> Result<()> {
         let Some(root) = self.tree.get(NodeId::ROOT) else { return Ok(()) };
         self.look(NodeId::ROOT, b"")?;
+        self.look_at_origins()?;
         self.collect_reused(NodeId::ROOT);
         let dirs: Vec<NodeId> = self.merged_dirs(NodeId::ROOT);
         for dir in &dirs {

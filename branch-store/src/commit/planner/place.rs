@@ -6,7 +6,7 @@ use crate::base::history::{Displaced, ObjectWas};
 use crate::commit::path_of;
 use crate::error::{Conflict, ConflictKind, Error, Result};
 use crate::ids::NodeId;
-use crate::node::{Body, Content, HostKey, Kind, Meta, Node, Slot};
+use crate::node::{Body, Content, Fingerprint, HostKey, Kind, Meta, Node, Slot};
 use crate::plan::{Park, RelPath, Step, join};
 
 impl<'a> Planner<'a> {
@@ -74,7 +74,10 @@ impl<'a> Planner<'a> {
             self.drawn.displaced.push(Displaced::Object { key, was });
         }
         if changes {
-            let meta = Box::new(node.inode.meta.clone());
+            let mut meta = Box::new(node.inode.meta.clone());
+            if dir && let Some(origin) = node.inode.origin.as_deref() {
+                keep_theirs(&mut meta, &origin.print, &found.print);
+            }
             self.metas.push(Step::SetMeta { path: path.to_vec(), object: Some(key), meta });
         }
         Ok(())
@@ -244,6 +247,7 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn meta_of(&mut self, id: NodeId, node: &Node, path: &[u8], displaced: bool) -> Result<()> {
+        let mut meta = Box::new(node.inode.meta.clone());
         if displaced {
             debug_assert_eq!(id, NodeId::ROOT);
             let found = self.base.resolve_root(self.head)?;
@@ -253,8 +257,10 @@ impl<'a> Planner<'a> {
                 content: None,
             };
             self.drawn.displaced.push(Displaced::Object { key: found.print.key(), was });
+            if let Some(origin) = node.inode.origin.as_deref() {
+                keep_theirs(&mut meta, &origin.print, &found.print);
+            }
         }
-        let meta = Box::new(node.inode.meta.clone());
         self.metas.push(Step::SetMeta { path: path.to_vec(), object: None, meta });
         Ok(())
     }
@@ -264,4 +270,12 @@ impl<'a> Planner<'a> {
 fn differs(old: &Meta, new: &Meta) -> bool {
     (old.mode, old.uid, old.gid, old.mtime, &old.xattrs)
         != (new.mode, new.uid, new.gid, new.mtime, &new.xattrs)
+}
+
+/// What the branch left alone of a directory's attributes stays as the base has it now: directories that only
+/// hold changes do not conflict.
+fn keep_theirs(meta: &mut Meta, then: &Fingerprint, now: &Fingerprint) {
+    meta.mode = if meta.mode == then.mode { now.mode } else { meta.mode };
+    meta.uid = if meta.uid == then.uid { now.uid } else { meta.uid };
+    meta.gid = if meta.gid == then.gid { now.gid } else { meta.gid };
 }
