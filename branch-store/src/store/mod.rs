@@ -8,6 +8,7 @@ mod maintain;
 mod read;
 mod recovery;
 mod replay;
+mod report;
 mod sweep;
 
 use std::path::Path;
@@ -16,7 +17,8 @@ use std::sync::atomic::Ordering;
 
 pub use abort::{Children, Ended};
 pub use files::init;
-pub use recovery::{Options, Report, Unrecovered};
+pub use recovery::{Options, Unrecovered};
+pub use report::Report;
 
 use crate::branch::{Branch, Shared};
 use crate::commit::{self, Committed};

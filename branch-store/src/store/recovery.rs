@@ -23,6 +23,7 @@ use crate::store::Store;
 use crate::store::files::{self, journal_name};
 use crate::store::read::{Located, Read, read_all};
 use crate::store::replay::Replay;
+use crate::store::report::Report;
 use crate::store::sweep::sweep;
 use crate::tree::Tree;
 
@@ -42,13 +43,6 @@ pub struct Unrecovered {
     dir: OwnedFd,
     lock: OwnedFd,
     workspace: WorkspaceId,
-}
-
-/// What recovery did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
-    /// In words; empty after a clean shutdown.
-    pub lines: Vec<String>,
 }
 
 impl Unrecovered {

@@ -11,7 +11,7 @@ use crate::ids::LayerId;
 use crate::node::{Body, Content};
 use crate::store::files;
 use crate::store::maintain;
-use crate::store::recovery::Report;
+use crate::store::report::Report;
 
 /// Removes what no branch refers to.
 pub(super) fn sweep(shared: &Shared, report: &mut Report) -> Result<()> {

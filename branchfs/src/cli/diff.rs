@@ -72,11 +72,7 @@ fn stat(out: &mut dyn Write, changes: &[FileChange]) -> io::Result<()> {
     }
     let sum = |of: fn(&FileChange) -> Option<u64>| changes.iter().filter_map(of).sum::<u64>();
     let (added, removed) = (sum(|change| change.added), sum(|change| change.removed));
-    writeln!(
-        out,
-        " {} changed, {added} lines added, {removed} removed",
-        text::count(changes.len() as u64, "path")
-    )
+    writeln!(out, " {} changed, lines: +{added} -{removed}", text::count(changes.len() as u64, "path"))
 }
 
 fn name(change: &FileChange) -> String {
@@ -135,7 +131,7 @@ mod tests {
         let expected = " M a.c        | +3 -1
  M logo       | 10 B -> 4.0 KiB
  R old => new | -
- 3 paths changed, 3 lines added, 1 removed
+ 3 paths changed, lines: +3 -1
 ";
         assert_eq!(shown(DiffDetail::Stat), expected);
     }
