@@ -183,7 +183,12 @@ pub(crate) fn write_file(
         |e: std::io::Error| Error::host("write", name, Errno::from_io_error(&e).unwrap_or(Errno::IO));
     out.write_all(&header.encode()).map_err(failed)?;
     for (seq, record) in (header.first..).zip(records) {
-        out.write_all(&frame(seq, seq, &record.encode())).map_err(failed)?;
+        let payload = record.encode();
+        // Unreadable is worse than unwritten: the journals that the file would replace stay.
+        if payload.len() > RECORD_MAX {
+            return Err(Error::Limit { what: "bytes in one checkpoint record", max: RECORD_MAX as u64 });
+        }
+        out.write_all(&frame(seq, seq, &payload)).map_err(failed)?;
     }
     out.flush().map_err(failed)?;
     drop(out);
