@@ -18,10 +18,11 @@ packages = json.loads(metadata.stdout)["packages"]
 
 
 def acceptable(expression: str) -> bool:
-    """Whether some choice of an SPDX expression is allowed; brackets do not nest in practice."""
+    """Whether some choice of an SPDX expression is allowed; brackets do not nest in practice. "Or later" (+)
+    is as good as the version itself."""
     flat = expression.replace("/", " OR ").replace("(", "").replace(")", "")
     return any(
-        all(term.split(" WITH ")[0].strip() in allowed for term in choice.split(" AND "))
+        all(term.split(" WITH ")[0].strip().removesuffix("+") in allowed for term in choice.split(" AND "))
         for choice in re.split(r"\s+OR\s+", flat)
     )
 

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 /// Decides the fate of each call before it reaches the host.
@@ -116,6 +116,25 @@ impl Disk {
     pub(crate) fn syncfs(&self, file: impl AsFd) -> Result<(), Errno> {
         self.pass("syncfs")?;
         rustix::fs::syncfs(file)
+    }
+}
+
+/// An flock(2), released when dropped. Closing would not do: a child between fork and exec holds a copy of the
+/// descriptor, and the lock with it.
+pub(crate) struct Locked(OwnedFd);
+
+impl Locked {
+    /// Locks at once or not at all (EWOULDBLOCK).
+    pub(crate) fn new(file: OwnedFd) -> Result<Locked, Errno> {
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Locked(file))
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Closing the descriptor right after is the fallback.
+        rustix::fs::flock(&self.0, FlockOperation::Unlock).ok();
     }
 }
 

@@ -10,7 +10,7 @@ use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use crate::base::Base;
 use crate::branch::{Branch, Data, Registry, State};
 use crate::content::Contents;
-use crate::disk::Disk;
+use crate::disk::{Disk, Locked};
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, GroupKind, LayerId};
 use crate::journal::record::LogLine;
@@ -26,7 +26,7 @@ pub(crate) struct Shared {
     /// The store directory, readable.
     pub(crate) dir_fd: OwnedFd,
     /// Locked while this is open (S22).
-    pub(crate) _lock: OwnedFd,
+    pub(crate) _lock: Locked,
     /// The directory that holds the preimage directories; on the base's filesystem, always.
     pub(crate) park_fd: OwnedFd,
     pub(crate) workspace: WorkspaceId,

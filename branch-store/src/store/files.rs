@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::disk::{Disk, open_dir_readable};
+use crate::disk::{Disk, Locked, open_dir_readable};
 use crate::error::{Error, Result};
 use crate::ids::STORE_DIR;
 use crate::journal::{FORMAT, Header, WorkspaceId, write_file};
@@ -105,13 +105,13 @@ pub(super) fn read_format(store: &Path) -> Result<WorkspaceId> {
     lines.next().and_then(unhex).ok_or_else(|| corrupt("second line is not a workspace id"))
 }
 
-/// The lock; held as long as the descriptor is open.
-pub(super) fn lock(store: &Path, dir: &OwnedFd) -> Result<OwnedFd> {
+/// The lock; held until it is dropped, or the process ends.
+pub(super) fn lock(store: &Path, dir: &OwnedFd) -> Result<Locked> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     let lock = rustix::fs::openat(dir, LOCK_FILE, flags, Mode::RUSR | Mode::WUSR)
         .map_err(|e| Error::host("open", LOCK_FILE, e))?;
-    match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
+    match Locked::new(lock) {
+        Ok(locked) => Ok(locked),
         Err(Errno::WOULDBLOCK) => Err(Error::Locked(store.display().to_string())),
         Err(e) => Err(Error::host("lock", LOCK_FILE, e)),
     }

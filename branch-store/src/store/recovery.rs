@@ -13,7 +13,7 @@ use crate::base::Base;
 use crate::branch::{Birth, Branch, Counters, Data, Registry, Shared};
 use crate::commit::decide;
 use crate::content::Contents;
-use crate::disk::Disk;
+use crate::disk::{Disk, Locked};
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId, LayerId, MAIN};
 use crate::journal::record::Decide;
@@ -41,7 +41,7 @@ pub struct Unrecovered {
     options: Options,
     disk: Disk,
     dir: OwnedFd,
-    lock: OwnedFd,
+    lock: Locked,
     workspace: WorkspaceId,
 }
 
