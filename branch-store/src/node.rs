@@ -132,6 +132,11 @@ impl Fingerprint {
         (self.ino, self.dev, self.birth, self.kind) == (other.ino, other.dev, other.birth, other.kind)
     }
 
+    /// Whether the object is still as it was here. Of a directory only the identity: its own numbers say nothing.
+    pub(crate) fn is_unedited(&self, now: &Fingerprint) -> bool {
+        self.same_object(now) && (self.kind == Kind::Dir || self == now)
+    }
+
     /// The identity alone.
     pub(crate) fn key(&self) -> HostKey {
         HostKey { dev: self.dev, ino: self.ino }

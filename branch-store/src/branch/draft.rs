@@ -95,7 +95,7 @@ impl<'a> Draft<'a> {
             self.record_dir(object.id, &found.place, found.print);
         }
         let print = Arc::new(found.seen_print());
-        let origin = Arc::new(Origin { print: found.seen_print(), slot: Some(slot.clone()) });
+        let origin = Arc::new(Origin { print: *print, slot: Some(slot.clone()) });
         self.put(object.id, Inode { meta, origin: Some(origin), body })?;
         let entry = Entry { child: Some(object.id), over: Some(print) };
         self.push(Change::Link { dir: slot.dir, name: slot.name, entry })?;

@@ -150,7 +150,7 @@ impl Shared {
 
     pub(crate) fn discard_layers(&self, layers: &[LayerId]) {
         for layer in layers {
-            // Recovery sweeps what stays (`recovery::sweep_layers`), so a refusal costs space, not truth.
+            // Recovery sweeps what stays (`store::sweep`), so a refusal costs space, not truth.
             self.contents.discard_layer(*layer).ok();
         }
     }

@@ -30,9 +30,10 @@ pub(super) fn commit_into_base(
     let ours = branch.data.read().clone();
     let commit = CommitId(shared.counters.commit.load(Ordering::Acquire) + 1);
     let mut drawn = draw(&shared.base, &ours.tree, CommitId(commit.0 - 1))?;
+    let changes = Tree::default().diff(&ours.tree);
     let mut staging = Staging::new(shared, &ours.tree, commit)?;
     staging.fill(&mut drawn)?;
-    let (decided, stale) = decide(shared, branch, &sealed, &mut staging, commit, drawn)?;
+    let (decided, stale) = decide(shared, branch, &sealed, &mut staging, (commit, changed(&changes)), drawn)?;
     let (mut warnings, linked) = staging.finish();
     let written = finish(shared, &decided)?;
     warnings.extend(written.warnings);
@@ -44,7 +45,6 @@ pub(super) fn commit_into_base(
         }
     }
     shared.discard_layers(&ours.layers);
-    let changes = Tree::default().diff(&ours.tree);
     Ok(Committed {
         into: main.clone(),
         commit: Some(commit),
@@ -61,7 +61,7 @@ fn decide(
     branch: &Branch,
     sealed: &Sealed<'_>,
     staging: &mut Staging<'_>,
-    commit: CommitId,
+    (commit, changed): (CommitId, u64),
     drawn: Drawn,
 ) -> Result<(Decide, Vec<Arc<Branch>>)> {
     let _decide = shared.decide.lock();
@@ -78,7 +78,7 @@ fn decide(
         stale: losers.iter().map(|b| b.id()).collect(),
         park: (park_id, staging.print()?),
         displaced: displaced(&drawn, park_id),
-        changed: changed(&Tree::default().diff(&branch.data.read().tree)),
+        changed,
         plan: drawn.plan,
     };
     let held = shared.hold(&losers);

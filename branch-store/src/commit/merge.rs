@@ -108,23 +108,19 @@ impl Merge<'_> {
     }
 
     fn entry(&self, dir: NodeId, name: &Name, change: Change) -> Result<Option<Change>, Conflict> {
-        let entry_of = |tree: &Tree| tree.get(dir).and_then(|node| node.entries.get(name).cloned());
         let gone = self.theirs.get(dir).is_some_and(|node| node.inode.meta.nlink == 0);
-        if gone || (self.theirs.get(dir).is_none() && self.touched.nodes.contains(&dir)) {
-            return Err(self.conflict_at(dir, name, ConflictKind::GoneBelow));
-        }
-        if self.is_gone(&change) {
+        let dropped = self.theirs.get(dir).is_none() && self.touched.nodes.contains(&dir);
+        if gone || dropped || self.is_gone(&change) {
             return Err(self.conflict_at(dir, name, ConflictKind::GoneBelow));
         }
         if !self.touched.entries.contains(&(dir, name.clone())) {
             return Ok(Some(change));
         }
-        let (theirs, ours) = (entry_of(self.theirs), entry_of(self.ours));
-        let (their_child, our_child) = (theirs.and_then(|e| e.child), ours.and_then(|e| e.child));
+        let [fork_child, their_child, our_child] =
+            [self.fork, self.theirs, self.ours].map(|tree| child_of(tree, dir, name));
         if their_child == our_child {
             return Ok(None);
         }
-        let fork_child = entry_of(self.fork).and_then(|e| e.child);
         let kind = match (their_child, our_child) {
             (None, _) => ConflictKind::GoneBelow,
             (Some(_), Some(_)) if fork_child.is_none() => ConflictKind::BothCreated,
@@ -136,16 +132,13 @@ impl Merge<'_> {
     /// Whether the change names an object that was there at the fork and that the parent has removed since. (A
     /// rename within one tick of the clock leaves no other trace on the object.)
     fn is_gone(&self, change: &Change) -> bool {
-        let Change::Link { entry, .. } = change else { return false };
+        let Change::Link { dir, name, entry } = change else { return false };
         let Some(child) = entry.child.filter(|child| self.fork.get(*child).is_some()) else { return false };
         if self.theirs.get(child).is_none_or(|node| node.inode.meta.nlink == 0) {
             return true;
         }
         // Both took a name of it away and we give it another: its inode may not show that, either.
-        let Change::Link { dir, name, .. } = change else { return false };
-        let names = |tree: &Tree, dir: NodeId, name: &Name| {
-            tree.get(dir).and_then(|node| node.entries.get(name)).and_then(|entry| entry.child) == Some(child)
-        };
+        let names = |tree: &Tree, dir: NodeId, name: &Name| child_of(tree, dir, name) == Some(child);
         let lost =
             |(dir, name): &(NodeId, Name)| names(self.fork, *dir, name) && !names(self.theirs, *dir, name);
         !names(self.fork, *dir, name)
@@ -185,6 +178,11 @@ impl Merge<'_> {
         let parent = path_of(self.ours, dir).or_else(|| path_of(self.theirs, dir)).unwrap_or_default();
         Conflict { path: crate::plan::join(&parent, name.as_bytes()), kind }
     }
+}
+
+/// The node a tree gives a name.
+fn child_of(tree: &Tree, dir: NodeId, name: &Name) -> Option<NodeId> {
+    tree.get(dir)?.entries.get(name)?.child
 }
 
 fn parent_of(tree: &Tree, dir: NodeId) -> Option<NodeId> {

@@ -5,7 +5,7 @@ use crate::base::Found;
 use crate::base::history::{Displaced, ObjectWas, Was};
 use crate::error::{Conflict, ConflictKind, Result};
 use crate::ids::NodeId;
-use crate::node::{Body, Content, Entry, HostKey, Kind, Lower, Node, Slot, Time};
+use crate::node::{Body, Content, Entry, HostKey, Kind, Lower, Meta, Node, Slot, Time};
 use crate::plan::{Step, join};
 
 impl Planner<'_> {
@@ -155,10 +155,15 @@ impl Planner<'_> {
         } else if found.links() > 1 {
             // One name less is a change of the object, seen through its other names.
             let meta = found.meta(self.base.xattrs(found, false)?);
-            let was = ObjectWas { meta, size: found.statx.stx_size, content: None };
-            self.drawn.displaced.push(Displaced::Object { key: found.print.key(), was });
+            self.displace_object(found, meta);
         }
         Ok(())
+    }
+
+    /// Older snapshots must go on seeing the object as it was.
+    pub(super) fn displace_object(&mut self, found: &Found, meta: Meta) {
+        let was = ObjectWas { meta, size: found.statx.stx_size, content: None };
+        self.drawn.displaced.push(Displaced::Object { key: found.print.key(), was });
     }
 
     pub(super) fn detach(&mut self, slot: &Slot, found: &Found) -> Result<()> {
@@ -181,7 +186,7 @@ fn clash(entry: &Entry, found: Option<&Found>) -> Option<ConflictKind> {
     match (&entry.over, found) {
         (None, None) => None,
         (Some(over), Some(found)) => {
-            let same = over.same_object(&found.print) && (over.kind == Kind::Dir || **over == found.print);
+            let same = over.is_unedited(&found.print);
             // A directory that the branch removed: nothing may have come or gone in it since.
             let removed = over.kind == Kind::Dir && over.mtime != Time::default();
             let same = same && !(removed && found.stat(NodeId::ROOT).mtime != over.mtime);

@@ -2,7 +2,6 @@
 
 use super::{Fate, Planner, Seen, Stage, UNSTAGED, is_merged};
 use crate::base::Found;
-use crate::base::history::{Displaced, ObjectWas};
 use crate::commit::path_of;
 use crate::error::{Conflict, ConflictKind, Error, Result};
 use crate::ids::NodeId;
@@ -70,8 +69,7 @@ impl<'a> Planner<'a> {
         let relinked = old.nlink != node.inode.meta.nlink;
         let changes = rewrite || dir || differs(&old, &node.inode.meta);
         if changes || relinked {
-            let was = ObjectWas { meta: old, size: found.statx.stx_size, content: None };
-            self.drawn.displaced.push(Displaced::Object { key, was });
+            self.displace_object(found, old);
         }
         if changes {
             let mut meta = Box::new(node.inode.meta.clone());
@@ -118,8 +116,7 @@ impl<'a> Planner<'a> {
             let rewrite = matches!(node.inode.body, Body::File(Content::Own(_)));
             let changes = rewrite || differs(&old, &node.inode.meta);
             if changes {
-                let was = ObjectWas { meta: old, size: found.statx.stx_size, content: None };
-                self.drawn.displaced.push(Displaced::Object { key: found.print.key(), was });
+                self.displace_object(&found, old);
             }
             if rewrite {
                 self.rewrite(id, node, &found)?;
@@ -156,11 +153,8 @@ impl<'a> Planner<'a> {
                 (_, None) => return Ok(None),
             };
             let Some(found) = self.base.resolve(&slot, self.head)? else { return Ok(None) };
-            let unedited = node.inode.origin.as_deref().is_some_and(|origin| {
-                let before = &origin.print;
-                before.same_object(&found.print) && (before.kind == Kind::Dir || *before == found.print)
-            });
-            if !unedited {
+            let origin = node.inode.origin.as_deref();
+            if !origin.is_some_and(|origin| origin.print.is_unedited(&found.print)) {
                 return Ok(None);
             }
             self.displace(&slot, &found)?;
@@ -251,12 +245,8 @@ impl<'a> Planner<'a> {
         if displaced {
             debug_assert_eq!(id, NodeId::ROOT);
             let found = self.base.resolve_root(self.head)?;
-            let was = ObjectWas {
-                meta: found.meta(self.base.xattrs(&found, true)?),
-                size: found.statx.stx_size,
-                content: None,
-            };
-            self.drawn.displaced.push(Displaced::Object { key: found.print.key(), was });
+            let old = found.meta(self.base.xattrs(&found, true)?);
+            self.displace_object(&found, old);
             if let Some(origin) = node.inode.origin.as_deref() {
                 keep_theirs(&mut meta, &origin.print, &found.print);
             }
