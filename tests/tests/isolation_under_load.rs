@@ -39,6 +39,9 @@ fn each_branch_sees_its_own_writes_only_and_a_fork_its_parent_as_it_was() {
         drop(stops);
         snapshots
     });
+    // By chance the two may have gone apart so far that nothing of theirs meets any more.
+    parent.run(Op::Create("met by both".into()));
+    left.run(Op::Create("met by both".into()));
     for writer in [&parent, &left, &right] {
         writer.look();
     }
@@ -123,12 +126,16 @@ impl Writer {
 
     fn write(&mut self) {
         let op = Op::random(&mut self.rng, &self.model);
-        op.run(&self.view).unwrap_or_else(|error| panic!("{}: {op:?}: {error}", self.view.display()));
-        self.model.apply(&op);
+        self.run(op);
         self.operations += 1;
         if self.operations.is_multiple_of(LOOK) {
             self.look();
         }
+    }
+
+    fn run(&mut self, op: Op) {
+        op.run(&self.view).unwrap_or_else(|error| panic!("{}: {op:?}: {error}", self.view.display()));
+        self.model.apply(&op);
     }
 
     fn look(&self) {
