@@ -7,6 +7,7 @@ mod branches;
 #[allow(dead_code, unreachable_pub)]
 mod can_mount;
 mod control;
+mod extremes;
 mod files;
 mod fixture;
 mod mounts;
