@@ -54,7 +54,7 @@ fn a_branch_below_a_thousand_others_sees_what_each_of_them_did() {
     let mut above = w.store().main();
     for depth in 0..1000 {
         let name = format!("d{depth}");
-        above = w.store().fork(&above, &[name.clone()], GroupKind::Exclusive).unwrap().remove(0);
+        above = w.store().fork(&above, std::slice::from_ref(&name), GroupKind::Exclusive).unwrap().remove(0);
         if depth % 10 == 0 {
             above.put(&name, &name).unwrap();
         }
