@@ -62,7 +62,7 @@ fn time_forks(store: &Store, parent: &Branch, names: &[String], rounds: u64) -> 
 }
 
 fn write(branch: &Arc<Branch>, name: &str) {
-    let new = New { kind: NewKind::File, mode: 0o644, uid: 0, gid: 0 };
+    let new = New { kind: NewKind::File, mode: 0o644, uid: 0, gid: 0, xattrs: Default::default() };
     let (object, _) = branch.create(&branch.root(), name.as_bytes(), new).unwrap();
     branch.open(&object, Access::Write).unwrap().write_at(b"1 KiB".repeat(205).as_slice(), 0).unwrap();
 }

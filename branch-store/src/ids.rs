@@ -18,6 +18,11 @@ pub const NAME_MAX: usize = 255;
 pub const SYMLINK_MAX: usize = 4095;
 /// Longest extended attribute value in bytes.
 pub const XATTR_SIZE_MAX: usize = 65536;
+/// Most bytes an object's extended attributes have together, names and values: they are in each record of it.
+pub const XATTRS_SIZE_MAX: usize = 256 * 1024;
+/// The extended attribute that says the permission bits a second time, in more detail (acl(5)). Whoever
+/// changes one of the two has to change the other in the same step.
+pub const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 /// Longest branch name in bytes.
 pub const BRANCH_NAME_MAX: usize = 255;
 /// Name of the root branch: the base itself.
@@ -26,6 +31,7 @@ pub const MAIN: &str = "main";
 pub const STORE_DIR: &str = ".branchfs";
 
 const _: () = assert!(BRANCH_NAME_MAX <= NAME_MAX, "a branch name is a directory name in the mount");
+const _: () = assert!(XATTRS_SIZE_MAX >= XATTR_SIZE_MAX + NAME_MAX, "a single attribute always has room");
 const _: () = assert!(DEPTH_MAX >= 1000, "promised in S4");
 
 /// Index of a branch; never reused within a store. The high 32 bits of its inode numbers.

@@ -29,15 +29,16 @@ mod xattr;
 
 pub use branch::{
     Access, AttrChange, Branch, New, NewKind, OpenFile, Removed, RenameMode, SeekWhat, State, SyncWhat,
-    XattrMode,
+    XattrChange, XattrMode,
 };
 pub use commit::{Committed, Invalid, Invalidate};
 pub use diff::{ChangeKind, PathChange};
 pub use disk::{Disk, Gatekeeper};
 pub use error::{Conflict, ConflictKind, Error, Result};
 pub use ids::{
-    BRANCH_NAME_MAX, BRANCHES_MAX, BranchId, CommitId, DEPTH_MAX, FORK_MAX, GroupId, GroupKind, LayerId,
-    MAIN, NAME_MAX, Name, NodeId, STORE_DIR, SYMLINK_MAX, XATTR_SIZE_MAX, check_branch_name,
+    ACL_ACCESS, BRANCH_NAME_MAX, BRANCHES_MAX, BranchId, CommitId, DEPTH_MAX, FORK_MAX, GroupId, GroupKind,
+    LayerId, MAIN, NAME_MAX, Name, NodeId, STORE_DIR, SYMLINK_MAX, XATTR_SIZE_MAX, XATTRS_SIZE_MAX,
+    check_branch_name,
 };
 pub use node::{DirEntry, Kind, Object, Owner, Slot, Stat, Time};
 pub use store::{Children, Ended, LogEntry, Options, Report, Store, Unrecovered, Usage, init};

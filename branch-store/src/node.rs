@@ -101,6 +101,29 @@ pub(crate) struct Meta {
     pub xattrs: Xattrs,
 }
 
+/// The attributes a person sets, which a merge takes one by one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Attributes {
+    /// Permission bits, `07777`.
+    pub(crate) mode: u32,
+    /// Owner.
+    pub(crate) uid: u32,
+    /// Group.
+    pub(crate) gid: u32,
+    /// Extended attributes.
+    pub(crate) xattrs: Xattrs,
+}
+
+impl Meta {
+    pub(crate) fn attributes(&self) -> Attributes {
+        Attributes { mode: self.mode, uid: self.uid, gid: self.gid, xattrs: self.xattrs.clone() }
+    }
+
+    pub(crate) fn set_attributes(&mut self, new: Attributes) {
+        Attributes { mode: self.mode, uid: self.uid, gid: self.gid, xattrs: self.xattrs } = new;
+    }
+}
+
 /// Identity and state of a base object as a branch first met it (S15).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Fingerprint {
@@ -179,6 +202,9 @@ pub(crate) struct Origin {
     pub(crate) print: Fingerprint,
     /// A name it had; `None` for the root.
     pub(crate) slot: Option<Slot>,
+    /// A directory's attributes, as the branch saw them: what it leaves alone stays as the base has it at the
+    /// commit. `None` for what is no directory: there the change time tells.
+    pub(crate) attributes: Option<Attributes>,
 }
 
 /// Where a file's bytes are.

@@ -15,6 +15,9 @@ use crate::node::Xattrs;
 /// Longest list of names Linux returns.
 const LIST_MAX: usize = 65536;
 
+/// Room for most values; longer ones take a second call.
+const VALUE_USUAL: usize = 256;
+
 /// `/proc/self/fd/N/name`: the l*xattr calls take no directory descriptor.
 fn path_of(dir: impl AsFd, name: &[u8]) -> Vec<u8> {
     let mut path = format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()).into_bytes();
@@ -39,18 +42,32 @@ pub(crate) fn read_all(dir: impl AsFd, name: &[u8]) -> Result<Xattrs> {
     }
     let mut all = BTreeMap::new();
     for attribute in list[..len].split(|b| *b == 0).filter(|n| !n.is_empty()) {
-        let mut value = vec![0u8; XATTR_SIZE_MAX];
-        match rustix::fs::lgetxattr(&path[..], attribute, &mut value[..]) {
-            Ok(len) => {
-                value.truncate(len);
-                all.insert(attribute.to_vec(), value);
-            }
-            // Listed but not readable for us (trusted.*), or gone since.
-            Err(Errno::NODATA | Errno::PERM | Errno::ACCESS) => {}
-            Err(e) => return Err(e.into()),
+        // Listed but not readable for us (trusted.*), or gone since, is not there.
+        if let Some(value) = value_of(&path, attribute)? {
+            all.insert(attribute.to_vec(), value);
         }
     }
     Ok(Arc::new(all))
+}
+
+/// One attribute, if it is there and this process may see it.
+pub(crate) fn read_one(dir: impl AsFd, name: &[u8], attribute: &[u8]) -> Result<Option<Vec<u8>>> {
+    value_of(&path_of(dir, name), attribute)
+}
+
+fn value_of(path: &[u8], attribute: &[u8]) -> Result<Option<Vec<u8>>> {
+    let mut value = vec![0u8; VALUE_USUAL];
+    loop {
+        match rustix::fs::lgetxattr(path, attribute, &mut value[..]) {
+            Ok(len) => {
+                value.truncate(len);
+                return Ok(Some(value));
+            }
+            Err(Errno::RANGE) if value.len() < XATTR_SIZE_MAX => value.resize(XATTR_SIZE_MAX, 0),
+            Err(Errno::NODATA | Errno::PERM | Errno::ACCESS | Errno::NOTSUP) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        }
+    }
 }
 
 /// Makes the object's attributes equal to `wanted`; returns the names that could not be set.

@@ -53,7 +53,13 @@ fn worked(base: &Path) {
 
 fn make(branch: &branch_store::Branch, n: usize) {
     for name in ["x", "y", "z"] {
-        let new = branch_store::New { kind: branch_store::NewKind::Dir, mode: 0o755, uid: 0, gid: 0 };
+        let new = branch_store::New {
+            kind: branch_store::NewKind::Dir,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            xattrs: Default::default(),
+        };
         branch.create(&branch.root(), format!("{name}{n}").as_bytes(), new).unwrap();
     }
 }

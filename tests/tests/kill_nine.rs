@@ -133,7 +133,7 @@ fn end_while_it_is_changed(store: &Store, n: u64) {
     let (changed, first_change) = channel();
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let new = || New { kind: NewKind::Dir, mode: 0o755, uid: 0, gid: 0 };
+            let new = || New { kind: NewKind::Dir, mode: 0o755, uid: 0, gid: 0, xattrs: Default::default() };
             let make = |n: u64| loser.create(&loser.root(), n.to_string().as_bytes(), new());
             let error = (0..).find_map(|n| {
                 let made = make(n);

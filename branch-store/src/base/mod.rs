@@ -268,9 +268,21 @@ impl Base {
             return Ok(was.meta.xattrs.clone());
         }
         let dir = self.places.open(found.place.dir)?;
-        let name: &[u8] = if root { b"." } else { found.place.name.as_bytes() };
-        crate::xattr::read_all(&dir, name)
+        crate::xattr::read_all(&dir, name_of(found, root))
     }
+
+    /// One extended attribute of a found object: the kernel asks for ACLs of nearly everything.
+    pub(crate) fn xattr(&self, found: &Found, root: bool, attribute: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let Some(was) = &found.was {
+            return Ok(was.meta.xattrs.get(attribute).cloned());
+        }
+        let dir = self.places.open(found.place.dir)?;
+        crate::xattr::read_one(&dir, name_of(found, root), attribute)
+    }
+}
+
+fn name_of(found: &Found, root: bool) -> &[u8] {
+    if root { b"." } else { found.place.name.as_bytes() }
 }
 
 /// What a listing knows of a name.

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use crate::branch::Branch;
 use crate::content::set_mtime;
 use crate::error::{Error, Result};
-use crate::ids::{NAME_MAX, XATTR_SIZE_MAX};
+use crate::ids::{NAME_MAX, NodeId, XATTR_SIZE_MAX, XATTRS_SIZE_MAX};
 use crate::node::{Body, Content, Kind, Object, Stat, Time, Xattrs};
 
 /// What to change; `None` leaves it.
@@ -27,6 +27,15 @@ pub struct AttrChange {
     pub mtime: Option<Time>,
 }
 
+/// One extended attribute, to be changed in the same record as others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct XattrChange<'a> {
+    /// Its name.
+    pub name: &'a [u8],
+    /// Its new value; `None`: it goes, if it is there.
+    pub value: Option<&'a [u8]>,
+}
+
 /// What setting an extended attribute expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum XattrMode {
@@ -44,6 +53,23 @@ impl Branch {
     /// # Errors
     /// EISDIR or EINVAL for the size of what has none, EROFS, EBUSY, ESTALE, ENOSPC, and the host's.
     pub fn set_attr(&self, object: &Object, change: &AttrChange) -> Result<Stat> {
+        self.set_attr_and_xattr(object, change, None)
+    }
+
+    /// As [`Branch::set_attr`], with an extended attribute that says the same in other words: one record, so
+    /// that they never disagree.
+    ///
+    /// # Errors
+    /// Those of [`Branch::set_attr`]; E2BIG for the value.
+    pub fn set_attr_and_xattr(
+        &self,
+        object: &Object,
+        change: &AttrChange,
+        xattr: Option<XattrChange<'_>>,
+    ) -> Result<Stat> {
+        if let Some(xattr) = xattr {
+            check_xattr(xattr.name, xattr.value)?;
+        }
         if let Some(size) = change.size {
             match self.stat(object)?.kind {
                 Kind::File => self.truncate(object, size)?,
@@ -51,13 +77,13 @@ impl Branch {
                 _ => return Err(Error::Posix(Errno::INVAL)),
             }
         }
-        if (AttrChange { size: None, ..*change }) != AttrChange::default() {
-            self.set_meta(object, change)?;
+        if (AttrChange { size: None, ..*change }) != AttrChange::default() || xattr.is_some() {
+            self.set_meta(object, change, xattr)?;
         }
         self.stat(object)
     }
 
-    fn set_meta(&self, object: &Object, change: &AttrChange) -> Result<()> {
+    fn set_meta(&self, object: &Object, change: &AttrChange, xattr: Option<XattrChange<'_>>) -> Result<()> {
         self.mutate(|draft| {
             let id = draft.adopt(object)?;
             let mut inode = draft.node(id)?.inode.clone();
@@ -78,6 +104,9 @@ impl Branch {
                     _ => meta.mtime = Some(mtime),
                 }
             }
+            if let Some(XattrChange { name, value }) = xattr {
+                meta.xattrs = with_xattr(&meta.xattrs, name, value)?;
+            }
             draft.put(id, inode)
         })
     }
@@ -87,7 +116,11 @@ impl Branch {
     /// # Errors
     /// ENODATA, ESTALE, and the host's.
     pub fn xattr(&self, object: &Object, name: &[u8]) -> Result<Vec<u8>> {
-        self.all_xattrs(object)?.get(name).cloned().ok_or(Error::Posix(Errno::NODATA))
+        let value = self.read(|view| match view.tree.get(object.id) {
+            Some(node) => Ok(node.inode.meta.xattrs.get(name).cloned()),
+            None => view.base.xattr(&view.found(object)?, object.id == NodeId::ROOT, name),
+        })?;
+        value.ok_or(Error::Posix(Errno::NODATA))
     }
 
     /// Names of all extended attributes.
@@ -95,14 +128,11 @@ impl Branch {
     /// # Errors
     /// ESTALE, and the host's.
     pub fn xattrs(&self, object: &Object) -> Result<Vec<Vec<u8>>> {
-        Ok(self.all_xattrs(object)?.keys().cloned().collect())
-    }
-
-    fn all_xattrs(&self, object: &Object) -> Result<Xattrs> {
-        self.read(|view| match view.tree.get(object.id) {
+        let all = self.read(|view| match view.tree.get(object.id) {
             Some(node) => Ok(node.inode.meta.xattrs.clone()),
-            None => view.base.xattrs(&view.found(object)?, object.id == crate::ids::NodeId::ROOT),
-        })
+            None => view.base.xattrs(&view.found(object)?, object.id == NodeId::ROOT),
+        })?;
+        Ok(all.keys().cloned().collect())
     }
 
     /// Sets an extended attribute, or removes it (`None`).
@@ -116,29 +146,45 @@ impl Branch {
         value: Option<&[u8]>,
         mode: XattrMode,
     ) -> Result<()> {
-        if name.is_empty() || name.len() > NAME_MAX {
-            return Err(Error::Posix(Errno::RANGE));
-        }
-        if value.is_some_and(|v| v.len() > XATTR_SIZE_MAX) {
-            return Err(Error::Posix(Errno::TOOBIG));
-        }
+        check_xattr(name, value)?;
         self.mutate(|draft| {
             let id = draft.adopt(object)?;
-            let mut all = (*draft.node(id)?.inode.meta.xattrs).clone();
+            let all = &draft.node(id)?.inode.meta.xattrs;
             match (mode, all.contains_key(name), value) {
                 (XattrMode::Create, true, _) => return Err(Error::Posix(Errno::EXIST)),
                 (XattrMode::Replace, false, _) | (_, false, None) => return Err(Error::Posix(Errno::NODATA)),
                 _ => {}
             }
-            match value {
-                Some(value) => all.insert(name.to_vec(), value.to_vec()),
-                None => all.remove(name),
-            };
+            let all = with_xattr(all, name, value)?;
             let now = Time::now();
             draft.update(id, |inode| {
-                inode.meta.xattrs = Arc::new(all);
+                inode.meta.xattrs = all;
                 inode.meta.ctime = now;
             })
         })
     }
+}
+
+fn check_xattr(name: &[u8], value: Option<&[u8]>) -> Result<()> {
+    if name.is_empty() || name.len() > NAME_MAX {
+        return Err(Error::Posix(Errno::RANGE));
+    }
+    if value.is_some_and(|v| v.len() > XATTR_SIZE_MAX) {
+        return Err(Error::Posix(Errno::TOOBIG));
+    }
+    Ok(())
+}
+
+/// The attributes with one changed. No room for more is ENOSPC, as on ext4.
+fn with_xattr(all: &Xattrs, name: &[u8], value: Option<&[u8]>) -> Result<Xattrs> {
+    let mut all = (**all).clone();
+    let Some(value) = value else {
+        all.remove(name);
+        return Ok(Arc::new(all));
+    };
+    all.insert(name.to_vec(), value.to_vec());
+    if all.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > XATTRS_SIZE_MAX {
+        return Err(Error::Posix(Errno::NOSPC));
+    }
+    Ok(Arc::new(all))
 }

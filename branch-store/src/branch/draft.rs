@@ -83,19 +83,21 @@ impl<'a> Draft<'a> {
             Kind::Symlink => Body::Symlink(self.shared.base.read_link(&found)?),
             kind => Body::Special(kind),
         };
+        let dir = found.print.kind == Kind::Dir;
         let mut meta = found.meta(xattrs);
         meta.nlink = meta.nlink.max(1);
+        let attributes = dir.then(|| meta.attributes());
         self.adopt_dir(slot.dir)?;
         let above = self.node(slot.dir)?;
         if above.entries.contains_key(&slot.name) || crate::branch::view::lower_of(above)? == Lower::Opaque {
             // The name means something else, or nothing, by now: an object from before that.
             return Err(Error::Posix(Errno::STALE));
         }
-        if found.print.kind == Kind::Dir {
+        if dir {
             self.record_dir(object.id, &found.place, found.print);
         }
         let print = Arc::new(found.seen_print());
-        let origin = Arc::new(Origin { print: *print, slot: Some(slot.clone()) });
+        let origin = Arc::new(Origin { print: *print, slot: Some(slot.clone()), attributes });
         self.put(object.id, Inode { meta, origin: Some(origin), body })?;
         let entry = Entry { child: Some(object.id), over: Some(print) };
         self.push(Change::Link { dir: slot.dir, name: slot.name, entry })?;
@@ -106,8 +108,10 @@ impl<'a> Draft<'a> {
         let found = self.shared.base.resolve_root(self.epoch)?;
         let xattrs = self.shared.base.xattrs(&found, true)?;
         let body = Body::Dir { parent: NodeId::ROOT, lower: Lower::Merged };
-        let origin = Arc::new(Origin { print: found.print, slot: None });
-        let inode = Inode { meta: found.meta(xattrs), origin: Some(origin), body };
+        let meta = found.meta(xattrs);
+        let attributes = Some(meta.attributes());
+        let origin = Arc::new(Origin { print: found.print, slot: None, attributes });
+        let inode = Inode { meta, origin: Some(origin), body };
         self.put(NodeId::ROOT, inode)?;
         Ok(NodeId::ROOT)
     }

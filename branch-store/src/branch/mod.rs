@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use parking_lot::RwLock;
 use rustix::io::Errno;
 
-pub use attributes::{AttrChange, XattrMode};
+pub use attributes::{AttrChange, XattrChange, XattrMode};
 pub(crate) use draft::Draft;
 pub use namespace::{New, NewKind, Removed, RenameMode};
 pub use open_file::{Access, OpenFile, SeekWhat, SyncWhat};

@@ -1,5 +1,6 @@
 //! Operations on names: create, link, unlink, rmdir, rename, reap.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -20,12 +21,14 @@ const LINK_MAX: u32 = 65_000;
 pub struct New {
     /// What it is.
     pub kind: NewKind,
-    /// Permission bits, umask applied.
+    /// Permission bits.
     pub mode: u32,
     /// Owner.
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Extended attributes it is born with: name to value.
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 /// Kinds of objects to be made.
@@ -294,7 +297,7 @@ fn new_inode(draft: &Draft<'_>, parent: NodeId, id: NodeId, new: &New) -> Result
         atime: now,
         mtime,
         ctime: now,
-        xattrs: Arc::default(),
+        xattrs: Arc::new(new.xattrs.clone()),
     };
     Ok(Inode { meta, origin: None, body })
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use crate::commit::attributes::{self, pick};
 use crate::error::{Conflict, ConflictKind};
 use crate::ids::{Name, NodeId};
 use crate::node::{Body, Inode, Kind};
@@ -211,34 +212,26 @@ fn merge_dir(fork: Option<&Inode>, theirs: &Inode, ours: &Inode) -> Option<Inode
         return None;
     };
     let mut merged = ours.clone();
+    // A directory that neither had changed at the fork was there as in the base.
+    let adopted = || ours.origin.as_ref().and_then(|origin| origin.attributes.clone());
+    match fork.map(|fork| fork.meta.attributes()).or_else(adopted) {
+        Some(then) => {
+            let [theirs, ours] = [theirs, ours].map(|side| side.meta.attributes());
+            merged.meta.set_attributes(attributes::merge(&then, &theirs, &ours)?);
+        }
+        None if theirs.meta.attributes() != ours.meta.attributes() => return None,
+        None => {}
+    }
     if let Some(fork) = fork {
-        let fork_meta = &fork.meta;
-        merged.meta.mode = pick(&fork_meta.mode, &theirs.meta.mode, &ours.meta.mode)?;
-        merged.meta.uid = pick(&fork_meta.uid, &theirs.meta.uid, &ours.meta.uid)?;
-        merged.meta.gid = pick(&fork_meta.gid, &theirs.meta.gid, &ours.meta.gid)?;
-        merged.meta.xattrs = pick(&fork_meta.xattrs, &theirs.meta.xattrs, &ours.meta.xattrs)?;
         merged.body = pick(&fork.body, &theirs.body, &ours.body)?;
-        let added = i64::from(theirs.meta.nlink) - i64::from(fork_meta.nlink);
+        let added = i64::from(theirs.meta.nlink) - i64::from(fork.meta.nlink);
         merged.meta.nlink = u32::try_from(i64::from(ours.meta.nlink) + added).ok()?;
-    } else if their_parent != our_parent || !same_attributes(theirs, ours) {
+    } else if their_parent != our_parent {
         return None;
     }
     merged.meta.mtime = theirs.meta.mtime.max(ours.meta.mtime);
     merged.meta.ctime = theirs.meta.ctime.max(ours.meta.ctime);
     Some(merged)
-}
-
-fn same_attributes(a: &Inode, b: &Inode) -> bool {
-    (a.meta.mode, a.meta.uid, a.meta.gid, &a.meta.xattrs)
-        == (b.meta.mode, b.meta.uid, b.meta.gid, &b.meta.xattrs)
-}
-
-/// The side that changed; `None` if both did, differently.
-fn pick<T: PartialEq + Clone>(fork: &T, theirs: &T, ours: &T) -> Option<T> {
-    if theirs == ours || ours == fork {
-        return Some(theirs.clone());
-    }
-    (theirs == fork).then(|| ours.clone())
 }
 
 /// Some path of a node. Directories know their parent; files are searched for: this runs for conflicts only.

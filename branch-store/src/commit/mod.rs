@@ -1,5 +1,6 @@
 //! Commit: a leaf's changes go into its parent, atomically (S11), first one wins (S12).
 
+mod attributes;
 pub(crate) mod decide;
 mod merge;
 pub(crate) use merge::path_of;

@@ -135,7 +135,8 @@ impl Paths for Arc<Branch> {
                 object
             }
             Err(e) if e.errno() == Errno::NOENT => {
-                let new = New { kind: NewKind::File, mode: 0o644, uid: 0, gid: 0 };
+                let new =
+                    New { kind: NewKind::File, mode: 0o644, uid: 0, gid: 0, xattrs: Default::default() };
                 self.create(&parent, name.as_bytes(), new)?.0
             }
             Err(e) => return Err(e),
@@ -155,7 +156,11 @@ impl Paths for Arc<Branch> {
 
     fn make_dir(&self, path: &str) -> Result<()> {
         let (parent, name) = self.parent_of(path)?;
-        self.create(&parent, name.as_bytes(), New { kind: NewKind::Dir, mode: 0o755, uid: 0, gid: 0 })?;
+        self.create(
+            &parent,
+            name.as_bytes(),
+            New { kind: NewKind::Dir, mode: 0o755, uid: 0, gid: 0, xattrs: Default::default() },
+        )?;
         Ok(())
     }
 

@@ -131,7 +131,7 @@ impl Vfs {
         let dir = self.parent_of(parent, name)?;
         let above = dir.branch.stat(&dir.object).map_err(errno)?;
         let (mode, gid) = inherit(above.mode, above.gid, caller.gid, mode & PERMISSIONS, &kind);
-        let new = New { kind, mode, uid: caller.uid, gid };
+        let new = New { kind, mode, uid: caller.uid, gid, xattrs: Default::default() };
         let (object, stat) = dir.branch.create(&dir.object, name, new).map_err(errno)?;
         Ok(self.remember(&dir.branch, object, stat, parent))
     }

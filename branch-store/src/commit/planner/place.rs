@@ -2,10 +2,10 @@
 
 use super::{Fate, Planner, Seen, Stage, UNSTAGED, is_merged};
 use crate::base::Found;
-use crate::commit::path_of;
+use crate::commit::{attributes, path_of};
 use crate::error::{Conflict, ConflictKind, Error, Result};
 use crate::ids::NodeId;
-use crate::node::{Body, Content, Fingerprint, HostKey, Kind, Meta, Node, Slot};
+use crate::node::{Attributes, Body, Content, HostKey, Kind, Meta, Node, Slot};
 use crate::plan::{Park, RelPath, Step, join};
 
 impl<'a> Planner<'a> {
@@ -68,14 +68,13 @@ impl<'a> Planner<'a> {
         }
         let relinked = old.nlink != node.inode.meta.nlink;
         let changes = rewrite || dir || differs(&old, &node.inode.meta);
+        let now = old.attributes();
         if changes || relinked {
             self.displace_object(found, old);
         }
         if changes {
             let mut meta = Box::new(node.inode.meta.clone());
-            if dir && let Some(origin) = node.inode.origin.as_deref() {
-                keep_theirs(&mut meta, &origin.print, &found.print);
-            }
+            self.keep_theirs(&mut meta, node, path, &now);
             self.metas.push(Step::SetMeta { path: path.to_vec(), object: Some(key), meta });
         }
         Ok(())
@@ -246,13 +245,26 @@ impl<'a> Planner<'a> {
             debug_assert_eq!(id, NodeId::ROOT);
             let found = self.base.resolve_root(self.head)?;
             let old = found.meta(self.base.xattrs(&found, true)?);
+            self.keep_theirs(&mut meta, node, path, &old.attributes());
             self.displace_object(&found, old);
-            if let Some(origin) = node.inode.origin.as_deref() {
-                keep_theirs(&mut meta, &origin.print, &found.print);
-            }
         }
         self.metas.push(Step::SetMeta { path: path.to_vec(), object: None, meta });
         Ok(())
+    }
+
+    /// What the branch left alone of a directory's attributes stays as the base has it now: directories that
+    /// only hold changes do not conflict.
+    fn keep_theirs(&mut self, meta: &mut Meta, node: &Node, path: &[u8], now: &Attributes) {
+        let Some(then) = node.inode.origin.as_deref().and_then(|origin| origin.attributes.as_ref()) else {
+            return;
+        };
+        match attributes::merge(then, now, &meta.attributes()) {
+            Some(merged) => meta.set_attributes(merged),
+            None => {
+                let kind = ConflictKind::BaseEdited;
+                self.conflicts.push(Conflict { path: path.to_vec(), kind });
+            }
+        }
     }
 }
 
@@ -260,12 +272,4 @@ impl<'a> Planner<'a> {
 fn differs(old: &Meta, new: &Meta) -> bool {
     (old.mode, old.uid, old.gid, old.mtime, &old.xattrs)
         != (new.mode, new.uid, new.gid, new.mtime, &new.xattrs)
-}
-
-/// What the branch left alone of a directory's attributes stays as the base has it now: directories that only
-/// hold changes do not conflict.
-fn keep_theirs(meta: &mut Meta, then: &Fingerprint, now: &Fingerprint) {
-    meta.mode = if meta.mode == then.mode { now.mode } else { meta.mode };
-    meta.uid = if meta.uid == then.uid { now.uid } else { meta.uid };
-    meta.gid = if meta.gid == then.gid { now.gid } else { meta.gid };
 }
