@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use lru::LruCache;
 use parking_lot::Mutex;
-use rustix::fs::{Mode, OFlags, RenameFlags, SeekFrom, Statx, Timespec, Timestamps};
+use rustix::fs::{Mode, OFlags, RenameFlags, Statx, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::base::{stat_at, stat_fd};
+use crate::copying::{Take, copy_bytes};
 use crate::disk::{Disk, open_dir, open_dir_readable};
 use crate::error::{Error, Result};
 use crate::ids::{LayerId, NodeId};
@@ -25,8 +26,6 @@ use crate::node::Time;
 const OPEN_LAYERS_MAX: usize = 128;
 /// More copy-ups than this are made durable by one syncfs.
 const SYNC_MAX: usize = 64;
-/// Bytes moved per copy_file_range call.
-const COPY_CHUNK: u64 = 8 << 20;
 
 pub(crate) struct Contents {
     disk: Disk,
@@ -37,14 +36,6 @@ pub(crate) struct Contents {
     /// Copy-ups not known to be durable. The bytes they were copied from may be, so the journal must not
     /// become durable before them (S9).
     published: Mutex<HashSet<(LayerId, NodeId)>>,
-}
-
-/// How much of a file a copy-up takes along.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Take {
-    All,
-    /// Only the first so many bytes: the rest is about to be truncated away.
-    First(u64),
 }
 
 /// A finished private copy that has not got its name yet; dropping it removes it.
@@ -121,7 +112,7 @@ impl Contents {
         let temporary = format!("{}.{number}.up", id.0).into_bytes();
         let file = self.disk.create(&*dir, &temporary, OFlags::RDWR | OFlags::TRUNC, 0o600)?;
         let copied = Copied { contents: self, dir, temporary, file, armed: true };
-        copy_bytes(source, &copied.file, take)?;
+        copy_bytes(&self.disk, source, &copied.file, take)?;
         Ok(copied)
     }
 
@@ -172,10 +163,15 @@ impl Contents {
         crate::disk::remove_below(&self.trash)
     }
 
-    /// Copies that a crash left unfinished.
-    pub(crate) fn remove_temporary(&self, layer: LayerId) -> Result<()> {
+    /// Removes what no tree speaks of: copies that a crash left unfinished, and finished ones whose record was
+    /// refused.
+    pub(crate) fn sweep_layer(&self, layer: LayerId, known: &HashSet<(LayerId, NodeId)>) -> Result<()> {
         let dir = self.layer_dir(layer)?;
-        for name in crate::disk::list(&*dir)?.iter().filter(|name| name.ends_with(b".up")) {
+        let is_known = |name: &[u8]| {
+            let id = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
+            id.is_some_and(|id| known.contains(&(layer, NodeId(id))))
+        };
+        for name in crate::disk::list(&*dir)?.iter().filter(|name| !is_known(name)) {
             self.disk.unlink(&*dir, name)?;
         }
         Ok(())
@@ -211,10 +207,11 @@ impl Contents {
 
 impl Copied<'_> {
     /// Gives the copy its modification time and its name.
-    pub(crate) fn publish(mut self, layer: LayerId, id: NodeId, mtime: Option<Time>) -> Result<()> {
-        if let Some(mtime) = mtime {
-            set_mtime(&self.file, mtime)?;
-        }
+    pub(crate) fn publish(mut self, layer: LayerId, id: NodeId, mtime: Time) -> Result<()> {
+        set_mtime(&self.file, mtime)?;
+        // Looked at, so that the kernel gives the next change a time of its own (see `clock`), as it would have
+        // done on the file that this is a copy of.
+        stat_fd(&self.file)?;
         let to = (&*self.dir, &file_name(id)[..]);
         self.contents.disk.rename((&*self.dir, &self.temporary), to, RenameFlags::empty())?;
         self.armed = false;
@@ -246,80 +243,4 @@ fn layer_name(layer: LayerId) -> Vec<u8> {
 
 pub(crate) fn file_name(id: NodeId) -> Vec<u8> {
     id.0.to_string().into_bytes()
-}
-
-/// Clone where the filesystem can, else copy data and keep holes. The size is right in the end.
-pub(crate) fn copy_bytes(source: &File, to: &File, take: Take) -> Result<()> {
-    let size = stat_fd(source)?.stx_size;
-    let wanted = match take {
-        Take::All => size,
-        Take::First(limit) => limit.min(size),
-    };
-    if wanted == size && rustix::fs::ioctl_ficlone(to, source).is_ok() {
-        return Ok(());
-    }
-    rustix::fs::ftruncate(to, wanted)?;
-    let mut at = 0;
-    while at < wanted {
-        let start = match rustix::fs::seek(source, SeekFrom::Data(at)) {
-            Ok(start) => start,
-            Err(Errno::NXIO) => break,
-            Err(Errno::INVAL | Errno::NOTSUP) => at,
-            Err(e) => return Err(e.into()),
-        };
-        let end = match rustix::fs::seek(source, SeekFrom::Hole(start)) {
-            Ok(end) => end.min(wanted),
-            Err(_) => wanted,
-        };
-        copy_range(source, start, to, start, end.saturating_sub(start))?;
-        at = end.max(start + 1);
-    }
-    Ok(())
-}
-
-/// Copies a range; stops early only at the end of the source.
-///
-/// # Errors
-/// The host's.
-pub(crate) fn copy_range(source: &File, from: u64, to: &File, at: u64, len: u64) -> Result<u64> {
-    let (mut from, mut at, end) = (from, at, from + len);
-    let start = from;
-    while from < end {
-        let chunk = usize::try_from((end - from).min(COPY_CHUNK)).unwrap_or(usize::MAX);
-        match rustix::fs::copy_file_range(source, Some(&mut from), to, Some(&mut at), chunk) {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(Errno::XDEV | Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => {
-                return copy_by_hand(source, from, to, at, end - from).map(|n| from - start + n);
-            }
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(from - start)
-}
-
-fn copy_by_hand(source: &File, mut from: u64, to: &File, mut at: u64, len: u64) -> Result<u64> {
-    let mut buffer = vec![0u8; 256 * 1024];
-    let end = from + len;
-    let start = from;
-    while from < end {
-        let want = usize::try_from(end - from).unwrap_or(usize::MAX).min(buffer.len());
-        let got = rustix::io::pread(source, &mut buffer[..want], from)?;
-        if got == 0 {
-            break;
-        }
-        write_all_at(to, &buffer[..got], at)?;
-        from += got as u64;
-        at += got as u64;
-    }
-    Ok(from - start)
-}
-
-fn write_all_at(file: &File, mut bytes: &[u8], mut at: u64) -> Result<()> {
-    while !bytes.is_empty() {
-        let n = rustix::io::pwrite(file, bytes, at)?;
-        bytes = &bytes[n..];
-        at += n as u64;
-    }
-    Ok(())
 }

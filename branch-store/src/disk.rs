@@ -16,6 +16,11 @@ pub trait Gatekeeper: Send + Sync {
     /// # Errors
     /// Whatever the test wants the host to answer.
     fn before(&self, call: &'static str) -> Result<(), Errno>;
+
+    /// How many of `len` bytes a copying call may move at most: a host is free to do less than it was asked for.
+    fn at_most(&self, _call: &'static str, len: usize) -> usize {
+        len
+    }
 }
 
 /// Host calls, each passing the gatekeeper if there is one.
@@ -34,6 +39,13 @@ impl Disk {
         match &self.gatekeeper {
             Some(gatekeeper) => gatekeeper.before(call),
             None => Ok(()),
+        }
+    }
+
+    fn at_most(&self, call: &'static str, len: usize) -> usize {
+        match &self.gatekeeper {
+            Some(gatekeeper) => gatekeeper.at_most(call, len).clamp(1, len),
+            None => len,
         }
     }
 
@@ -96,6 +108,31 @@ impl Disk {
     pub(crate) fn append(&self, file: &File, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
         self.pass("append")?;
         rustix::io::pwrite(file, bytes, offset)
+    }
+
+    /// Makes `to` share all blocks of `source`, where the filesystem can.
+    pub(crate) fn clone_file(&self, source: &File, to: &File) -> Result<(), Errno> {
+        self.pass("clone")?;
+        rustix::fs::ioctl_ficlone(to, source)
+    }
+
+    /// Moves both offsets by what was copied, maybe less than `len`; 0 at the end of the source.
+    pub(crate) fn copy_file_range(
+        &self,
+        (source, from): (&File, &mut u64),
+        (to, at): (&File, &mut u64),
+        len: usize,
+    ) -> Result<usize, Errno> {
+        self.pass("copy_file_range")?;
+        let len = self.at_most("copy_file_range", len);
+        rustix::fs::copy_file_range(source, Some(from), to, Some(at), len)
+    }
+
+    /// Writes copied bytes, maybe not all.
+    pub(crate) fn copy_write(&self, file: &File, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
+        self.pass("copy_write")?;
+        let len = self.at_most("copy_write", bytes.len());
+        rustix::io::pwrite(file, &bytes[..len], offset)
     }
 
     pub(crate) fn truncate(&self, file: &File, len: u64) -> Result<(), Errno> {

@@ -14,8 +14,10 @@
 
 mod base;
 mod branch;
+mod clock;
 mod commit;
 mod content;
+mod copying;
 mod diff;
 mod disk;
 mod error;

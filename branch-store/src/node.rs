@@ -18,14 +18,6 @@ pub struct Time {
     pub nsec: u32,
 }
 
-impl Time {
-    /// The host's coarse wall clock now: what ext4 and tmpfs stamp files with.
-    pub fn now() -> Time {
-        let t = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-        Time { sec: t.tv_sec, nsec: u32::try_from(t.tv_nsec).unwrap_or(0) }
-    }
-}
-
 /// What an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {

@@ -7,41 +7,11 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use branch_store::*;
+use common::gate::Fuse;
 use common::{Paths, Workspace};
 use rustix::io::Errno;
-
-/// Lets `alive` calls pass, then answers as a dead or full disk does.
-struct Fuse {
-    left: AtomicU64,
-    calls: AtomicU64,
-    answer: Errno,
-    /// After one failure everything works again (a full disk that somebody emptied) or nothing does.
-    once: bool,
-}
-
-impl Fuse {
-    fn new(alive: u64, answer: Errno, once: bool) -> Arc<Fuse> {
-        Arc::new(Fuse { left: AtomicU64::new(alive), calls: AtomicU64::new(0), answer, once })
-    }
-}
-
-impl Gatekeeper for Fuse {
-    fn before(&self, _call: &'static str) -> std::result::Result<(), Errno> {
-        self.calls.fetch_add(1, Ordering::SeqCst);
-        let left = self.left.load(Ordering::SeqCst);
-        if left == 0 {
-            if self.once {
-                self.left.store(u64::MAX, Ordering::SeqCst);
-            }
-            return Err(self.answer);
-        }
-        self.left.store(left - 1, Ordering::SeqCst);
-        Ok(())
-    }
-}
 
 fn sample() -> Workspace {
     let w = Workspace::new(&[
@@ -110,7 +80,7 @@ fn a_death_at_any_call_leaves_all_or_nothing_and_every_acknowledged_operation() 
     assert!(calls > 50, "the scenario reaches the disk");
     for k in 0..calls {
         let mut w = sample();
-        w.reopen_on(Disk::guarded(Fuse::new(u64::MAX, Errno::IO, false))).unwrap();
+        w.reopen_on(Disk::guarded(Fuse::counting())).unwrap();
         let fuse = Fuse::new(k, Errno::IO, false);
         if w.reopen_on(Disk::guarded(fuse)).is_err() {
             w.reopen();
@@ -144,12 +114,12 @@ fn a_full_disk_at_any_call_is_an_error_and_never_a_loss() {
 fn reference() -> (Tree, Tree, u64) {
     let mut w = sample();
     let before = w.base_tree();
-    let fuse = Fuse::new(u64::MAX, Errno::IO, false);
+    let fuse = Fuse::counting();
     w.reopen_on(Disk::guarded(fuse.clone())).unwrap();
     let known = run(&w);
     assert!(known.committed);
     assert_eq!(w.base_tree(), known.acknowledged.unwrap());
-    let calls = fuse.calls.load(Ordering::SeqCst);
+    let calls = fuse.calls();
     w.reopen();
     (before, w.base_tree(), calls)
 }

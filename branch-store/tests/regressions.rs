@@ -4,12 +4,11 @@
 
 mod common;
 use branch_store::*;
+use common::gate::hook;
 use common::{Paths, Workspace, errno};
 use rustix::io::Errno;
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
-};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 const IND: GroupKind = GroupKind::Independent;
 fn mode(m: u32) -> AttrChange {
@@ -17,29 +16,6 @@ fn mode(m: u32) -> AttrChange {
 }
 fn read(w: &Workspace, p: &str) -> String {
     std::fs::read_to_string(w.base().join(p)).unwrap()
-}
-
-/// What a hook does before a call, given its name and how many calls came before it.
-type Before = Box<dyn FnMut(&'static str, usize) -> std::result::Result<(), Errno> + Send>;
-
-/// Calls a closure before each host call, once armed; not for calls that the closure itself makes.
-struct Hook {
-    armed: AtomicBool,
-    n: AtomicUsize,
-    f: Mutex<Before>,
-}
-impl Gatekeeper for Hook {
-    fn before(&self, call: &'static str) -> std::result::Result<(), Errno> {
-        if !self.armed.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        let n = self.n.fetch_add(1, Ordering::SeqCst);
-        let Some(mut f) = self.f.try_lock().ok() else { return Ok(()) };
-        (*f)(call, n)
-    }
-}
-fn hook(f: impl FnMut(&'static str, usize) -> std::result::Result<(), Errno> + Send + 'static) -> Arc<Hook> {
-    Arc::new(Hook { armed: AtomicBool::new(false), n: AtomicUsize::new(0), f: Mutex::new(Box::new(f)) })
 }
 
 /// Story: merge makes a cycle.

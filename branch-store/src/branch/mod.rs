@@ -1,6 +1,7 @@
 //! A live branch: its state, its tree, and the file operations on it. One file per kind of operation.
 
 mod attributes;
+mod copy_up;
 mod draft;
 mod namespace;
 mod open_file;

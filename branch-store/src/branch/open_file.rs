@@ -1,4 +1,4 @@
-//! The bytes of files: reading, writing in place, copy-up before the first write.
+//! The bytes of open files: reading, and writing in place.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -7,14 +7,11 @@ use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use crate::branch::{Branch, Data, View};
-use crate::content::{Copied, Take, copy_range};
+use crate::branch::Branch;
+use crate::branch::copy_up::own_layer;
+use crate::copying::copy_range;
 use crate::error::{Error, Result};
-use crate::ids::LayerId;
-use crate::node::{Body, Content, Fingerprint, Kind, Object, Slot, Time, time_of};
-
-/// Copy-ups tried before the base is declared too busy: somebody edits the file while we copy it.
-const COPY_UP_TRIES: usize = 5;
+use crate::node::{Body, Content, Kind, Object};
 
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,143 +74,6 @@ impl Branch {
         }
         Ok(OpenFile { branch: self.clone(), object: object.clone(), access, backing: Mutex::new(None) })
     }
-
-    pub(crate) fn truncate(&self, object: &Object, size: u64) -> Result<()> {
-        self.in_place(object, Take::First(size), |layer| {
-            let file = self.shared.contents.open(layer, object.id, OFlags::WRONLY)?;
-            Ok(rustix::fs::ftruncate(&file, size)?)
-        })
-    }
-
-    /// Runs `f` while the file is the branch's own and in its current layer, copying it up first if need
-    /// be. The data lock is held shared: neither fork nor seal can come in between (I-4).
-    fn in_place<T>(&self, object: &Object, take: Take, mut f: impl FnMut(LayerId) -> Result<T>) -> Result<T> {
-        loop {
-            {
-                let data = self.data.read();
-                self.check_mutable()?;
-                self.shared.journal.check()?;
-                if own_layer(&data, object) == Some(data.layer) {
-                    return f(data.layer);
-                }
-            }
-            self.copy_up(object, take)?;
-        }
-    }
-
-    /// Gives the branch its own copy of a file. The bytes are copied without any lock: what is copied from
-    /// is frozen (older layers) or, in the base, checked for edits afterwards.
-    fn copy_up(&self, object: &Object, take: Take) -> Result<()> {
-        for _ in 0..COPY_UP_TRIES {
-            let (data, source) = {
-                let data = self.data.read().clone();
-                let view = View {
-                    base: &self.shared.base,
-                    contents: &self.shared.contents,
-                    tree: &data.tree,
-                    epoch: data.epoch,
-                };
-                let source = Source::of(&view, object)?;
-                (data, source)
-            };
-            let copied = self.shared.contents.copy(data.layer, object.id, &source.file, take)?;
-            if !source.unchanged()? {
-                continue;
-            }
-            match self.install(object, &data, &source, copied) {
-                Err(Error::Posix(Errno::AGAIN)) => {}
-                other => return other,
-            }
-        }
-        Err(Error::Posix(Errno::BUSY))
-    }
-
-    /// Makes the copy the content, unless the branch or the base went on meanwhile (EAGAIN, no effect).
-    fn install(&self, object: &Object, seen: &Data, source: &Source, copied: Copied<'_>) -> Result<()> {
-        self.mutate(|draft| {
-            let again = || Error::Posix(Errno::AGAIN);
-            if draft.layer != seen.layer {
-                return Err(again());
-            }
-            let fresh = draft.node(object.id).is_err();
-            let id = draft.adopt(object)?;
-            let node = draft.node(id)?.clone();
-            // The fingerprint that a commit will compare must be that of the bytes copied (S15).
-            if fresh && node.inode.origin.as_deref().map(|origin| origin.print) != source.seen {
-                return Err(again());
-            }
-            match &node.inode.body {
-                Body::File(Content::Own(layer)) if *layer == draft.layer => return Ok(()),
-                Body::File(content) if *content == source.content => {}
-                _ => return Err(again()),
-            }
-            copied.publish(draft.layer, id, Some(node.inode.meta.mtime.unwrap_or(source.mtime)))?;
-            let layer = draft.layer;
-            draft.update(id, |inode| {
-                inode.body = Body::File(Content::Own(layer));
-                inode.meta.mtime = None;
-            })
-        })
-    }
-}
-
-fn own_layer(data: &Data, object: &Object) -> Option<LayerId> {
-    match data.tree.get(object.id)?.inode.body {
-        Body::File(Content::Own(layer)) => Some(layer),
-        _ => None,
-    }
-}
-
-/// What a copy-up copies from.
-struct Source {
-    file: File,
-    /// The older layer, or the base.
-    content: Content,
-    /// The base object, as found.
-    print: Option<Fingerprint>,
-    /// The same as the branch's epoch sees it.
-    seen: Option<Fingerprint>,
-    mtime: Time,
-}
-
-impl Source {
-    fn of(view: &View<'_>, object: &Object) -> Result<Source> {
-        match view.tree.get(object.id).map(|node| &node.inode.body) {
-            Some(Body::File(Content::Own(layer))) => {
-                let file = view.contents.open(*layer, object.id, OFlags::RDONLY)?;
-                let mtime = time_of(&crate::base::stat_fd(&file)?.stx_mtime);
-                Ok(Source { file, content: Content::Own(*layer), print: None, seen: None, mtime })
-            }
-            Some(Body::File(Content::Base(slot))) => Source::of_base(view, slot),
-            Some(Body::Dir { .. }) => Err(Error::Posix(Errno::ISDIR)),
-            Some(Body::Symlink(_) | Body::Special(_)) => Err(Error::Posix(Errno::INVAL)),
-            None => {
-                view.found(object)?;
-                Source::of_base(view, &view.slot_of(object)?)
-            }
-        }
-    }
-
-    fn of_base(view: &View<'_>, slot: &Slot) -> Result<Source> {
-        let found = view.base.resolve(slot, view.epoch)?.ok_or(Error::Posix(Errno::STALE))?;
-        let file = view.base.open_file(&found)?;
-        let mtime = found.stat(crate::ids::NodeId::ROOT).mtime;
-        Ok(Source {
-            file,
-            content: Content::Base(slot.clone()),
-            print: Some(found.print),
-            seen: Some(found.seen_print()),
-            mtime,
-        })
-    }
-
-    /// Whether the base file was left alone while it was copied. (A preimage is another object than the one
-    /// it was kept for, and nobody edits it.)
-    fn unchanged(&self) -> Result<bool> {
-        let Some(before) = &self.print else { return Ok(true) };
-        let after = crate::node::fingerprint(&crate::base::stat_fd(&self.file)?);
-        Ok(after.is_some_and(|after| !after.same_object(before) || after == *before))
-    }
 }
 
 impl OpenFile {
@@ -257,7 +117,7 @@ impl OpenFile {
     /// # Errors
     /// EBADF, EROFS, EBUSY, ESTALE, ENOSPC, and the host's.
     pub fn write_at(&self, data: &[u8], offset: u64) -> Result<usize> {
-        self.with_writer(Take::All, |file| {
+        self.with_writer(|file| {
             let mut done = 0;
             while done < data.len() {
                 match rustix::io::pwrite(file, &data[done..], offset + done as u64) {
@@ -279,7 +139,7 @@ impl OpenFile {
         self.branch.check_live()?;
         let shared = &self.branch.shared;
         shared.journal.check()?;
-        let own = own_layer(&self.branch.data.read(), &self.object);
+        let own = own_layer(&self.branch.data.read(), self.object.id);
         if let Some(layer) = own {
             let file = shared.contents.open(layer, self.object.id, OFlags::RDONLY)?;
             let synced = match what {
@@ -306,7 +166,7 @@ impl OpenFile {
     pub fn allocate(&self, mode: i32, offset: u64, len: u64) -> Result<()> {
         let flags = u32::try_from(mode).ok().and_then(FallocateFlags::from_bits);
         let flags = flags.ok_or(Error::Posix(Errno::NOTSUP))?;
-        self.with_writer(Take::All, |file| Ok(rustix::fs::fallocate(file, flags, offset, len)?))
+        self.with_writer(|file| Ok(rustix::fs::fallocate(file, flags, offset, len)?))
     }
 
     /// The next data or hole.
@@ -333,22 +193,22 @@ impl OpenFile {
         }
         // Of another branch: before our lock is taken; a commit takes the parent's and then ours.
         let other = if same { None } else { Some(source.reader()?) };
-        self.with_writer(Take::All, |file| {
+        self.with_writer(|file| {
             let from = match &other {
                 Some(file) => file.clone(),
                 None => source.reader_unlocked()?,
             };
             let size = crate::base::stat_fd(&*from)?.stx_size;
             let len = len.min(size.saturating_sub(source_offset));
-            copy_range(&from, source_offset, file, offset, len)
+            copy_range(&self.branch.shared.disk, &from, source_offset, file, offset, len)
         })
     }
 
-    fn with_writer<T>(&self, take: Take, mut f: impl FnMut(&File) -> Result<T>) -> Result<T> {
+    fn with_writer<T>(&self, mut f: impl FnMut(&File) -> Result<T>) -> Result<T> {
         if self.access != Access::Write {
             return Err(Error::Posix(Errno::BADF));
         }
-        self.branch.in_place(&self.object, take, |layer| {
+        self.branch.in_place(&self.object, |layer| {
             let file = self.backing(Content::Own(layer), Access::Write)?;
             f(&file)
         })

@@ -11,8 +11,9 @@ use rustix::io::Errno;
 use crate::base::{stat_at, stat_fd};
 use crate::branch::Shared;
 use crate::commit::planner::{Drawn, Stage, UNSTAGED};
-use crate::content::{Take, copy_bytes, file_name};
-use crate::disk::open_dir_readable;
+use crate::content::file_name;
+use crate::copying::{Take, copy_bytes};
+use crate::disk::{Disk, open_dir_readable};
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, LayerId, NodeId};
 use crate::node::{Body, Content, Fingerprint, HostKey, Kind, Meta, Node, Slot, fingerprint};
@@ -163,7 +164,7 @@ impl<'a> Staging<'a> {
                 let source = self.shared.contents.open(layer, id, OFlags::RDONLY)?;
                 let mtime = crate::node::time_of(&stat_fd(&source)?.stx_mtime);
                 let file = self.shared.disk.create(dir, name, OFlags::RDWR | OFlags::EXCL, 0o600)?;
-                copy_bytes(&source, &file, Take::All)?;
+                copy_bytes(&self.shared.disk, &source, &file, Take::All)?;
                 crate::content::set_mtime(&file, mtime)
             }
             Err(e) => Err(Error::host("link", "content file", e)),
@@ -175,7 +176,7 @@ impl<'a> Staging<'a> {
         let found = self.shared.base.resolve_now(slot)?.ok_or(Error::Posix(Errno::STALE))?;
         let source = self.shared.base.open_file(&found)?;
         let file = self.shared.disk.create(&self.dir, &park.name(), OFlags::RDWR | OFlags::EXCL, 0o600)?;
-        copy_bytes(&source, &file, Take::All)?;
+        copy_bytes(&self.shared.disk, &source, &file, Take::All)?;
         self.objects += 1;
         self.unsynced.push(file.into());
         Ok(())
@@ -276,8 +277,8 @@ pub(crate) fn set_meta(dir: impl AsFd, name: &[u8], kind: Kind, meta: &Meta) -> 
 }
 
 /// New bytes, and their modification time, for an existing file, in place.
-pub(crate) fn rewrite(from: &File, to: &File) -> Result<()> {
-    rustix::fs::ftruncate(to, 0)?;
-    copy_bytes(from, to, Take::All)?;
+pub(crate) fn rewrite(disk: &Disk, from: &File, to: &File) -> Result<()> {
+    disk.truncate(to, 0)?;
+    copy_bytes(disk, from, to, Take::All)?;
     crate::content::set_mtime(to, crate::node::time_of(&stat_fd(from)?.stx_mtime))
 }

@@ -202,7 +202,7 @@ impl Writer<'_> {
             let from = open(&self.park, &park.name(), OFlags::RDONLY);
             let from = from.map_err(|e| Error::host("open", path, e))?;
             let to = open(&parent, name, OFlags::WRONLY).map_err(|e| Error::host("open", path, e))?;
-            rewrite(&from, &to)?;
+            rewrite(&self.shared.disk, &from, &to)?;
             self.shared.disk.fsync(&to).map_err(|e| Error::host("fsync", path, e))?;
         }
         let refused = set_meta(&*parent, name, Kind::File, meta)?;

@@ -1,13 +1,14 @@
 //! After replay: what no branch refers to goes, and what a power failure took is made good or named.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
 
 use crate::branch::{Branch, Shared};
 use crate::error::Result;
-use crate::ids::LayerId;
+use crate::ids::{LayerId, NodeId};
 use crate::node::{Body, Content};
 use crate::store::files;
 use crate::store::maintain;
@@ -27,9 +28,10 @@ pub(super) fn sweep(shared: &Shared, report: &mut Report) -> Result<()> {
         }
         files::note_boot(&shared.dir_path)?;
     }
+    let known = known_contents(&branches);
     for layer in shared.contents.layers()? {
         if alive.contains(&layer) {
-            shared.contents.remove_temporary(layer)?;
+            shared.contents.sweep_layer(layer, &known)?;
         } else {
             shared.contents.discard_layer(layer)?;
         }
@@ -44,6 +46,20 @@ pub(super) fn sweep(shared: &Shared, report: &mut Report) -> Result<()> {
     // Files of the base, and files that go on to be committed, lose their second links before anybody looks
     // at them: dropping one changes ctime, which fingerprints hold.
     shared.contents.empty_trash()
+}
+
+/// Content files that some tree speaks of.
+fn known_contents(branches: &[Arc<Branch>]) -> HashSet<(LayerId, NodeId)> {
+    let mut known = HashSet::new();
+    for branch in branches {
+        let data = branch.data.read();
+        for (id, node) in data.fork_tree.nodes().chain(data.tree.nodes()) {
+            if let Body::File(Content::Own(layer)) = node.inode.body {
+                known.insert((layer, id));
+            }
+        }
+    }
+    known
 }
 
 /// Files unlinked while open: whoever had them open is gone.

@@ -7,6 +7,9 @@
     reason = "every test file uses its own part"
 )]
 
+pub mod gate;
+pub mod seen;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -264,4 +267,13 @@ fn walk_host(base: &Path, dir: &Path, out: &mut BTreeMap<String, (std::fs::Metad
 
 pub fn errno<T: std::fmt::Debug>(result: Result<T>) -> Errno {
     result.unwrap_err().errno()
+}
+
+/// Whether a test that gives files away must be left out, saying so.
+pub fn skip_unless_root() -> bool {
+    let skip = !rustix::process::geteuid().is_root();
+    if skip {
+        println!("SKIPPED: only root gives files away and sets trusted attributes");
+    }
+    skip
 }

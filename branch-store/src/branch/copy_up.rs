@@ -1,0 +1,204 @@
+//! Copy-up: a branch gets its own copy of a file's bytes before it first changes them. Whole or not at all: the
+//! copy is made under a temporary name, and the record that the file is the branch's own comes last.
+
+use std::fs::File;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::base::stat_fd;
+use crate::branch::{Branch, Data, View};
+use crate::content::Copied;
+use crate::copying::Take;
+use crate::error::{Error, Result};
+use crate::ids::{LayerId, NodeId};
+use crate::node::{Body, Content, Fingerprint, Object, Slot, Time, time_of};
+
+/// Copy-ups tried before the base is declared too busy: somebody edits the file while we copy it.
+const COPY_UP_TRIES: usize = 5;
+
+/// How a copy-up ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CopyUp {
+    /// The copy is the file's content.
+    Made,
+    /// Somebody else's copy is.
+    Had,
+}
+
+impl Branch {
+    /// Cuts a file or extends it. What the branch has not copied yet is copied in its new size: a copy-up
+    /// followed by a truncation would leave half of it where the second is refused.
+    pub(crate) fn truncate(&self, object: &Object, size: u64) -> Result<()> {
+        loop {
+            let cut = self.if_own(object, |layer| {
+                let file = self.shared.contents.open(layer, object.id, OFlags::WRONLY)?;
+                Ok(rustix::fs::ftruncate(&file, size)?)
+            })?;
+            if cut.is_some() || self.copy_up(object, Take::Resized(size))? == CopyUp::Made {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Runs `f` while the file is the branch's own and in its current layer, copying it up first if need be.
+    pub(super) fn in_place<T>(&self, object: &Object, mut f: impl FnMut(LayerId) -> Result<T>) -> Result<T> {
+        loop {
+            if let Some(done) = self.if_own(object, &mut f)? {
+                return Ok(done);
+            }
+            self.copy_up(object, Take::All)?;
+        }
+    }
+
+    /// Runs `f` if the file is the branch's own and in its current layer. The data lock is held shared:
+    /// neither fork nor seal can come in between (I-4).
+    fn if_own<T>(&self, object: &Object, f: impl FnOnce(LayerId) -> Result<T>) -> Result<Option<T>> {
+        let data = self.data.read();
+        self.check_mutable()?;
+        self.shared.journal.check()?;
+        if own_layer(&data, object.id) == Some(data.layer) { f(data.layer).map(Some) } else { Ok(None) }
+    }
+
+    /// Gives the branch its own copy of a file. The bytes are copied without any lock: what is copied from
+    /// is frozen (older layers) or, in the base, checked for edits afterwards.
+    fn copy_up(&self, object: &Object, take: Take) -> Result<CopyUp> {
+        for _ in 0..COPY_UP_TRIES {
+            let (data, source) = {
+                let data = self.data.read().clone();
+                let view = View {
+                    base: &self.shared.base,
+                    contents: &self.shared.contents,
+                    tree: &data.tree,
+                    epoch: data.epoch,
+                };
+                let source = Source::of(&view, object)?;
+                (data, source)
+            };
+            let copied = self.shared.contents.copy(data.layer, object.id, &source.file, take)?;
+            if !source.unchanged()? {
+                continue;
+            }
+            match self.install(object, &data, &source, copied, take) {
+                Err(Error::Posix(Errno::AGAIN)) => {}
+                Err(e) => {
+                    self.drop_unrecorded(object.id, data.layer);
+                    return Err(e);
+                }
+                done => return done,
+            }
+        }
+        Err(Error::Posix(Errno::BUSY))
+    }
+
+    /// Makes the copy the content, unless the branch or the base went on meanwhile (EAGAIN, no effect).
+    fn install(
+        &self,
+        object: &Object,
+        seen: &Data,
+        source: &Source,
+        copied: Copied<'_>,
+        take: Take,
+    ) -> Result<CopyUp> {
+        self.mutate(|draft| {
+            let again = || Error::Posix(Errno::AGAIN);
+            if draft.layer != seen.layer {
+                return Err(again());
+            }
+            let fresh = draft.node(object.id).is_err();
+            let id = draft.adopt(object)?;
+            let node = draft.node(id)?.clone();
+            // The fingerprint that a commit will compare must be that of the bytes copied (S15).
+            if fresh && node.inode.origin.as_deref().map(|origin| origin.print) != source.seen {
+                return Err(again());
+            }
+            match &node.inode.body {
+                Body::File(Content::Own(layer)) if *layer == draft.layer => return Ok(CopyUp::Had),
+                Body::File(content) if *content == source.content => {}
+                _ => return Err(again()),
+            }
+            let mtime = match take {
+                Take::All => node.inode.meta.mtime.unwrap_or(source.mtime),
+                Take::Resized(_) => Time::now(),
+            };
+            copied.publish(draft.layer, id, mtime)?;
+            let layer = draft.layer;
+            draft.update(id, |inode| {
+                inode.body = Body::File(Content::Own(layer));
+                inode.meta.mtime = None;
+            })?;
+            Ok(CopyUp::Made)
+        })
+    }
+
+    /// A copy that got its name and then no record must not take up space on a disk that may be full. If the
+    /// record may be on the disk after all (a poisoned journal), recovery decides.
+    fn drop_unrecorded(&self, id: NodeId, layer: LayerId) {
+        let data = self.data.write();
+        // After a fork the older layer may be a child's, too.
+        let unknown = data.layer == layer && own_layer(&data, id) != Some(layer);
+        if unknown && self.shared.journal.check().is_ok() {
+            // Best effort: recovery removes what no tree speaks of.
+            self.shared.contents.remove(layer, id).ok();
+        }
+    }
+}
+
+pub(super) fn own_layer(data: &Data, id: NodeId) -> Option<LayerId> {
+    match data.tree.get(id)?.inode.body {
+        Body::File(Content::Own(layer)) => Some(layer),
+        _ => None,
+    }
+}
+
+/// What a copy-up copies from.
+struct Source {
+    file: File,
+    /// The older layer, or the base.
+    content: Content,
+    /// The base object, as found.
+    print: Option<Fingerprint>,
+    /// The same as the branch's epoch sees it.
+    seen: Option<Fingerprint>,
+    mtime: Time,
+}
+
+impl Source {
+    fn of(view: &View<'_>, object: &Object) -> Result<Source> {
+        match view.tree.get(object.id).map(|node| &node.inode.body) {
+            Some(Body::File(Content::Own(layer))) => {
+                let file = view.contents.open(*layer, object.id, OFlags::RDONLY)?;
+                let mtime = time_of(&stat_fd(&file)?.stx_mtime);
+                Ok(Source { file, content: Content::Own(*layer), print: None, seen: None, mtime })
+            }
+            Some(Body::File(Content::Base(slot))) => Source::of_base(view, slot),
+            Some(Body::Dir { .. }) => Err(Error::Posix(Errno::ISDIR)),
+            Some(Body::Symlink(_) | Body::Special(_)) => Err(Error::Posix(Errno::INVAL)),
+            None => {
+                view.found(object)?;
+                Source::of_base(view, &view.slot_of(object)?)
+            }
+        }
+    }
+
+    fn of_base(view: &View<'_>, slot: &Slot) -> Result<Source> {
+        let found = view.base.resolve(slot, view.epoch)?.ok_or(Error::Posix(Errno::STALE))?;
+        let file = view.base.open_file(&found)?;
+        let mtime = found.stat(NodeId::ROOT).mtime;
+        Ok(Source {
+            file,
+            content: Content::Base(slot.clone()),
+            print: Some(found.print),
+            seen: Some(found.seen_print()),
+            mtime,
+        })
+    }
+
+    /// Whether the base file was left alone while it was copied. (A preimage is another object than the one
+    /// it was kept for, and nobody edits it.)
+    fn unchanged(&self) -> Result<bool> {
+        let Some(before) = &self.print else { return Ok(true) };
+        let after = crate::node::fingerprint(&stat_fd(&self.file)?);
+        Ok(after.is_some_and(|after| !after.same_object(before) || after == *before))
+    }
+}
