@@ -268,8 +268,8 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Whether attributes differ that a write-back sets. Access times and link counts are the host's business.
+/// Whether attributes differ that a write-back sets. Link counts are the host's business.
 fn differs(old: &Meta, new: &Meta) -> bool {
-    (old.mode, old.uid, old.gid, old.mtime, &old.xattrs)
-        != (new.mode, new.uid, new.gid, new.mtime, &new.xattrs)
+    (old.mode, old.uid, old.gid, old.atime, old.mtime, &old.xattrs)
+        != (new.mode, new.uid, new.gid, new.atime, new.mtime, &new.xattrs)
 }
