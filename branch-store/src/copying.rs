@@ -50,54 +50,49 @@ pub(crate) fn copy_bytes(disk: &Disk, source: &File, to: &File, take: Take) -> R
             Ok(end) => end.min(end_of_data),
             Err(_) => end_of_data,
         };
-        copy_range(disk, source, start, to, start, end.saturating_sub(start))?;
-        at = end.max(start + 1);
+        at = start;
+        while at < end {
+            let copied = copy_range(disk, (source, at), (to, at), end - at)?;
+            // Nothing: the source has become shorter.
+            at = if copied == 0 { end } else { at + copied };
+        }
+        at = at.max(start + 1);
     }
     Ok(())
 }
 
-/// Copies a range; stops early only at the end of the source.
+/// Copies a range, or the part of it that comes before the end of the source or an error, as copy_file_range(2)
+/// does: what was copied is there, and the caller has to hear of it.
 ///
 /// # Errors
-/// The host's.
-pub(crate) fn copy_range(disk: &Disk, source: &File, from: u64, to: &File, at: u64, len: u64) -> Result<u64> {
-    let (mut from, mut at, end) = (from, at, from + len);
-    let start = from;
-    while from < end {
-        let chunk = usize::try_from((end - from).min(COPY_CHUNK)).unwrap_or(usize::MAX);
-        match disk.copy_file_range((source, &mut from), (to, &mut at), chunk) {
-            Ok(0) => break,
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(Errno::XDEV | Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => {
-                return copy_by_hand(disk, (source, from), (to, at), end - from).map(|n| from - start + n);
-            }
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(from - start)
-}
-
-fn copy_by_hand(disk: &Disk, source: (&File, u64), to: (&File, u64), len: u64) -> Result<u64> {
-    let mut buffer = vec![0u8; BUFFER];
+/// The host's, if nothing was copied.
+pub(crate) fn copy_range(disk: &Disk, from: (&File, u64), to: (&File, u64), len: u64) -> Result<u64> {
     let mut done = 0;
     while done < len {
-        let want = usize::try_from(len - done).unwrap_or(usize::MAX).min(buffer.len());
-        let piece = &mut buffer[..want];
-        let got = rustix::io::retry_on_intr(|| rustix::io::pread(source.0, &mut *piece, source.1 + done))?;
-        if got == 0 {
-            break;
+        match copy_piece(disk, (from.0, from.1 + done), (to.0, to.1 + done), len - done) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(Errno::INTR) => {}
+            Err(_) if done > 0 => break,
+            Err(e) => return Err(e.into()),
         }
-        write_all_at(disk, to.0, &buffer[..got], to.1 + done)?;
-        done += got as u64;
     }
     Ok(done)
 }
 
-fn write_all_at(disk: &Disk, file: &File, mut bytes: &[u8], mut at: u64) -> Result<()> {
-    while !bytes.is_empty() {
-        let n = rustix::io::retry_on_intr(|| disk.copy_write(file, bytes, at))?;
-        bytes = &bytes[n..];
-        at += n as u64;
+fn copy_piece(
+    disk: &Disk,
+    (source, mut from): (&File, u64),
+    (to, mut at): (&File, u64),
+    len: u64,
+) -> std::result::Result<u64, Errno> {
+    let chunk = usize::try_from(len.min(COPY_CHUNK)).unwrap_or(usize::MAX);
+    match disk.copy_file_range((source, &mut from), (to, &mut at), chunk) {
+        Err(Errno::XDEV | Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => {
+            let mut buffer = vec![0u8; chunk.min(BUFFER)];
+            let got = rustix::io::pread(source, &mut buffer[..], from)?;
+            if got == 0 { Ok(0) } else { disk.copy_write(to, &buffer[..got], at).map(|n| n as u64) }
+        }
+        copied => copied.map(|n| n as u64),
     }
-    Ok(())
 }

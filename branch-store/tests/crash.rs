@@ -23,6 +23,7 @@ fn sample() -> Workspace {
         ("x/1", "1"),
         ("y/2", "2"),
         ("empty", ""),
+        ("cut", "to be cut\n"),
     ]);
     std::fs::hard_link(w.base().join("linked"), w.base().join("linked2")).unwrap();
     w
@@ -32,6 +33,7 @@ fn sample() -> Workspace {
 fn edit(a: &Arc<Branch>) -> Result<()> {
     a.overwrite("README", "HELLO")?;
     a.overwrite("linked", "SHARED")?;
+    a.set_attr(&a.at("cut")?.0, &AttrChange { size: Some(5), ..AttrChange::default() })?;
     a.put("new", "new file")?;
     a.make_dir("dir")?;
     a.put("dir/x", "x")?;
@@ -46,13 +48,22 @@ fn edit(a: &Arc<Branch>) -> Result<()> {
     Ok(())
 }
 
+/// Copies from older layers, whole and cut, in a child.
+fn edit_below(b: &Arc<Branch>) -> Result<()> {
+    b.overwrite("new", "NEW")?;
+    b.overwrite("linked2", "CHILD")?;
+    b.put("README", "shorter")?;
+    b.set_attr(&b.at("cut")?.0, &AttrChange { size: Some(2), ..AttrChange::default() })?;
+    b.remove("z")
+}
+
 type Tree = BTreeMap<String, String>;
 
 /// What the crashed run knew when it died.
 #[derive(Default)]
 struct Known {
-    /// The branch's tree after the last acknowledged operation.
-    acknowledged: Option<Tree>,
+    /// What the branch may be after the last acknowledged operation; nothing: in the middle of one.
+    acknowledged: Vec<Tree>,
     committed: bool,
 }
 
@@ -63,13 +74,24 @@ fn run(w: &Workspace) -> Known {
     else {
         return known;
     };
-    known.acknowledged = Some(w.base_tree());
-    if edit(&forked[0]).is_err() {
-        known.acknowledged = None;
+    let [a, _loser] = &forked[..] else { unreachable!() };
+    if edit(a).is_err() {
         return known;
     }
-    known.acknowledged = Some(forked[0].tree());
-    known.committed = w.store().commit(&forked[0]).is_ok();
+    let before = a.tree();
+    known.acknowledged = vec![before.clone()];
+    let Ok(below) = w.store().fork(a, &["b".to_owned()], GroupKind::Independent) else { return known };
+    if edit_below(&below[0]).is_err() {
+        return known;
+    }
+    let after = below[0].tree();
+    // A commit that was not acknowledged may have happened, whole.
+    known.acknowledged = vec![before, after.clone()];
+    if w.store().commit(&below[0]).is_err() {
+        return known;
+    }
+    known.acknowledged = vec![after];
+    known.committed = w.store().commit(a).is_ok();
     known
 }
 
@@ -118,7 +140,7 @@ fn reference() -> (Tree, Tree, u64) {
     w.reopen_on(Disk::guarded(fuse.clone())).unwrap();
     let known = run(&w);
     assert!(known.committed);
-    assert_eq!(w.base_tree(), known.acknowledged.unwrap());
+    assert_eq!(vec![w.base_tree()], known.acknowledged);
     let calls = fuse.calls();
     w.reopen();
     (before, w.base_tree(), calls)
@@ -137,7 +159,11 @@ fn check(w: &Workspace, known: &Known, before: &Tree, after: &Tree, k: u64) {
         return;
     }
     assert_eq!(&base, before, "died at call {k}: neither all nor nothing");
-    if let Some(seen) = &known.acknowledged {
-        assert_eq!(&alive.unwrap().tree(), seen, "died at call {k}: an acknowledged operation is lost");
+    if !known.acknowledged.is_empty() {
+        let seen = alive.unwrap().tree();
+        assert!(
+            known.acknowledged.contains(&seen),
+            "died at call {k}: an acknowledged operation is lost: {seen:#?}"
+        );
     }
 }

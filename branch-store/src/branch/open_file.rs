@@ -200,7 +200,7 @@ impl OpenFile {
             };
             let size = crate::base::stat_fd(&*from)?.stx_size;
             let len = len.min(size.saturating_sub(source_offset));
-            copy_range(&self.branch.shared.disk, &from, source_offset, file, offset, len)
+            copy_range(&self.branch.shared.disk, (&from, source_offset), (file, offset), len)
         })
     }
 
