@@ -19,7 +19,7 @@ use super::convert::{Changes, caller, decode_device, rename_mode};
 use super::errno::answer;
 use super::orders::Orders;
 use super::replies;
-use crate::vfs::{Vfs, XattrFlags, ino};
+use crate::vfs::{NewMode, Vfs, XattrFlags, ino};
 
 /// Largest single write request in bytes, and with it the largest read: as much as the kernel allows.
 const WRITE_MAX: u32 = 1 << 20;
@@ -28,7 +28,12 @@ const BACKGROUND_MAX: u16 = 64;
 
 /// What is asked of the kernel where it has it. Not write-back caching, which would have it decide on sizes and
 /// times; not locks, which it does well alone; not killing set-user-ID bits, which it then does by setattr.
-const WANTED: [InitFlags; 8] = [
+///
+/// ACLs are checked by the kernel (POSIX_ACL); they override the umask, so that comes with the request and is
+/// applied by us (DONT_MASK).
+const WANTED: [InitFlags; 10] = [
+    InitFlags::FUSE_POSIX_ACL,
+    InitFlags::FUSE_DONT_MASK,
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_PARALLEL_DIROPS,
@@ -123,11 +128,11 @@ impl Filesystem for Adapter {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let rdev = decode_device(rdev);
+        let (mode, rdev) = (NewMode { mode, umask }, decode_device(rdev));
         replies::entry(reply, self.vfs.make_node(parent.0, name.as_bytes(), caller(request), mode, rdev));
     }
 
@@ -137,9 +142,10 @@ impl Filesystem for Adapter {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
+        let mode = NewMode { mode, umask };
         replies::entry(reply, self.vfs.make_dir(parent.0, name.as_bytes(), caller(request), mode));
     }
 
@@ -175,8 +181,8 @@ impl Filesystem for Adapter {
         replies::entry(reply, self.vfs.link(ino.0, parent.0, name.as_bytes()));
     }
 
-    fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        replies::opened(reply, self.vfs.open(ino.0, flags.0));
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        replies::opened(reply, self.vfs.open(ino.0, caller(request), flags.0));
     }
 
     fn create(
@@ -185,10 +191,11 @@ impl Filesystem for Adapter {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         flags: i32,
         reply: ReplyCreate,
     ) {
+        let mode = NewMode { mode, umask };
         replies::created(reply, self.vfs.create(parent.0, name.as_bytes(), caller(request), mode, flags));
     }
 
@@ -314,7 +321,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -323,7 +330,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let set = XattrFlags::decode(flags)
-            .and_then(|flags| self.vfs.set_xattr(ino.0, name.as_bytes(), value, flags));
+            .and_then(|flags| self.vfs.set_xattr(ino.0, caller(request), name.as_bytes(), value, flags));
         replies::empty(reply, set);
     }
 
@@ -331,8 +338,8 @@ impl Filesystem for Adapter {
         replies::xattr(reply, size, self.vfs.xattr(ino.0, name.as_bytes()));
     }
 
-    fn listxattr(&self, _request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        replies::xattr(reply, size, self.vfs.xattr_names(ino.0));
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        replies::xattr(reply, size, self.vfs.xattr_names(ino.0, caller(request)));
     }
 
     fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {

@@ -12,7 +12,7 @@ const PERMISSIONS: u32 = 0o7777;
 const BLOCK_SIZE: u32 = 4096;
 
 pub(super) fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid() }
+    Caller { uid: request.uid(), gid: request.gid(), pid: request.pid() }
 }
 
 pub(super) fn file_attr(attr: &Attr) -> FileAttr {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use branch_store::{AttrChange, Branch, Kind, NodeId, Owner, Stat};
+use branch_store::{AttrChange, Branch, Kind, NodeId, Owner, Stat, XattrChange};
 use rustix::fs::StatVfs;
 use rustix::io::Errno;
 
-use super::{Known, Place, Vfs, errno, ino};
+use super::{Known, Place, Vfs, acl, errno, ino};
 
 /// Cache time of what only we can change; whoever changes it invalidates.
 pub const FOREVER: Duration = Duration::from_secs(24 * 3600);
@@ -26,6 +26,18 @@ pub struct Attr {
     pub entry_ttl: Duration,
 }
 
+impl Known {
+    /// With the mode changes what the access ACL says of it.
+    pub(super) fn set_attr(&self, change: &AttrChange) -> Result<Stat, Errno> {
+        let acl = match change.mode {
+            Some(mode) => self.acl(acl::ACCESS)?.map(|acl| acl.with_mode(mode).encode()),
+            None => None,
+        };
+        let acl = acl.as_deref().map(|value| XattrChange { name: acl::ACCESS, value: Some(value) });
+        self.branch.set_attr_and_xattr(&self.object, change, acl).map_err(errno)
+    }
+}
+
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
@@ -33,6 +45,8 @@ pub struct Caller {
     pub uid: u32,
     /// Effective group.
     pub gid: u32,
+    /// Thread id, as this process sees it; 0 if it does not.
+    pub pid: u32,
 }
 
 impl Vfs {
@@ -55,9 +69,7 @@ impl Vfs {
     /// The store's; EPERM on what belongs to the mount.
     pub fn set_attributes(&self, ino: u64, change: &AttrChange) -> Result<Attr, Errno> {
         match self.place(ino)? {
-            Place::Node(Known { branch, object }) => {
-                Ok(attr(ino, branch.set_attr(&object, change).map_err(errno)?))
-            }
+            Place::Node(known) => Ok(attr(ino, known.set_attr(change)?)),
             Place::Control(branch)
                 if change.mode.is_none() && change.uid.is_none() && change.gid.is_none() =>
             {

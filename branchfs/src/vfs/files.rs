@@ -6,6 +6,7 @@ use std::sync::Arc;
 use branch_store::{Access, AttrChange, NewKind, OpenFile, SeekWhat, SyncWhat};
 use rustix::io::Errno;
 
+use super::birth::NewMode;
 use super::handles::{ControlHandle, FileHandle, Handle, Intent};
 use super::{Attr, Caller, Known, Place, Vfs, errno};
 
@@ -40,10 +41,16 @@ impl Vfs {
     ///
     /// # Errors
     /// The store's.
-    pub fn open(&self, ino: u64, flags: i32) -> Result<Opened, Errno> {
+    pub fn open(&self, ino: u64, caller: Caller, flags: i32) -> Result<Opened, Errno> {
         let intent = intent(flags);
         match self.place(ino)? {
-            Place::Node(known) => self.open_node(&known, flags),
+            Place::Node(known) => {
+                if flags & libc::O_TRUNC != 0 {
+                    // Before the open, so that a base file's bytes are not copied up to be thrown away.
+                    known.empty(caller)?;
+                }
+                self.open_node(&known, flags)
+            }
             Place::Control(branch) if branch.is_live() => {
                 let fh = self.handles.insert(Handle::Control(ControlHandle { branch, intent }));
                 Ok(Opened { fh, cache: Cache::Bypass })
@@ -64,14 +71,14 @@ impl Vfs {
         parent: u64,
         name: &[u8],
         caller: Caller,
-        mode: u32,
+        mode: NewMode,
         flags: i32,
     ) -> Result<(Attr, Opened), Errno> {
         let attr = match self.make(parent, name, caller, mode, NewKind::File) {
             Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => return Err(Errno::STALE),
             other => other?,
         };
-        let opened = self.known(attr.ino).and_then(|known| self.open_node(&known, flags & !libc::O_TRUNC));
+        let opened = self.known(attr.ino).and_then(|known| self.open_node(&known, flags));
         if opened.is_err() {
             self.forget(attr.ino, 1);
         }
@@ -170,18 +177,12 @@ impl Vfs {
     }
 
     fn open_node(&self, known: &Known, flags: i32) -> Result<Opened, Errno> {
-        let Known { branch, object } = known;
-        if flags & libc::O_TRUNC != 0 {
-            // Before the open, so that a base file's bytes are not copied up to be thrown away.
-            let empty = AttrChange { size: Some(0), ..AttrChange::default() };
-            branch.set_attr(object, &empty).map_err(errno)?;
-        }
         let intent = intent(flags);
         let access = match intent {
             Intent::Read => Access::Read,
             Intent::Write => Access::Write,
         };
-        let file = branch.open(object, access).map_err(errno)?;
+        let file = known.branch.open(&known.object, access).map_err(errno)?;
         let fh = self.handles.insert(Handle::File(FileHandle { ino: known.ino(), file, intent }));
         Ok(Opened { fh, cache: Cache::Keep })
     }
@@ -201,6 +202,18 @@ impl Vfs {
             Handle::File(open) => act(&open.file),
             Handle::Dir(_) | Handle::Control(_) => Err(Errno::BADF),
         }
+    }
+}
+
+impl Known {
+    /// Truncation as a part of open(2). The kernel leaves the set-ID bits to us here; at any other truncation
+    /// or write it takes them away itself.
+    fn empty(&self, caller: Caller) -> Result<(), Errno> {
+        let stat = self.branch.stat(&self.object).map_err(errno)?;
+        let mode = caller.mode_after_write(&stat);
+        let change =
+            AttrChange { size: Some(0), mode: (mode != stat.mode).then_some(mode), ..AttrChange::default() };
+        self.set_attr(&change).map(drop)
     }
 }
 

@@ -7,7 +7,8 @@
 //! Each branch has a control file `.branchfs_ctl` in its root: found by name, never listed, never removed. A base
 //! that has a file of this very name keeps it, but no branch can see it.
 //!
-//! The kernel checks permissions (`default_permissions`) and applies the umask before it asks; numbers it was
+//! The kernel checks permissions (`default_permissions`), by ACLs where there are any; the umask, which an ACL
+//! may override, and what new objects inherit are applied here. Numbers it was
 //! never given, and everything of a branch that ended, answer ESTALE. No branch rules live here, they are the
 //! store's; and no kernel protocol, that is `crate::fuse`'s.
 
@@ -22,7 +23,9 @@ use self::inodes::Inodes;
 
 mod acl;
 mod attributes;
+mod birth;
 mod control;
+mod credentials;
 mod directories;
 mod files;
 mod handles;
@@ -34,6 +37,7 @@ mod snapshot;
 mod xattrs;
 
 pub use attributes::{Attr, Caller, FOREVER, SHORT};
+pub use birth::NewMode;
 pub use control::{CONTROL_NAME, Control, FORK_REPLY_LEN, Order, Verb};
 pub use directories::{Item, Room};
 pub use files::{Cache, Opened};

@@ -1,15 +1,15 @@
 //! Making, removing and renaming names: mknod, mkdir, symlink, link, unlink, rmdir, rename, readlink.
 
-use branch_store::{Kind, New, NewKind, RenameMode};
+use branch_store::{Kind, NewKind, RenameMode};
 use rustix::io::Errno;
 
+use super::birth::{self, NewMode};
 use super::{Attr, Caller, Known, Place, Vfs, errno};
 
-const S_ISGID: u32 = 0o2000;
 const PERMISSIONS: u32 = 0o7777;
 
 impl Vfs {
-    /// Makes a regular file, FIFO, socket or device node, as the type bits of `mode` say.
+    /// Makes a regular file, FIFO, socket or device node, as the type bits of the mode say.
     ///
     /// # Errors
     /// The store's; EPERM for a directory and in the mount root; EINVAL for type bits Linux does not have.
@@ -18,12 +18,13 @@ impl Vfs {
         parent: u64,
         name: &[u8],
         caller: Caller,
-        mode: u32,
+        mode: NewMode,
         rdev: u64,
     ) -> Result<Attr, Errno> {
-        let kind = match Kind::of_mode(mode) {
+        let bits = mode.mode;
+        let kind = match Kind::of_mode(bits) {
             Some(Kind::File) => NewKind::File,
-            None if mode & !PERMISSIONS == 0 => NewKind::File,
+            None if bits & !PERMISSIONS == 0 => NewKind::File,
             Some(kind @ (Kind::Char | Kind::Block)) => NewKind::Special { kind, rdev },
             Some(kind @ (Kind::Fifo | Kind::Socket)) => NewKind::Special { kind, rdev: 0 },
             Some(Kind::Dir) => return Err(Errno::PERM),
@@ -36,7 +37,7 @@ impl Vfs {
     ///
     /// # Errors
     /// The store's; EPERM in the mount root: branches are made by fork.
-    pub fn make_dir(&self, parent: u64, name: &[u8], caller: Caller, mode: u32) -> Result<Attr, Errno> {
+    pub fn make_dir(&self, parent: u64, name: &[u8], caller: Caller, mode: NewMode) -> Result<Attr, Errno> {
         self.make(parent, name, caller, mode, NewKind::Dir)
     }
 
@@ -51,7 +52,8 @@ impl Vfs {
         caller: Caller,
         target: &[u8],
     ) -> Result<Attr, Errno> {
-        self.make(parent, name, caller, 0o777, NewKind::Symlink(target.to_vec()))
+        let mode = NewMode { mode: 0o777, umask: 0 };
+        self.make(parent, name, caller, mode, NewKind::Symlink(target.to_vec()))
     }
 
     /// Target of a symbolic link.
@@ -125,41 +127,16 @@ impl Vfs {
         parent: u64,
         name: &[u8],
         caller: Caller,
-        mode: u32,
+        mode: NewMode,
         kind: NewKind,
     ) -> Result<Attr, Errno> {
         let dir = self.parent_of(parent, name)?;
-        let above = dir.branch.stat(&dir.object).map_err(errno)?;
-        let (mode, gid) = inherit(above.mode, above.gid, caller.gid, mode & PERMISSIONS, &kind);
-        let new = New { kind, mode, uid: caller.uid, gid, xattrs: Default::default() };
+        let new = birth::born(&dir, caller, mode, kind)?;
         let (object, stat) = dir.branch.create(&dir.object, name, new).map_err(errno)?;
         Ok(self.remember(&dir.branch, object, stat, parent))
     }
 }
 
-/// Mode and group of a new object: in a set-group-ID directory the directory's group, and new directories also
-/// get the bit (inode(7)).
-fn inherit(above_mode: u32, above_gid: u32, own_gid: u32, mode: u32, kind: &NewKind) -> (u32, u32) {
-    match kind {
-        _ if above_mode & S_ISGID == 0 => (mode, own_gid),
-        NewKind::Dir => (mode | S_ISGID, above_gid),
-        NewKind::File | NewKind::Symlink(_) | NewKind::Special { .. } => (mode, above_gid),
-    }
-}
-
 fn same_branch(a: &Known, b: &Known) -> Result<(), Errno> {
     if a.branch.id() == b.branch.id() { Ok(()) } else { Err(Errno::XDEV) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_setgid_directory_hands_its_group_down() {
-        assert_eq!(inherit(0o755, 5, 9, 0o644, &NewKind::File), (0o644, 9));
-        assert_eq!(inherit(0o2755, 5, 9, 0o644, &NewKind::File), (0o644, 5));
-        assert_eq!(inherit(0o2755, 5, 9, 0o755, &NewKind::Dir), (0o2755, 5));
-        assert_eq!(inherit(0o755, 5, 9, 0o755, &NewKind::Dir), (0o755, 9));
-    }
 }
