@@ -70,21 +70,31 @@ fn one_run(place: &Place, start: Start, run: u64, seed: u64, operations: u64) {
         Start::InPlace => include_str!("fsx-in-place.toml"),
     };
     // Every other run leaves it to the kernel when mapped pages are written.
-    fs::write(&settings, template.replace("@nomsync@", if run % 2 == 0 { "true" } else { "false" })).unwrap();
+    fs::write(&settings, template.replace("@nomsync@", if run.is_multiple_of(2) { "true" } else { "false" }))
+        .unwrap();
     let name = match start {
         Start::New => format!("new-{run}"),
         Start::Truncated | Start::InPlace => file_name(run),
     };
     let mut fsx = place.command("fsx");
     fsx.arg("-f").arg(&settings).args(["-N", &operations.to_string(), "-S", &seed.to_string()]);
-    let output = fsx.arg("-P").arg(artifacts.path()).arg(&name).output().unwrap();
+    fsx.arg("-P").arg(artifacts.path()).arg(&name);
+    let output = fsx.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let good = output.status.success() && said.contains("All operations completed");
-    assert!(good, "{}, seed {seed}, {operations} operations, run {run}: {output:?}", place.name);
+    assert!(good, "{}: {fsx:?}: {}", place.name, last_words(&output.stderr));
     if matches!(start, Start::InPlace) {
         let tail = fs::read(place.dir.join(&name)).unwrap().split_off(HEAD);
         assert!(tail == old_content(run)[HEAD..], "behind what fsx wrote, run {run}, seed {seed}");
     }
+}
+
+/// What went wrong is said first, then come up to a thousand operations that led to it.
+fn last_words(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let lines: Vec<&str> = text.lines().collect();
+    let (first, last) = (lines.iter().take(5), lines.iter().skip(lines.len().saturating_sub(40).max(5)));
+    first.chain(last).copied().collect::<Vec<_>>().join("\n")
 }
 
 fn file_name(run: u64) -> String {
