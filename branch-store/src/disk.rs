@@ -212,22 +212,33 @@ pub(crate) fn remove_below(dir: impl AsFd) -> crate::error::Result<()> {
 }
 
 pub(crate) fn remove_tree(dir: impl AsFd, name: &[u8]) -> crate::error::Result<()> {
-    match rustix::fs::unlinkat(&dir, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+    let failed = |op| move |e| crate::error::Error::host(op, name, e);
+    match unlink(&dir, name, AtFlags::empty()) {
+        Ok(()) => return Ok(()),
+        // Linux says the first of a directory, POSIX the second; the second may also be chattr(1)'s.
         Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(e) => return Err(crate::error::Error::host("remove", name, e)),
+        Err(e) => return Err(failed("remove")(e)),
     }
     let inner = open_dir_readable(&dir, name).or_else(|e| match e {
-        // A directory the branch made unreadable; it is ours to delete.
         Errno::ACCESS => {
             rustix::fs::chmodat(&dir, name, Mode::RWXU, AtFlags::empty())?;
             open_dir_readable(&dir, name)
         }
+        Errno::NOTDIR => Err(Errno::PERM),
         other => Err(other),
     });
-    remove_below(inner.map_err(|e| crate::error::Error::host("open", name, e))?)?;
-    match rustix::fs::unlinkat(&dir, name, AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(e) => Err(crate::error::Error::host("remove directory", name, e)),
-    }
+    remove_below(inner.map_err(failed("open"))?)?;
+    unlink(&dir, name, AtFlags::REMOVEDIR).map_err(failed("remove directory"))
+}
+
+/// From a directory that a branch made read-only, too: it is ours to delete.
+fn unlink(dir: impl AsFd, name: &[u8], flags: AtFlags) -> Result<(), Errno> {
+    let removed = match rustix::fs::unlinkat(&dir, name, flags) {
+        Err(Errno::ACCESS) => {
+            rustix::fs::chmodat(&dir, ".", Mode::RWXU, AtFlags::empty())?;
+            rustix::fs::unlinkat(&dir, name, flags)
+        }
+        other => other,
+    };
+    if removed == Err(Errno::NOENT) { Ok(()) } else { removed }
 }

@@ -24,6 +24,10 @@ pub enum ConflictKind {
     GoneBelow,
     /// The base object was edited outside any branch since this branch first changed it.
     BaseEdited,
+    /// The base holds the object, or the directory it is in, immutable or append-only.
+    Immutable,
+    /// The host does not let this process change the object, or the directory it is in.
+    NotPermitted,
     /// The path is on another filesystem than the base, so it cannot be replaced atomically.
     OtherFilesystem,
 }
@@ -36,6 +40,8 @@ impl ConflictKind {
             ConflictKind::BothCreated => "both the branch and its parent created it",
             ConflictKind::GoneBelow => "the parent removed or replaced it",
             ConflictKind::BaseEdited => "the base was edited here since the branch first changed it",
+            ConflictKind::Immutable => "the base holds it immutable or append-only (chattr +i, +a)",
+            ConflictKind::NotPermitted => "the base does not permit this user to change it",
             ConflictKind::OtherFilesystem => "it lies on another filesystem than the base",
         }
     }

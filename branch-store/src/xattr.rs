@@ -70,30 +70,32 @@ fn value_of(path: &[u8], attribute: &[u8]) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Makes the object's attributes equal to `wanted`; returns the names that could not be set.
-pub(crate) fn write_all(dir: impl AsFd, name: &[u8], wanted: &Xattrs) -> Result<Vec<String>> {
+/// Makes the object's attributes equal to `wanted`; returns the names that could not be set or removed, and why.
+///
+/// # Errors
+/// The host's that say nothing about the attribute.
+pub(crate) fn write_all(dir: impl AsFd, name: &[u8], wanted: &Xattrs) -> Result<Vec<(Vec<u8>, Errno)>> {
     let present = read_all(&dir, name)?;
     let path = path_of(dir, name);
     let mut refused = Vec::new();
     for gone in present.keys().filter(|k| !wanted.contains_key(*k)) {
         if let Err(e) = rustix::fs::lremovexattr(&path[..], &gone[..]) {
-            refuse(&mut refused, gone, e)?;
+            refused.push((gone.clone(), refusal(e)?));
         }
     }
     for (key, value) in wanted.iter().filter(|(k, v)| present.get(*k) != Some(v)) {
         if let Err(e) = rustix::fs::lsetxattr(&path[..], &key[..], value, XattrFlags::empty()) {
-            refuse(&mut refused, key, e)?;
+            refused.push((key.clone(), refusal(e)?));
         }
     }
     Ok(refused)
 }
 
-fn refuse(refused: &mut Vec<String>, key: &[u8], errno: Errno) -> Result<()> {
+/// A host has no to say to an attribute, or no room: ext4 keeps all of an object's in one block.
+fn refusal(errno: Errno) -> Result<Errno> {
     match errno {
-        Errno::PERM | Errno::ACCESS | Errno::NOTSUP | Errno::NODATA => {
-            refused.push(format!("{}: {errno}", String::from_utf8_lossy(key)));
-            Ok(())
-        }
+        Errno::PERM | Errno::ACCESS | Errno::NOTSUP | Errno::NODATA | Errno::INVAL => Ok(errno),
+        Errno::NOSPC | Errno::DQUOT | Errno::TOOBIG | Errno::RANGE => Ok(errno),
         other => Err(other.into()),
     }
 }

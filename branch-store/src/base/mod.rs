@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use rustix::fs::{AtFlags, Mode, OFlags, Statx, StatxFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, Statx, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
 use crate::base::history::{History, ObjectWas, Was};
@@ -291,6 +291,29 @@ fn name_of(found: &Found, root: bool) -> &[u8] {
     if root { b"." } else { found.place.name.as_bytes() }
 }
 
+/// What chattr(1) forbids everybody, root too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guard {
+    /// Nothing.
+    None,
+    /// Anything but adding: bytes at the end of a file, names to a directory.
+    AppendOnly,
+    /// Any change.
+    Immutable,
+}
+
+impl Guard {
+    pub(crate) fn of(st: &Statx) -> Guard {
+        if st.stx_attributes.contains(StatxAttributes::IMMUTABLE) {
+            Guard::Immutable
+        } else if st.stx_attributes.contains(StatxAttributes::APPEND) {
+            Guard::AppendOnly
+        } else {
+            Guard::None
+        }
+    }
+}
+
 /// What a listing knows of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Listed {
@@ -301,6 +324,11 @@ pub(crate) enum Listed {
 }
 
 impl Found {
+    /// What nobody may do to it.
+    pub(crate) fn guard(&self) -> Guard {
+        Guard::of(&self.statx)
+    }
+
     /// Names the object has in the base, and outside of it.
     pub(crate) fn links(&self) -> u32 {
         self.statx.stx_nlink.saturating_sub(self.parked).max(1)

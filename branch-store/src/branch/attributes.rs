@@ -85,7 +85,7 @@ impl Branch {
 
     fn set_meta(&self, object: &Object, change: &AttrChange, xattr: Option<XattrChange<'_>>) -> Result<()> {
         self.mutate(|draft| {
-            let id = draft.adopt(object)?;
+            let id = draft.change(object)?;
             let mut inode = draft.node(id)?.inode.clone();
             let meta = &mut inode.meta;
             meta.mode = change.mode.map_or(meta.mode, |mode| mode & 0o7777);
@@ -148,7 +148,7 @@ impl Branch {
     ) -> Result<()> {
         check_xattr(name, value)?;
         self.mutate(|draft| {
-            let id = draft.adopt(object)?;
+            let id = draft.change(object)?;
             let all = &draft.node(id)?.inode.meta.xattrs;
             match (mode, all.contains_key(name), value) {
                 (XattrMode::Create, true, _) => return Err(Error::Posix(Errno::EXIST)),

@@ -6,7 +6,7 @@ use std::fs::File;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::base::stat_fd;
+use crate::base::{Guard, stat_fd};
 use crate::branch::{Branch, Data, View};
 use crate::content::Copied;
 use crate::copying::Take;
@@ -183,6 +183,9 @@ impl Source {
 
     fn of_base(view: &View<'_>, slot: &Slot) -> Result<Source> {
         let found = view.base.resolve(slot, view.epoch)?.ok_or(Error::Posix(Errno::STALE))?;
+        if found.guard() != Guard::None {
+            return Err(Error::Posix(Errno::PERM));
+        }
         let file = view.base.open_file(&found)?;
         let mtime = found.stat(NodeId::ROOT).mtime;
         Ok(Source {

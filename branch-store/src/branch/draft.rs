@@ -5,12 +5,22 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use crate::base::Guard;
 use crate::branch::{Data, Shared, View};
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, LayerId, NAME_MAX, Name, NodeId};
 use crate::journal::record::DirPlace;
 use crate::node::{Body, Content, Entry, Fingerprint, Inode, Kind, Lower, Node, Object, Origin, Slot, Time};
 use crate::tree::{Change, Tree};
+
+/// What happens to the names in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// Some are new.
+    Added,
+    /// Some go, or get another meaning.
+    Removed,
+}
 
 pub(crate) struct Draft<'a> {
     pub(crate) shared: &'a Shared,
@@ -65,6 +75,30 @@ impl<'a> Draft<'a> {
         self.put(id, inode)
     }
 
+    /// Gives an object that is about to change a node.
+    ///
+    /// # Errors
+    /// EPERM for what the base holds immutable or append-only: a commit would have to replace it.
+    pub(crate) fn change(&mut self, object: &Object) -> Result<NodeId> {
+        match self.view().guard(object)? {
+            Guard::None => self.adopt(object),
+            Guard::AppendOnly | Guard::Immutable => Err(Error::Posix(Errno::PERM)),
+        }
+    }
+
+    /// Gives a directory whose names are about to change a node.
+    ///
+    /// # Errors
+    /// ENOTDIR, ENOENT for one that was removed, EPERM as of an immutable or append-only one.
+    pub(crate) fn change_names(&mut self, dir: &Object, how: Names) -> Result<()> {
+        match (self.view().guard(dir)?, how) {
+            (Guard::None, _) | (Guard::AppendOnly, Names::Added) => {}
+            (Guard::AppendOnly | Guard::Immutable, _) => return Err(Error::Posix(Errno::PERM)),
+        }
+        self.adopt(dir)?;
+        self.adopt_dir(dir.id)
+    }
+
     /// Gives a base object, and the directories above it, a node.
     pub(crate) fn adopt(&mut self, object: &Object) -> Result<NodeId> {
         if self.tree.get(object.id).is_some() {
@@ -117,7 +151,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Gives a directory a node; it must be one, and still linked.
-    pub(crate) fn adopt_dir(&mut self, dir: NodeId) -> Result<()> {
+    fn adopt_dir(&mut self, dir: NodeId) -> Result<()> {
         self.adopt(&Object { id: dir, slot: None })?;
         let node = self.node(dir)?;
         if !matches!(node.inode.body, Body::Dir { .. }) {

@@ -16,7 +16,7 @@ use parking_lot::RwLock;
 use rustix::io::Errno;
 
 pub use attributes::{AttrChange, XattrChange, XattrMode};
-pub(crate) use draft::Draft;
+pub(crate) use draft::{Draft, Names};
 pub use namespace::{New, NewKind, Removed, RenameMode};
 pub use open_file::{Access, OpenFile, SeekWhat, SyncWhat};
 pub(crate) use registry::Registry;

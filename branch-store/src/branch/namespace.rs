@@ -7,9 +7,9 @@ use rustix::io::Errno;
 
 use crate::branch::draft::check_new_name;
 use crate::branch::view::Meaning;
-use crate::branch::{Branch, Draft};
+use crate::branch::{Branch, Draft, Names};
 use crate::error::{Error, Result};
-use crate::ids::{NodeId, STORE_DIR, SYMLINK_MAX};
+use crate::ids::{Name, NodeId, STORE_DIR, SYMLINK_MAX};
 use crate::node::{Body, Content, Inode, Kind, Lower, Meta, Object, Slot, Stat, Time};
 use crate::tree::Change;
 
@@ -76,11 +76,8 @@ impl Branch {
     pub fn create(&self, dir: &Object, name: &[u8], new: New) -> Result<(Object, Stat)> {
         self.mutate(|draft| {
             let name = check_target(dir, name)?;
-            draft.adopt(dir)?;
-            draft.adopt_dir(dir.id)?;
-            if draft.view().find(dir.id, &name)?.is_some() {
-                return Err(Error::Posix(Errno::EXIST));
-            }
+            refuse_existing(draft, dir, &name)?;
+            draft.change_names(dir, Names::Added)?;
             let id = draft.shared.base.allocate_id()?;
             let inode = new_inode(draft, dir.id, id, &new)?;
             draft.put(id, inode)?;
@@ -102,18 +99,15 @@ impl Branch {
     pub fn link(&self, object: &Object, dir: &Object, name: &[u8]) -> Result<Stat> {
         self.mutate(|draft| {
             let name = check_target(dir, name)?;
-            let id = draft.adopt(object)?;
-            draft.adopt(dir)?;
-            draft.adopt_dir(dir.id)?;
+            refuse_existing(draft, dir, &name)?;
+            let id = draft.change(object)?;
+            draft.change_names(dir, Names::Added)?;
             let inode = &draft.node(id)?.inode;
             match (inode.kind(), inode.meta.nlink) {
                 (Kind::Dir, _) => return Err(Error::Posix(Errno::PERM)),
                 (_, 0) => return Err(Error::Posix(Errno::NOENT)),
                 (_, LINK_MAX..) => return Err(Error::Posix(Errno::MLINK)),
                 _ => {}
-            }
-            if draft.view().find(dir.id, &name)?.is_some() {
-                return Err(Error::Posix(Errno::EXIST));
             }
             draft.set_entry(dir.id, &name, id)?;
             draft.relink(id, 1)?;
@@ -167,13 +161,15 @@ impl Branch {
         self.mutate(|draft| {
             let to_name = check_target(to, to_name)?;
             let (id, kind) = existing(draft, dir, name)?;
-            draft.adopt(to)?;
-            draft.adopt_dir(to.id)?;
+            draft.change_names(to, Names::Added)?;
             if (dir.id, name) == (to.id, &to_name[..]) {
                 let refused = mode == RenameMode::NoReplace;
                 return if refused { Err(Error::Posix(Errno::EXIST)) } else { Ok(Removed { orphan: None }) };
             }
             let target = adopt_found(draft, to.id, &to_name)?;
+            if target.is_some() {
+                draft.change_names(to, Names::Removed)?;
+            }
             check_loop(draft, id, to.id)?;
             match (mode, target) {
                 (RenameMode::NoReplace, Some(_)) => Err(Error::Posix(Errno::EXIST)),
@@ -239,29 +235,34 @@ fn check_target(dir: &Object, name: &[u8]) -> Result<Vec<u8>> {
     Ok(name.as_bytes().to_vec())
 }
 
+/// Asked first: that a name is taken is what a caller hears of a directory that cannot be changed, too.
+fn refuse_existing(draft: &Draft<'_>, dir: &Object, name: &[u8]) -> Result<()> {
+    if draft.view().find(dir.id, name)?.is_some() { Err(Error::Posix(Errno::EXIST)) } else { Ok(()) }
+}
+
 /// The adopted node behind a name that must exist, in a directory that gets a node, too.
 fn existing(draft: &mut Draft<'_>, dir: &Object, name: &[u8]) -> Result<(NodeId, Kind)> {
     // Looked up first: a name that is not there must not adopt the directory.
     if draft.view().find(dir.id, name)?.is_none() {
         return Err(Error::Posix(Errno::NOENT));
     }
-    draft.adopt(dir)?;
-    draft.adopt_dir(dir.id)?;
+    draft.change_names(dir, Names::Removed)?;
     adopt_found(draft, dir.id, name)?.ok_or(Error::Posix(Errno::NOENT))
 }
 
+/// The node behind a name that is about to change its meaning.
 fn adopt_found(draft: &mut Draft<'_>, dir: NodeId, name: &[u8]) -> Result<Option<(NodeId, Kind)>> {
-    let id = match draft.view().find(dir, name)? {
+    let object = match draft.view().find(dir, name)? {
         None => return Ok(None),
-        Some(Meaning::Node(id)) => id,
+        Some(Meaning::Node(id)) => Object { id, slot: None },
         Some(Meaning::Base(id, found)) => {
-            let slot = Slot { dir, name: crate::ids::Name::trusted(name) };
             // Not the other way round: the id is an inode number, and the host may have given that of a
             // directory that is gone to a file.
             debug_assert!(found.print.kind != Kind::Dir || draft.shared.base.places.dir(id).is_some());
-            draft.adopt(&Object { id, slot: Some(slot) })?
+            Object { id, slot: Some(Slot { dir, name: Name::trusted(name) }) }
         }
     };
+    let id = draft.change(&object)?;
     let kind = draft.node(id)?.inode.kind();
     Ok(Some((id, kind)))
 }

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
 
+use crate::base::Guard;
 use crate::branch::Branch;
 use crate::branch::copy_up::own_layer;
 use crate::copying::copy_range;
@@ -62,7 +63,8 @@ impl Branch {
     /// Opens a regular file. Copies nothing up by itself; the first write does.
     ///
     /// # Errors
-    /// EISDIR, ENXIO for what has no bytes, EROFS, ESTALE, and the host's.
+    /// EISDIR, ENXIO for what has no bytes, EROFS, EPERM to write what the base holds immutable or append-only,
+    /// ESTALE, and the host's.
     pub fn open(self: &Arc<Self>, object: &Object, access: Access) -> Result<OpenFile> {
         match self.stat(object)?.kind {
             Kind::File => {}
@@ -71,6 +73,9 @@ impl Branch {
         }
         if access == Access::Write && self.is_main() {
             return Err(Error::Posix(Errno::ROFS));
+        }
+        if access == Access::Write && self.read(|view| view.guard(object))? != Guard::None {
+            return Err(Error::Posix(Errno::PERM));
         }
         Ok(OpenFile { branch: self.clone(), object: object.clone(), access, backing: Mutex::new(None) })
     }

@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use crate::base::{Base, Found, Listed};
+use crate::base::{Base, Found, Guard, Listed, stat_fd};
 use crate::content::Contents;
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, NAME_MAX, Name, NodeId};
@@ -104,6 +104,23 @@ impl View<'_> {
         }
         self.note_dir(object.id, &found);
         Ok(found)
+    }
+
+    /// What the base forbids to do to an object. What the branch has a copy of, or made, it may change.
+    pub(crate) fn guard(&self, object: &Object) -> Result<Guard> {
+        let Some(node) = self.tree.get(object.id) else { return Ok(self.found(object)?.guard()) };
+        match &node.inode.body {
+            Body::File(Content::Base(slot)) => {
+                Ok(self.base.resolve(slot, self.epoch)?.map_or(Guard::None, |found| found.guard()))
+            }
+            Body::Dir { lower: Lower::Merged, .. } => match self.base.places.open(object.id) {
+                Ok(dir) => Ok(Guard::of(&stat_fd(&*dir)?)),
+                // Gone from the base: a commit will say so.
+                Err(Errno::STALE | Errno::NOENT) => Ok(Guard::None),
+                Err(e) => Err(e.into()),
+            },
+            _ => Ok(Guard::None),
+        }
     }
 
     /// The base name an object without a node has in this view. Directories are also known by id alone.

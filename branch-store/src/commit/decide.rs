@@ -1,6 +1,7 @@
 //! The commit into the base: plan, stage, decide, write back, done. `docs/on-disk-format.md` has the case
 //! analysis of every crash point.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -36,7 +37,9 @@ pub(super) fn commit_into_base(
     let (decided, stale) = decide(shared, branch, &sealed, &mut staging, (commit, changed(&changes)), drawn)?;
     let (mut warnings, linked) = staging.finish();
     let written = finish(shared, &decided)?;
-    warnings.extend(written.warnings);
+    let known: HashSet<String> = warnings.iter().cloned().collect();
+    // A read-only directory gets its attributes twice.
+    warnings.extend(written.warnings.into_iter().filter(|new| !known.contains(new)));
     // Before anybody can fork from the new base: dropping a link changes ctime, which fingerprints hold.
     for (layer, id) in linked {
         // The commit stands whatever comes of this.

@@ -1,7 +1,9 @@
 //! Commit: a leaf's changes go into its parent, atomically (S11), first one wins (S12).
 
+mod apply_meta;
 mod attributes;
 pub(crate) mod decide;
+mod lend;
 mod merge;
 pub(crate) use merge::path_of;
 mod planner;

@@ -3,13 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::base::{stat_at, stat_fd};
 use crate::branch::Shared;
+use crate::commit::apply_meta::{Refused, set_meta};
 use crate::commit::planner::{Drawn, Stage, UNSTAGED};
 use crate::content::file_name;
 use crate::copying::{Take, copy_bytes};
@@ -17,7 +18,7 @@ use crate::disk::{Disk, open_dir_readable};
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, LayerId, NodeId};
 use crate::node::{Body, Content, Fingerprint, HostKey, Kind, Meta, Node, Slot, fingerprint};
-use crate::plan::{Park, Step};
+use crate::plan::{Park, Step, join};
 use crate::tree::Tree;
 
 /// Up to so many objects are fsynced one by one; more are faster with one syncfs.
@@ -62,16 +63,24 @@ impl<'a> Staging<'a> {
 
     /// Makes everything, durably, and fills the inodes into the plan.
     pub(crate) fn fill(&mut self, drawn: &mut Drawn) -> Result<()> {
+        let mut left_out = HashSet::new();
         for stage in &drawn.stages {
             match stage {
-                Stage::Node(park, id) => {
-                    let key =
-                        self.make(&self.dir.try_clone().map_err(io)?, &park.name(), *id, &drawn.later)?;
-                    self.made.insert(*park, key);
+                Stage::Node(park, id, path) => {
+                    let dir = self.dir.try_clone().map_err(io)?;
+                    match self.make((&dir, &park.name()), *id, path, &drawn.later)? {
+                        Some(key) => _ = self.made.insert(*park, key),
+                        None => _ = left_out.insert(*park),
+                    }
                 }
                 Stage::Keep(park, slot) => self.keep(*park, slot)?,
             }
         }
+        let places = |step: &Step| match step {
+            Step::Attach { park, .. } | Step::Exchange { park, .. } => Some(*park),
+            _ => None,
+        };
+        drawn.plan.steps.retain(|step| places(step).is_none_or(|park| !left_out.contains(&park)));
         for step in &mut drawn.plan.steps {
             self.name_object(step);
         }
@@ -106,37 +115,62 @@ impl<'a> Staging<'a> {
         }
     }
 
-    fn make(&mut self, dir: &OwnedFd, name: &[u8], id: NodeId, later: &HashSet<NodeId>) -> Result<HostKey> {
+    /// `None`, with a warning, for what this user may not make: a device node.
+    fn make(
+        &mut self,
+        (dir, name): (&OwnedFd, &[u8]),
+        id: NodeId,
+        path: &[u8],
+        later: &HashSet<NodeId>,
+    ) -> Result<Option<HostKey>> {
         let node = self.tree.get(id).ok_or(Error::Posix(Errno::IO))?.clone();
         let disk = &self.shared.disk;
-        let failed = |op: &'static str| move |e: Errno| Error::host(op, "staged object", e);
+        let failed = |op: &'static str| move |e: Errno| Error::host(op, path, e);
+        let meta = &node.inode.meta;
         self.objects += 1;
         self.fresh.insert(id);
         match &node.inode.body {
             Body::File(Content::Own(layer)) => self.make_file(dir, name, id, *layer)?,
             Body::File(Content::Base(_)) => return Err(Error::Posix(Errno::IO)),
             Body::Symlink(target) => disk.symlink(target, dir, name).map_err(failed("symlink"))?,
-            Body::Special(kind) => {
-                disk.mknod(dir, name, *kind, node.inode.meta.mode, node.inode.meta.rdev)
-                    .map_err(failed("mknod"))?;
-            }
+            Body::Special(kind) => match disk.mknod(dir, name, *kind, meta.mode, meta.rdev) {
+                Err(e @ (Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::NOTSUP)) => {
+                    self.warnings.push(Refused::node(e).of(path));
+                    return Ok(None);
+                }
+                made => made.map_err(failed("mknod"))?,
+            },
             Body::Dir { .. } => {
                 disk.mkdir(dir, name, 0o700).map_err(failed("mkdir"))?;
-                self.make_children(dir, name, &node, later)?;
+                self.make_children((dir, name), &node, path, later)?;
             }
         }
-        let refused = set_meta(dir, name, node.inode.kind(), &node.inode.meta)?;
-        self.warnings.extend(refused);
-        self.remember(dir, name, node.inode.kind())?;
+        self.finish_object((dir, name), node.inode.kind(), meta, path)?;
         let print = fingerprint(&stat_at(dir, name)?).ok_or(Error::Posix(Errno::IO))?;
-        Ok(print.key())
+        Ok(Some(print.key()))
+    }
+
+    fn finish_object(
+        &mut self,
+        (dir, name): (&OwnedFd, &[u8]),
+        kind: Kind,
+        meta: &Meta,
+        path: &[u8],
+    ) -> Result<()> {
+        let refused = set_meta(dir, name, kind, meta)?;
+        // Nothing is decided yet: there may be room another time.
+        if let Some(full) = refused.iter().find(|r| matches!(r.errno, Errno::NOSPC | Errno::DQUOT)) {
+            return Err(Error::host("set attributes of", path, full.errno));
+        }
+        self.warnings.extend(refused.iter().map(|refused| refused.of(path)));
+        self.remember(dir, name, kind)
     }
 
     fn make_children(
         &mut self,
-        dir: &OwnedFd,
-        name: &[u8],
+        (dir, name): (&OwnedFd, &[u8]),
         node: &Node,
+        path: &[u8],
         later: &HashSet<NodeId>,
     ) -> Result<()> {
         let inner = open_dir_readable(dir, name)?;
@@ -146,7 +180,8 @@ impl<'a> Staging<'a> {
                 later.contains(&child) || matches!(child_node.inode.body, Body::File(Content::Base(_)));
             // Further names of one new file come by `AddLink` steps; the plan walks in this same order.
             if !reused && !self.fresh.contains(&child) {
-                self.make(&inner, child_name.as_bytes(), child, later)?;
+                let path = join(path, child_name.as_bytes());
+                self.make((&inner, child_name.as_bytes()), child, &path, later)?;
             }
         }
         Ok(())
@@ -242,38 +277,6 @@ impl Drop for Staging<'_> {
 
 fn io(e: std::io::Error) -> Error {
     Error::Posix(Errno::from_io_error(&e).unwrap_or(Errno::IO))
-}
-
-/// Gives an object its final owner, mode, times and extended attributes. What an ordinary user may not set
-/// is returned in words.
-pub(crate) fn set_meta(dir: impl AsFd, name: &[u8], kind: Kind, meta: &Meta) -> Result<Vec<String>> {
-    let mut refused = Vec::new();
-    let shown = || String::from_utf8_lossy(name).into_owned();
-    let now = stat_at(&dir, name)?;
-    if (now.stx_uid, now.stx_gid) != (meta.uid, meta.gid) {
-        let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-        match rustix::fs::chownat(&dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(()) => {}
-            Err(Errno::PERM) => {
-                refused.push(format!("{}: owner {}:{} may not be set", shown(), meta.uid, meta.gid))
-            }
-            Err(e) => return Err(Error::host("chown", name, e)),
-        }
-    }
-    // Attributes before the mode: a read-only file refuses them to its ordinary owner.
-    let attributes = crate::xattr::write_all(&dir, name, &meta.xattrs)?;
-    refused.extend(attributes.into_iter().map(|what| format!("{}: {what}", shown())));
-    if kind != Kind::Symlink {
-        let mode = Mode::from_raw_mode(meta.mode);
-        rustix::fs::chmodat(&dir, name, mode, AtFlags::empty()).map_err(|e| Error::host("chmod", name, e))?;
-    }
-    let time = |t: crate::node::Time| Timespec { tv_sec: t.sec, tv_nsec: i64::from(t.nsec) as _ };
-    let omit = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
-    let times =
-        Timestamps { last_access: time(meta.atime), last_modification: meta.mtime.map_or(omit, time) };
-    rustix::fs::utimensat(&dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|e| Error::host("utimens", name, e))?;
-    Ok(refused)
 }
 
 /// New bytes, and their modification time, for an existing file, in place.

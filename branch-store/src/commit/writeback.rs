@@ -11,7 +11,9 @@ use rustix::io::Errno;
 
 use crate::base::{stat_at, stat_fd};
 use crate::branch::Shared;
-use crate::commit::stage::{rewrite, set_meta};
+use crate::commit::apply_meta::set_meta;
+use crate::commit::lend::{self, Lent};
+use crate::commit::stage::rewrite;
 use crate::disk::{open_dir, open_dir_readable};
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, Name, NodeId};
@@ -105,7 +107,10 @@ impl Writer<'_> {
     }
 
     fn attach(&mut self, park: Park, path: &[u8], object: HostKey, dir: Option<NodeId>) -> Result<()> {
-        let (parent, parent_id, name) = self.parent_or_fail(path)?;
+        let Some((parent, parent_id, name)) = self.parent(path)? else {
+            self.warn_homeless(path, park);
+            return Ok(());
+        };
         match key_at(&parent, name)? {
             Some(found) if found == object => {}
             _ if self.parked(park)?.is_none() => {
@@ -134,7 +139,10 @@ impl Writer<'_> {
         old: HostKey,
         old_dir: Option<NodeId>,
     ) -> Result<()> {
-        let (parent, _, name) = self.parent_or_fail(path)?;
+        let Some((parent, _, name)) = self.parent(path)? else {
+            self.warn_homeless(path, park);
+            return Ok(());
+        };
         let found = key_at(&parent, name)?;
         if found != Some(new) {
             if found.is_some_and(|found| found != old) {
@@ -154,7 +162,7 @@ impl Writer<'_> {
     /// One atomic exchange; where the filesystem has none, two renames.
     fn swap(&self, park: Park, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<()> {
         let staged = park.name();
-        match self.shared.disk.rename((&self.park, &staged), (parent, name), RenameFlags::EXCHANGE) {
+        match self.rename_lending((&self.park, &staged), (parent, name), RenameFlags::EXCHANGE) {
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
                 let aside = [&staged[..], b".old"].concat();
                 self.rename((parent, name), (&self.park, &aside), RenameFlags::empty(), path)?;
@@ -166,9 +174,18 @@ impl Writer<'_> {
     }
 
     fn add_link(&mut self, existing: &[u8], path: &[u8]) -> Result<()> {
-        let (from, _, from_name) = self.parent_or_fail(existing)?;
-        let (parent, _, name) = self.parent_or_fail(path)?;
-        let wanted = key_at(&from, from_name)?.ok_or_else(|| Error::host("link", existing, Errno::NOENT))?;
+        let Some((from, _, from_name)) = self.parent(existing)? else {
+            self.warn(path, "was not linked: its other name has gone since");
+            return Ok(());
+        };
+        let Some((parent, _, name)) = self.parent(path)? else {
+            self.warn(path, "was not linked: its directory has gone since");
+            return Ok(());
+        };
+        let Some(wanted) = key_at(&from, from_name)? else {
+            self.warn(path, "was not linked: its other name has gone since");
+            return Ok(());
+        };
         if key_at(&parent, name)? == Some(wanted) {
             return Ok(());
         }
@@ -181,7 +198,14 @@ impl Writer<'_> {
                 &format!("was edited during the commit; the edited version is kept as preimage {kept}"),
             );
         }
-        let linked = self.shared.disk.link((&*from, from_name), (&*parent, name));
+        let mut lent = Lent::default();
+        let linked = match self.shared.disk.link((&*from, from_name), (&*parent, name)) {
+            Err(Errno::ACCESS) => {
+                lent.for_name(&parent, name)?;
+                self.shared.disk.link((&*from, from_name), (&*parent, name))
+            }
+            other => other,
+        };
         linked.map_err(|e| Error::host("link", path, e))?;
         self.touch(parent);
         Ok(())
@@ -195,18 +219,16 @@ impl Writer<'_> {
             return Ok(());
         }
         if let Some(park) = park {
-            let open = |dir: &OwnedFd, name: &[u8], flags: OFlags| {
-                let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                rustix::fs::openat(dir, name, flags, Mode::empty()).map(File::from)
-            };
-            let from = open(&self.park, &park.name(), OFlags::RDONLY);
-            let from = from.map_err(|e| Error::host("open", path, e))?;
-            let to = open(&parent, name, OFlags::WRONLY).map_err(|e| Error::host("open", path, e))?;
+            let failed = |e| Error::host("open", path, e);
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let staged = rustix::fs::openat(&self.park, &park.name()[..], flags, Mode::empty());
+            let from = File::from(staged.map_err(failed)?);
+            let to = lend::open_for_writing(&*parent, name).map_err(failed)?;
             rewrite(&self.shared.disk, &from, &to)?;
             self.shared.disk.fsync(&to).map_err(|e| Error::host("fsync", path, e))?;
         }
         let refused = set_meta(&*parent, name, Kind::File, meta)?;
-        self.out.warnings.extend(refused);
+        self.out.warnings.extend(refused.iter().map(|refused| refused.of(path)));
         self.touch_object(&parent, name, Kind::File);
         Ok(())
     }
@@ -215,7 +237,13 @@ impl Writer<'_> {
         let (parent, _, name) = if path.is_empty() {
             (self.shared.base.places.open(NodeId::ROOT)?, NodeId::ROOT, &b"."[..])
         } else {
-            self.parent_or_fail(path)?
+            match self.parent(path)? {
+                Some(found) => found,
+                None => {
+                    self.warn(path, "has gone since; its attributes could not be set");
+                    return Ok(());
+                }
+            }
         };
         let Some(print) = stat_at(&*parent, name).ok().and_then(|st| fingerprint(&st)) else {
             self.warn(path, "has gone since; its attributes could not be set");
@@ -226,7 +254,8 @@ impl Writer<'_> {
             return Ok(());
         }
         let refused = set_meta(&*parent, name, print.kind, meta)?;
-        self.out.warnings.extend(refused);
+        let shown = if path.is_empty() { b"." } else { path };
+        self.out.warnings.extend(refused.iter().map(|refused| refused.of(shown)));
         if print.kind == Kind::Dir
             && let Ok(dir) = open_dir_readable(&*parent, name)
         {
@@ -269,23 +298,36 @@ impl Writer<'_> {
         flags: RenameFlags,
         path: &[u8],
     ) -> Result<()> {
-        match self.shared.disk.rename(from, to, flags) {
+        let renamed = match self.rename_lending(from, to, flags) {
             // Filesystems without RENAME_NOREPLACE: the target was seen free, and we hold the write-back lock.
-            Err(Errno::INVAL | Errno::NOSYS) if flags == RenameFlags::NOREPLACE => self
-                .shared
-                .disk
-                .rename(from, to, RenameFlags::empty())
-                .map_err(|e| Error::host("rename", path, e)),
-            other => other.map_err(|e| Error::host("rename", path, e)),
+            Err(Errno::INVAL | Errno::NOSYS) if flags == RenameFlags::NOREPLACE => {
+                self.rename_lending(from, to, RenameFlags::empty())
+            }
+            other => other,
+        };
+        renamed.map_err(|e| Error::host("rename", path, e))
+    }
+
+    /// A directory, or one of the two it moves between, may be ours and read-only.
+    fn rename_lending(
+        &self,
+        from: (&OwnedFd, &[u8]),
+        to: (&OwnedFd, &[u8]),
+        flags: RenameFlags,
+    ) -> std::result::Result<(), Errno> {
+        match self.shared.disk.rename(from, to, flags) {
+            Err(Errno::ACCESS) => {
+                let mut lent = Lent::default();
+                lent.for_name(from.0, from.1)?;
+                lent.for_name(to.0, to.1)?;
+                self.shared.disk.rename(from, to, flags)
+            }
+            other => other,
         }
     }
 
     fn parked(&self, park: Park) -> Result<Option<HostKey>> {
         key_at(&self.park, &park.name())
-    }
-
-    fn parent_or_fail<'p>(&mut self, path: &'p [u8]) -> Result<InDir<'p>> {
-        self.parent(path)?.ok_or_else(|| Error::host("open directory of", path, Errno::NOENT))
     }
 
     /// The directory of a path, one component at a time, never through a symlink (S25).
@@ -347,6 +389,15 @@ impl Writer<'_> {
 
     fn warn(&mut self, path: &[u8], what: &str) {
         self.out.warnings.push(format!("{} {what}", String::from_utf8_lossy(path)));
+    }
+
+    /// As if the directory had been removed right after the commit, with all in it; but nothing is lost.
+    fn warn_homeless(&mut self, path: &[u8], park: Park) {
+        let kept = format!(
+            "has no directory any more: it was removed from outside during the commit; the committed version is kept as preimage {}",
+            park.0
+        );
+        self.warn(path, &kept);
     }
 
     fn warn_kept(&mut self, path: &[u8], park: Park) {

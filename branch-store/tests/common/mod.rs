@@ -8,6 +8,7 @@
 )]
 
 pub mod gate;
+pub mod nobody;
 pub mod seen;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,9 @@ use branch_store::*;
 use rustix::io::Errno;
 
 pub struct Workspace {
-    pub dir: tempfile::TempDir,
+    /// Removed in the end, unless somebody else looks after the base.
+    _dir: Option<tempfile::TempDir>,
+    base: PathBuf,
     store: Option<Store>,
 }
 
@@ -33,14 +36,23 @@ impl Workspace {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, content).unwrap();
         }
+        Workspace::open(Some(dir), base)
+    }
+
+    /// Over a base that is there.
+    pub fn over(base: &Path) -> Workspace {
+        Workspace::open(None, base.to_owned())
+    }
+
+    fn open(dir: Option<tempfile::TempDir>, base: PathBuf) -> Workspace {
         init(&base, &base.join(".branchfs")).unwrap();
-        let mut workspace = Workspace { dir, store: None };
+        let mut workspace = Workspace { _dir: dir, base, store: None };
         workspace.reopen();
         workspace
     }
 
     pub fn base(&self) -> PathBuf {
-        self.dir.path().join("base")
+        self.base.clone()
     }
 
     pub fn options(&self) -> Options {
@@ -138,8 +150,7 @@ impl Paths for Arc<Branch> {
                 object
             }
             Err(e) if e.errno() == Errno::NOENT => {
-                let new =
-                    New { kind: NewKind::File, mode: 0o644, uid: 0, gid: 0, xattrs: Default::default() };
+                let new = new(NewKind::File, 0o644);
                 self.create(&parent, name.as_bytes(), new)?.0
             }
             Err(e) => return Err(e),
@@ -159,11 +170,7 @@ impl Paths for Arc<Branch> {
 
     fn make_dir(&self, path: &str) -> Result<()> {
         let (parent, name) = self.parent_of(path)?;
-        self.create(
-            &parent,
-            name.as_bytes(),
-            New { kind: NewKind::Dir, mode: 0o755, uid: 0, gid: 0, xattrs: Default::default() },
-        )?;
+        self.create(&parent, name.as_bytes(), new(NewKind::Dir, 0o755))?;
         Ok(())
     }
 
@@ -276,4 +283,10 @@ pub fn skip_unless_root() -> bool {
         println!("SKIPPED: only root gives files away and sets trusted attributes");
     }
     skip
+}
+
+/// An object of this process's user.
+pub fn new(kind: NewKind, mode: u32) -> New {
+    let [uid, gid] = [rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()];
+    New { kind, mode, uid, gid, xattrs: BTreeMap::new() }
 }

@@ -1,5 +1,6 @@
 //! The first walk: what the base has under each name the tree speaks of, and what becomes of it.
 
+use super::permit::Names;
 use super::{Fate, Planner, Seen, is_merged};
 use crate::base::Found;
 use crate::base::history::{Displaced, ObjectWas, Was};
@@ -37,6 +38,7 @@ impl Planner<'_> {
             if found.print.dev != self.base.root_print().dev {
                 self.conflicts.push(Conflict { path: path.to_vec(), kind: ConflictKind::OtherFilesystem });
             }
+            self.permit_change(entry, found, path)?;
             self.links.insert(found.print.key(), found.links());
             self.seen_at.insert(found.print.key(), slot.clone());
         }
@@ -111,6 +113,7 @@ impl Planner<'_> {
             let slot = Slot { dir, name: name.clone() };
             let Some(found) = self.seen.get(&slot).and_then(|seen| seen.found.clone()) else {
                 if entry.child.is_some() {
+                    self.permit_names(dir, Names::Added)?;
                     self.drawn.displaced.push(Displaced::Entry { slot, was: Was::Absent });
                 }
                 continue;
@@ -120,6 +123,7 @@ impl Planner<'_> {
                 self.displace(&slot, &found)?;
             }
             match (fate, entry.child) {
+                (Fate::Exchanged, _) => self.permit_leaving(&slot, &found)?,
                 (Fate::Detached, _) => self.detach(&slot, &found)?,
                 (Fate::Stays, Some(child)) => {
                     self.staying.insert(child, slot.clone());
@@ -167,6 +171,7 @@ impl Planner<'_> {
     }
 
     pub(super) fn detach(&mut self, slot: &Slot, found: &Found) -> Result<()> {
+        self.permit_leaving(slot, found)?;
         let park = self.new_park();
         let key = found.print.key();
         let path = self.base_path(slot)?;

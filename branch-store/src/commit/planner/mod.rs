@@ -5,6 +5,7 @@
 //! elsewhere). The second, parents first, places what the branch has.
 
 mod look;
+mod permit;
 mod place;
 
 use std::collections::{HashMap, HashSet};
@@ -23,8 +24,8 @@ pub(crate) const UNSTAGED: HostKey = HostKey { dev: 0, ino: 0 };
 /// What staging has to prepare before the decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Make the node (a directory with what is fresh below it) at the park.
-    Node(Park, NodeId),
+    /// Make the node (a directory with what is fresh below it) at the park; its final path, for people.
+    Node(Park, NodeId, RelPath),
     /// Copy the current bytes of a base file to the park: they are about to be rewritten in place.
     Keep(Park, Slot),
 }
@@ -82,6 +83,8 @@ pub(crate) struct Planner<'a> {
     links_added: Vec<Step>,
     rewrites: Vec<Step>,
     metas: Vec<Step>,
+    /// Base directories whose names the host lets us change.
+    permitted: HashMap<NodeId, permit::Names>,
     conflicts: Vec<Conflict>,
     drawn: Drawn,
 }
@@ -115,6 +118,7 @@ pub(crate) fn draw(base: &Base, tree: &Tree, head: CommitId) -> Result<Drawn> {
         links_added: Vec::new(),
         rewrites: Vec::new(),
         metas: Vec::new(),
+        permitted: HashMap::new(),
         conflicts: Vec::new(),
         drawn,
     };
@@ -143,6 +147,7 @@ impl<'a> Planner<'a> {
     fn finish(mut self) -> Result<Drawn> {
         if !self.conflicts.is_empty() {
             self.conflicts.sort_by(|a, b| a.path.cmp(&b.path));
+            self.conflicts.dedup();
             return Err(Error::Conflicts(self.conflicts));
         }
         // Deepest first: a directory goes only after what moves out of it.

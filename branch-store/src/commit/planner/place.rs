@@ -8,6 +8,9 @@ use crate::ids::NodeId;
 use crate::node::{Attributes, Body, Content, HostKey, Kind, Meta, Node, Slot};
 use crate::plan::{Park, RelPath, Step, join};
 
+/// What a step may need of a directory (`commit::lend`).
+const LENT: u32 = 0o300;
+
 impl<'a> Planner<'a> {
     /// Children of a directory that has its final path.
     pub(super) fn place_children(&mut self, dir: NodeId, path: &[u8]) -> Result<()> {
@@ -75,14 +78,19 @@ impl<'a> Planner<'a> {
         if changes {
             let mut meta = Box::new(node.inode.meta.clone());
             self.keep_theirs(&mut meta, node, path, &now);
+            if meta.attributes() != now {
+                self.permit_attributes(found, path);
+            }
             self.metas.push(Step::SetMeta { path: path.to_vec(), object: Some(key), meta });
         }
         Ok(())
     }
 
     fn rewrite(&mut self, id: NodeId, node: &Node, found: &Found) -> Result<()> {
+        self.permit_bytes(found)?;
         let (new, kept) = (self.new_park(), self.new_park());
-        self.drawn.stages.push(Stage::Node(new, id));
+        let path = self.base_path(&found.place)?;
+        self.drawn.stages.push(Stage::Node(new, id, path));
         self.drawn.stages.push(Stage::Keep(kept, found.place.clone()));
         self.drawn.kept.insert(found.print.key(), kept);
         self.change_first(Some(new), node, found)
@@ -129,6 +137,7 @@ impl<'a> Planner<'a> {
     /// A base object that the branch has elsewhere, or under one more name.
     fn place_reused(&mut self, id: NodeId, node: &'a Node, path: &[u8], key: HostKey) -> Result<()> {
         if self.staying.contains_key(&id) || self.placed.contains_key(&id) {
+            self.permit_link(key)?;
             return self.add_link(id, path, key);
         }
         let Some((park, found)) = self.take_parked(id, node, key)? else {
@@ -179,7 +188,7 @@ impl<'a> Planner<'a> {
             return self.add_link(id, path, UNSTAGED);
         }
         let park = self.new_park();
-        self.drawn.stages.push(Stage::Node(park, id));
+        self.drawn.stages.push(Stage::Node(park, id, path.to_vec()));
         let path = path.to_vec();
         let step = match found {
             Some(found) if fate == Fate::Exchanged => Step::Exchange {
@@ -217,7 +226,9 @@ impl<'a> Planner<'a> {
                 }
             }
         }
-        if self.appears.len() + self.links_added.len() > before {
+        // One that is read-only is lent write permission on its way to its place.
+        let lent = node.inode.meta.mode & LENT != LENT;
+        if lent || self.appears.len() + self.links_added.len() > before {
             self.meta_of(dir, node, path, false)?;
         }
         Ok(())

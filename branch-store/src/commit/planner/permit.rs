@@ -1,0 +1,147 @@
+//! What the host would refuse is found while nothing has been written: behind the decision there is no way back.
+
+use rustix::fs::{Access, AtFlags};
+use rustix::io::Errno;
+
+use super::Planner;
+use crate::base::{Found, Guard, stat_fd};
+use crate::error::{Conflict, ConflictKind, Result};
+use crate::ids::NodeId;
+use crate::node::{Entry, HostKey, Kind, Slot};
+use crate::plan::RelPath;
+
+const SUID: u32 = 0o4000;
+const SGID_EXECUTABLE: u32 = 0o2010;
+const STICKY: u32 = 0o1000;
+
+/// What a plan does to the names in a directory of the base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Names {
+    Added,
+    Removed,
+}
+
+impl Planner<'_> {
+    /// An object that the branch changed or took away. A directory that only holds changes is none.
+    pub(super) fn permit_change(&mut self, entry: &Entry, found: &Found, path: &[u8]) -> Result<()> {
+        let holds = match entry.child {
+            Some(child) if found.print.kind == Kind::Dir => {
+                self.identity(self.node(child)?) == Some(found.print.key())
+            }
+            _ => false,
+        };
+        if found.guard() != Guard::None && !holds {
+            self.refuse(path.to_vec(), ConflictKind::Immutable);
+        }
+        Ok(())
+    }
+
+    /// Names of a base directory.
+    pub(super) fn permit_names(&mut self, dir: NodeId, how: Names) -> Result<()> {
+        if self.permitted.get(&dir).is_some_and(|known| *known >= how) {
+            return Ok(());
+        }
+        self.permitted.insert(dir, how);
+        let fd = match self.base.places.open(dir) {
+            Ok(fd) => fd,
+            // Gone: a conflict of its own.
+            Err(Errno::STALE | Errno::NOENT) => return Ok(()),
+            Err(e) => return Err(e.into()),
+        };
+        let st = stat_fd(&*fd)?;
+        match (Guard::of(&st), how) {
+            (Guard::None, _) | (Guard::AppendOnly, Names::Added) => {}
+            (Guard::AppendOnly | Guard::Immutable, _) => {
+                let path = self.dir_path(dir)?;
+                self.refuse(path, ConflictKind::Immutable);
+            }
+        }
+        if !is_ours(st.stx_uid) && !may(&*fd, b".", Access::WRITE_OK | Access::EXEC_OK) {
+            let path = self.dir_path(dir)?;
+            self.refuse(path, ConflictKind::NotPermitted);
+        }
+        Ok(())
+    }
+
+    /// An object that leaves its name.
+    pub(super) fn permit_leaving(&mut self, slot: &Slot, found: &Found) -> Result<()> {
+        self.permit_names(slot.dir, Names::Removed)?;
+        let dir = self.base.places.open(slot.dir)?;
+        let above = stat_fd(&*dir)?;
+        let sticky = u32::from(above.stx_mode) & STICKY != 0;
+        let kept = sticky && !is_ours(above.stx_uid) && !is_ours(found.print.uid) && !is_root();
+        // A directory that gets another parent is written to.
+        let fixed = found.print.kind == Kind::Dir
+            && !is_ours(found.print.uid)
+            && !may(&*dir, found.place.name.as_bytes(), Access::WRITE_OK);
+        if kept || fixed {
+            let path = self.base_path(slot)?;
+            self.refuse(path, ConflictKind::NotPermitted);
+        }
+        if found.guard() != Guard::None {
+            let path = self.base_path(slot)?;
+            self.refuse(path, ConflictKind::Immutable);
+        }
+        Ok(())
+    }
+
+    /// A file that is to be rewritten in place.
+    pub(super) fn permit_bytes(&mut self, found: &Found) -> Result<()> {
+        let dir = self.base.places.open(found.place.dir)?;
+        if !is_ours(found.print.uid) && !may(&*dir, found.place.name.as_bytes(), Access::WRITE_OK) {
+            let path = self.base_path(&found.place)?;
+            self.refuse(path, ConflictKind::NotPermitted);
+        }
+        Ok(())
+    }
+
+    /// Attributes of a directory that keeps its place. (Of other objects `permit_change` has spoken.)
+    pub(super) fn permit_attributes(&mut self, found: &Found, path: &[u8]) {
+        if found.print.kind == Kind::Dir && found.guard() != Guard::None {
+            self.refuse(path.to_vec(), ConflictKind::Immutable);
+        }
+    }
+
+    /// A further name for a base object: what /proc/sys/fs/protected_hardlinks asks for.
+    pub(super) fn permit_link(&mut self, object: HostKey) -> Result<()> {
+        let seen = self.seen_at.get(&object).and_then(|slot| self.seen.get(slot));
+        let Some(found) = seen.and_then(|seen| seen.found.clone()) else { return Ok(()) };
+        let print = &found.print;
+        let dir = self.base.places.open(found.place.dir)?;
+        let safe = print.kind == Kind::File
+            && print.mode & SUID == 0
+            && print.mode & SGID_EXECUTABLE != SGID_EXECUTABLE
+            && may(&*dir, found.place.name.as_bytes(), Access::READ_OK | Access::WRITE_OK);
+        if !is_root() && !is_ours(print.uid) && !safe {
+            let path = self.base_path(&found.place)?;
+            self.refuse(path, ConflictKind::NotPermitted);
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, path: RelPath, kind: ConflictKind) {
+        self.conflicts.push(Conflict { path, kind });
+    }
+
+    /// `.` is the base itself.
+    fn dir_path(&self, dir: NodeId) -> Result<RelPath> {
+        if dir == NodeId::ROOT {
+            return Ok(b".".to_vec());
+        }
+        self.base_path(&self.base.dir_slot(dir, self.head)?)
+    }
+}
+
+/// Owners lend themselves the permission they need (`commit::lend`).
+fn is_ours(uid: u32) -> bool {
+    rustix::process::geteuid().as_raw() == uid
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Only a plain refusal counts: a host that answers otherwise will say so when it is asked to act.
+fn may(dir: impl std::os::fd::AsFd, name: &[u8], access: Access) -> bool {
+    !matches!(rustix::fs::accessat(dir, name, access, AtFlags::empty()), Err(Errno::ACCESS))
+}
