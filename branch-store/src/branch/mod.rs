@@ -208,6 +208,14 @@ impl Branch {
         self.read(|view| view.read_link(object))
     }
 
+    /// The directory a directory lies in; the root lies in itself.
+    ///
+    /// # Errors
+    /// ENOTDIR, ESTALE, and the host's.
+    pub fn parent_of(&self, dir: &Object) -> Result<NodeId> {
+        self.read(|view| view.parent_of(dir))
+    }
+
     /// Makes every acknowledged change of names and attributes durable.
     ///
     /// # Errors

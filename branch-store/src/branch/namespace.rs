@@ -78,10 +78,7 @@ impl Branch {
             let name = check_target(dir, name)?;
             refuse_existing(draft, dir, &name)?;
             draft.change_names(dir, Names::Added)?;
-            let id = draft.shared.base.allocate_id()?;
-            let inode = new_inode(draft, dir.id, id, &new)?;
-            draft.put(id, inode)?;
-            draft.set_entry(dir.id, &name, id)?;
+            let id = put_new(draft, dir.id, &name, &new)?;
             if new.kind == NewKind::Dir {
                 draft.relink(dir.id, 1)?;
             }
@@ -158,6 +155,22 @@ impl Branch {
         to_name: &[u8],
         mode: RenameMode,
     ) -> Result<Removed> {
+        self.rename_leaving(dir, name, to, to_name, mode, None)
+    }
+
+    /// Moves a name and has the old one mean a new object in the same step: RENAME_WHITEOUT's device 0:0.
+    ///
+    /// # Errors
+    /// Those of rename(2); EINVAL for an exchange, which leaves no old name.
+    pub fn rename_leaving(
+        &self,
+        dir: &Object,
+        name: &[u8],
+        to: &Object,
+        to_name: &[u8],
+        mode: RenameMode,
+        left: Option<&New>,
+    ) -> Result<Removed> {
         self.mutate(|draft| {
             let to_name = check_target(to, to_name)?;
             let (id, kind) = existing(draft, dir, name)?;
@@ -173,6 +186,7 @@ impl Branch {
             check_loop(draft, id, to.id)?;
             match (mode, target) {
                 (RenameMode::NoReplace, Some(_)) => Err(Error::Posix(Errno::EXIST)),
+                (RenameMode::Exchange, _) if left.is_some() => Err(Error::Posix(Errno::INVAL)),
                 (RenameMode::Exchange, None) => Err(Error::Posix(Errno::NOENT)),
                 (RenameMode::Exchange, Some((other, _))) => {
                     check_loop(draft, other, dir.id)?;
@@ -188,7 +202,7 @@ impl Branch {
                         None => None,
                     };
                     draft.set_entry(to.id, &to_name, id)?;
-                    draft.clear_entry(dir.id, name)?;
+                    leave(draft, dir.id, name, left)?;
                     moved(draft, id, dir.id, to.id)?;
                     draft.touch(dir.id)?;
                     draft.touch(to.id)?;
@@ -265,6 +279,22 @@ fn adopt_found(draft: &mut Draft<'_>, dir: NodeId, name: &[u8]) -> Result<Option
     let id = draft.change(&object)?;
     let kind = draft.node(id)?.inode.kind();
     Ok(Some((id, kind)))
+}
+
+fn put_new(draft: &mut Draft<'_>, dir: NodeId, name: &[u8], new: &New) -> Result<NodeId> {
+    let id = draft.shared.base.allocate_id()?;
+    let inode = new_inode(draft, dir, id, new)?;
+    draft.put(id, inode)?;
+    draft.set_entry(dir, name, id)?;
+    Ok(id)
+}
+
+/// What a moved object leaves at its old name.
+fn leave(draft: &mut Draft<'_>, dir: NodeId, name: &[u8], left: Option<&New>) -> Result<()> {
+    match left {
+        Some(new) => put_new(draft, dir, name, new).map(drop),
+        None => draft.clear_entry(dir, name),
+    }
 }
 
 fn new_inode(draft: &Draft<'_>, parent: NodeId, id: NodeId, new: &New) -> Result<Inode> {

@@ -218,6 +218,15 @@ impl View<'_> {
         }
     }
 
+    pub(crate) fn parent_of(&self, dir: &Object) -> Result<NodeId> {
+        match self.tree.get(dir.id).map(|node| &node.inode.body) {
+            Some(Body::Dir { parent, .. }) => Ok(*parent),
+            Some(Body::File(_) | Body::Symlink(_) | Body::Special(_)) => Err(Error::Posix(Errno::NOTDIR)),
+            None if dir.id == NodeId::ROOT => Ok(dir.id),
+            None => Ok(self.slot_of(dir)?.dir),
+        }
+    }
+
     pub(crate) fn read_link(&self, object: &Object) -> Result<Vec<u8>> {
         match self.tree.get(object.id) {
             Some(node) => match &node.inode.body {

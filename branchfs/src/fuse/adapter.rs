@@ -15,7 +15,7 @@ use fuser::{
     ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::convert::{Changes, caller, decode_device, rename_mode};
+use super::convert::{Changes, caller, decode_device, rename};
 use super::errno::answer;
 use super::orders::Orders;
 use super::replies;
@@ -164,7 +164,7 @@ impl Filesystem for Adapter {
 
     fn rename(
         &self,
-        _request: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         to: INodeNo,
@@ -172,8 +172,8 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let renamed = rename_mode(flags)
-            .and_then(|mode| self.vfs.rename(parent.0, name.as_bytes(), to.0, to_name.as_bytes(), mode));
+        let (from, to) = ((parent.0, name.as_bytes()), (to.0, to_name.as_bytes()));
+        let renamed = rename(flags).and_then(|how| self.vfs.rename(from, to, caller(request), how));
         replies::empty(reply, renamed);
     }
 

@@ -6,7 +6,7 @@ use branch_store::{AttrChange, Kind, RenameMode, Time};
 use fuser::{FileAttr, FileType, INodeNo, RenameFlags, Request, TimeOrNow};
 use rustix::io::Errno;
 
-use crate::vfs::{Attr, Caller};
+use crate::vfs::{Attr, Caller, Left, Rename};
 
 const PERMISSIONS: u32 = 0o7777;
 const BLOCK_SIZE: u32 = 4096;
@@ -69,13 +69,16 @@ pub(super) fn file_type(kind: Kind) -> FileType {
     }
 }
 
-pub(super) fn rename_mode(flags: RenameFlags) -> Result<RenameMode, Errno> {
-    match flags.bits() {
-        0 => Ok(RenameMode::Replace),
-        libc::RENAME_NOREPLACE => Ok(RenameMode::NoReplace),
-        libc::RENAME_EXCHANGE => Ok(RenameMode::Exchange),
-        _ => Err(Errno::INVAL),
-    }
+pub(super) fn rename(flags: RenameFlags) -> Result<Rename, Errno> {
+    let whiteout = flags.contains(RenameFlags::RENAME_WHITEOUT);
+    let left = if whiteout { Left::Whiteout } else { Left::Nothing };
+    let mode = match (flags - RenameFlags::RENAME_WHITEOUT).bits() {
+        0 => RenameMode::Replace,
+        libc::RENAME_NOREPLACE => RenameMode::NoReplace,
+        libc::RENAME_EXCHANGE if !whiteout => RenameMode::Exchange,
+        _ => return Err(Errno::INVAL),
+    };
+    Ok(Rename { mode, left })
 }
 
 pub(super) struct Changes {
@@ -172,10 +175,12 @@ mod tests {
     }
 
     #[test]
-    fn whiteouts_cannot_be_asked_for() {
-        assert!(matches!(rename_mode(RenameFlags::RENAME_WHITEOUT), Err(Errno::INVAL)));
-        let both = RenameFlags::RENAME_NOREPLACE | RenameFlags::RENAME_EXCHANGE;
-        assert!(matches!(rename_mode(both), Err(Errno::INVAL)));
-        assert!(matches!(rename_mode(RenameFlags::RENAME_EXCHANGE), Ok(RenameMode::Exchange)));
+    fn flags_that_exclude_each_other_are_refused() {
+        use RenameFlags as F;
+        assert!(matches!(rename(F::RENAME_NOREPLACE | F::RENAME_EXCHANGE), Err(Errno::INVAL)));
+        assert!(matches!(rename(F::RENAME_WHITEOUT | F::RENAME_EXCHANGE), Err(Errno::INVAL)));
+        assert!(matches!(rename(F::from_bits_retain(64)), Err(Errno::INVAL)));
+        let both = Rename { mode: RenameMode::NoReplace, left: Left::Whiteout };
+        assert_eq!(rename(F::RENAME_WHITEOUT | F::RENAME_NOREPLACE), Ok(both));
     }
 }

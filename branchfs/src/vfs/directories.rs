@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use branch_store::{DirEntry, Kind};
+use branch_store::{DirEntry, Kind, NodeId};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
@@ -168,12 +168,20 @@ impl Vfs {
             Step::Entry(Child::Object(entry)) => {
                 let Known { branch, .. } = self.known(own)?;
                 let stat = branch.stat(&entry.object).map_err(errno)?;
-                Ok(self.remember(&branch, entry.object.clone(), stat, own))
+                Ok(self.remember(&branch, entry.object.clone(), stat))
             }
         }
     }
 
+    /// What `..` of a directory is; of one that is gone, itself.
     fn parent_or_self(&self, ino: u64) -> u64 {
-        self.inodes.parent(ino).unwrap_or(ino)
+        let parent = match self.known(ino) {
+            Ok(Known { object, .. }) if object.id == NodeId::ROOT => Ok(ino::MOUNT_ROOT),
+            Ok(Known { branch, object }) => {
+                branch.parent_of(&object).map(|parent| ino::sibling(ino, parent)).map_err(errno)
+            }
+            Err(unknown) => Err(unknown),
+        };
+        parent.unwrap_or(ino)
     }
 }

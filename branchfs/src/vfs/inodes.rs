@@ -18,8 +18,6 @@ pub(crate) struct Inodes<T> {
 
 struct Inode<T> {
     what: T,
-    /// Directory it was last found in; only `..` of a listing asks.
-    parent: u64,
     lookups: u64,
     link: Link,
 }
@@ -45,16 +43,15 @@ impl<T: Clone> Inodes<T> {
     }
 
     /// Counts one lookup and keeps `what` as the latest word on it.
-    pub(crate) fn remember(&self, ino: u64, what: T, parent: u64) {
+    pub(crate) fn remember(&self, ino: u64, what: T) {
         match self.shard(ino).lock().entry(ino) {
             Entry::Occupied(mut known) => {
                 let inode = known.get_mut();
                 inode.lookups += 1;
                 inode.what = what;
-                inode.parent = parent;
             }
             Entry::Vacant(place) => {
-                place.insert(Inode { what, parent, lookups: 1, link: Link::Named });
+                place.insert(Inode { what, lookups: 1, link: Link::Named });
             }
         }
     }
@@ -62,11 +59,6 @@ impl<T: Clone> Inodes<T> {
     /// What the number names, if the kernel may still ask for it.
     pub(crate) fn get(&self, ino: u64) -> Option<T> {
         self.shard(ino).lock().get(&ino).map(|inode| inode.what.clone())
-    }
-
-    /// The directory it was last found in.
-    pub(crate) fn parent(&self, ino: u64) -> Option<u64> {
-        self.shard(ino).lock().get(&ino).map(|inode| inode.parent)
     }
 
     /// Takes lookups back. The last one removes the entry and, if it was an orphan, returns it.
@@ -120,9 +112,9 @@ mod tests {
     #[test]
     fn the_last_forget_removes_the_entry() {
         let inodes = Inodes::new();
-        inodes.remember(5, "a", 1);
-        inodes.remember(5, "b", 2);
-        assert_eq!((inodes.get(5), inodes.parent(5)), (Some("b"), Some(2)), "a lookup refreshes");
+        inodes.remember(5, "a");
+        inodes.remember(5, "b");
+        assert_eq!(inodes.get(5), Some("b"), "a lookup refreshes");
         assert_eq!(inodes.forget(5, 1), None);
         assert_eq!(inodes.get(5), Some("b"));
         assert_eq!(inodes.forget(5, 1), None, "it has a name: nothing to reap");
@@ -133,8 +125,8 @@ mod tests {
     #[test]
     fn an_orphan_is_handed_over_exactly_once() {
         let inodes = Inodes::new();
-        inodes.remember(5, "x", 1);
-        inodes.remember(5, "x", 1);
+        inodes.remember(5, "x");
+        inodes.remember(5, "x");
         assert_eq!(inodes.orphan(5), Held::ByKernel);
         assert_eq!(inodes.forget(5, 1), None);
         assert_eq!(inodes.forget(5, 1), Some("x"));
@@ -145,9 +137,9 @@ mod tests {
     #[test]
     fn a_late_lookup_does_not_revive_an_orphan() {
         let inodes = Inodes::new();
-        inodes.remember(5, "x", 1);
+        inodes.remember(5, "x");
         assert_eq!(inodes.orphan(5), Held::ByKernel);
-        inodes.remember(5, "x", 1);
+        inodes.remember(5, "x");
         assert_eq!(inodes.forget(5, 2), Some("x"));
     }
 
@@ -155,7 +147,7 @@ mod tests {
     fn forgetting_too_much_or_the_unknown_is_harmless() {
         let inodes = Inodes::new();
         assert_eq!(inodes.forget(9, u64::MAX), None);
-        inodes.remember(9, "x", 1);
+        inodes.remember(9, "x");
         assert_eq!(inodes.forget(9, u64::MAX), None);
         assert_eq!(inodes.get(9), None);
     }
@@ -163,8 +155,8 @@ mod tests {
     #[test]
     fn clearing_returns_the_orphans_only() {
         let inodes = Inodes::new();
-        inodes.remember(5, "named", 1);
-        inodes.remember(6, "orphan", 1);
+        inodes.remember(5, "named");
+        inodes.remember(6, "orphan");
         assert_eq!(inodes.orphan(6), Held::ByKernel);
         assert_eq!(inodes.clear(), ["orphan"]);
         assert_eq!(inodes.get(5), None);

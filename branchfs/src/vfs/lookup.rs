@@ -30,7 +30,7 @@ impl Vfs {
             Place::Link(_) | Place::Control(_) => Err(Errno::NOTDIR),
             Place::Node(dir) if control::is_control_name(dir.object.id, name) => {
                 let attr = self.control_attr(&dir.branch)?;
-                self.inodes.remember(attr.ino, dir, parent);
+                self.inodes.remember(attr.ino, dir);
                 Ok(Found::Entry(attr))
             }
             Place::Node(dir) => self.lookup_object(&dir, name),
@@ -44,11 +44,11 @@ impl Vfs {
         }
     }
 
-    /// Counts a lookup of an object just found in `parent`.
-    pub(super) fn remember(&self, branch: &Arc<Branch>, object: Object, stat: Stat, parent: u64) -> Attr {
+    /// Counts a lookup of an object just found.
+    pub(super) fn remember(&self, branch: &Arc<Branch>, object: Object, stat: Stat) -> Attr {
         let known = Known { branch: Arc::clone(branch), object };
         let attr = attr(known.ino(), stat);
-        self.inodes.remember(attr.ino, known, parent);
+        self.inodes.remember(attr.ino, known);
         attr
     }
 
@@ -59,7 +59,7 @@ impl Vfs {
         }
         let root = branch.root();
         let stat = branch.stat(&root).map_err(errno)?;
-        let attr = self.remember(branch, root, stat, ino::MOUNT_ROOT);
+        let attr = self.remember(branch, root, stat);
         Ok(Attr { entry_ttl: FOREVER, ..attr })
     }
 
@@ -74,7 +74,7 @@ impl Vfs {
 
     fn lookup_object(&self, dir: &Known, name: &[u8]) -> Result<Found, Errno> {
         match dir.branch.lookup(&dir.object, name).map_err(errno) {
-            Ok((object, stat)) => Ok(Found::Entry(self.remember(&dir.branch, object, stat, dir.ino()))),
+            Ok((object, stat)) => Ok(Found::Entry(self.remember(&dir.branch, object, stat))),
             Err(Errno::NOENT) => Ok(Found::Absent(negative_ttl())),
             Err(other) => Err(other),
         }

@@ -42,6 +42,7 @@ pub use control::{CONTROL_NAME, Control, FORK_REPLY_LEN, Order, Verb};
 pub use directories::{Item, Room};
 pub use files::{Cache, Opened};
 pub use lookup::Found;
+pub use names::{Left, Rename};
 pub use xattrs::XattrFlags;
 
 /// One view of all branches of a store: what a mount serves.

@@ -8,6 +8,27 @@ use super::{Attr, Caller, Known, Place, Vfs, errno};
 
 const PERMISSIONS: u32 = 0o7777;
 
+/// The device by which overlayfs says that a name is gone.
+const WHITEOUT: NewKind = NewKind::Special { kind: Kind::Char, rdev: 0 };
+
+/// The flags of renameat2(2), decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rename {
+    /// What becomes of an existing target.
+    pub mode: RenameMode,
+    /// What becomes of the old name.
+    pub left: Left,
+}
+
+/// What a rename leaves at the old name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing.
+    Nothing,
+    /// A character device 0:0.
+    Whiteout,
+}
+
 impl Vfs {
     /// Makes a regular file, FIFO, socket or device node, as the type bits of the mode say.
     ///
@@ -77,7 +98,7 @@ impl Vfs {
         let dir = self.parent_of(parent, name)?;
         same_branch(&target, &dir)?;
         let stat = dir.branch.link(&target.object, &dir.object, name).map_err(errno)?;
-        Ok(self.remember(&target.branch, target.object, stat, parent))
+        Ok(self.remember(&target.branch, target.object, stat))
     }
 
     /// Removes a name that is not a directory's.
@@ -108,16 +129,21 @@ impl Vfs {
     /// The store's; EXDEV between branches; EPERM for the control file and in the mount root.
     pub fn rename(
         &self,
-        parent: u64,
-        name: &[u8],
-        to: u64,
-        to_name: &[u8],
-        mode: RenameMode,
+        (parent, name): (u64, &[u8]),
+        (to, to_name): (u64, &[u8]),
+        caller: Caller,
+        rename: Rename,
     ) -> Result<(), Errno> {
         let from = self.parent_of(parent, name)?;
         let to = self.parent_of(to, to_name)?;
         same_branch(&from, &to)?;
-        let removed = from.branch.rename(&from.object, name, &to.object, to_name, mode).map_err(errno)?;
+        let left = match rename.left {
+            Left::Nothing => None,
+            Left::Whiteout => Some(birth::born(&from, caller, NewMode { mode: 0, umask: 0 }, WHITEOUT)?),
+        };
+        let (branch, mode) = (&from.branch, rename.mode);
+        let removed = branch.rename_leaving(&from.object, name, &to.object, to_name, mode, left.as_ref());
+        let removed = removed.map_err(errno)?;
         self.orphaned(&from.branch, removed.orphan);
         Ok(())
     }
@@ -133,7 +159,7 @@ impl Vfs {
         let dir = self.parent_of(parent, name)?;
         let new = birth::born(&dir, caller, mode, kind)?;
         let (object, stat) = dir.branch.create(&dir.object, name, new).map_err(errno)?;
-        Ok(self.remember(&dir.branch, object, stat, parent))
+        Ok(self.remember(&dir.branch, object, stat))
     }
 }
 
