@@ -26,6 +26,7 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn execute(self, _context: &Context) -> Result<Code, CliError> {
         log_to_stderr();
+        die_with_a_worker();
         let Args { base, store, mountpoint, launched } = self;
         let options = |ready| crate::daemon::Options { base, store, mountpoint, ready };
         if !launched {
@@ -41,6 +42,18 @@ impl Args {
         served.map_err(stopped)?;
         Ok(Code::OK)
     }
+}
+
+/// A worker of the mount that panics takes the process with it. The request it held would never be answered, and
+/// who made it would wait for ever; this way it fails, and the next verb finds everything that was acknowledged.
+fn die_with_a_worker() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        if thread::current().name().is_some_and(|name| name.starts_with(crate::fuse::WORKER)) {
+            std::process::abort();
+        }
+    }));
 }
 
 fn stopped(error: impl std::fmt::Display) -> CliError {

@@ -35,6 +35,8 @@ pub use invalidator::{Invalidator, Pending};
 
 /// Fewest workers: one commit's flush must never wait for the requests that are being handled.
 const WORKERS_MIN: usize = 4;
+/// How the names of the threads that answer requests begin.
+pub const WORKER: &str = "fuser-";
 const FUSE_CONF: &str = "/etc/fuse.conf";
 
 /// Who may use the mount. Permissions of the files apply in any case.

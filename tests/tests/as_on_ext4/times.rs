@@ -230,7 +230,7 @@ fn times_can_be_set_to_anything() {
             ("before 1901", at(-3_000_000_000, 0), at(-10_000_000_000, 500)),
             ("after 2038", at(2_147_483_648, 5), at(4_294_967_296, 6)),
             ("after 2446", at(15_032_385_536, 7), at(99_999_999_999, 8)),
-            ("far away", at(i64::MAX, 9), at(i64::MIN, 10)),
+            ("far away", at(i64::MAX, 9), at(-i64::MAX, 10)),
             ("only mtime", OMIT, at(77, 7)),
             ("only atime", at(88, 8), OMIT),
             ("none", OMIT, OMIT),
@@ -256,6 +256,20 @@ fn times_can_be_set_to_anything() {
 fn show(play: &Play, name: &str) {
     let m = fs::symlink_metadata(play.at(name)).unwrap();
     play.note(name, (m.atime(), m.atime_nsec(), m.mtime(), m.mtime_nsec()));
+}
+
+/// The crate that decodes requests panics on the earliest time of all. The caller waited for ever, and four such
+/// calls left nobody to answer anything.
+#[test]
+fn a_worker_that_panics_leaves_nobody_waiting() {
+    let Some(workspace) = branchfs_tests::Workspace::over(fill) else { return };
+    let view = workspace.branch("b");
+    fs::write(view.join("f"), "acknowledged").unwrap();
+    let earliest = Timestamps { last_access: at(i64::MIN, 10), last_modification: OMIT };
+    let set = rustix::fs::utimensat(CWD, view.join("f"), &earliest, AtFlags::empty());
+    assert!(matches!(set, Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED)), "{set:?}");
+    assert_eq!(workspace.names(), ["main", "b"], "the next verb starts another daemon");
+    assert_eq!(fs::read(view.join("f")).unwrap(), b"acknowledged");
 }
 
 #[test]
