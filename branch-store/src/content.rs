@@ -19,6 +19,7 @@ use crate::base::{stat_at, stat_fd};
 use crate::copying::{Take, copy_bytes};
 use crate::disk::{Disk, open_dir, open_dir_readable};
 use crate::error::{Error, Result};
+use crate::host_times::HostTimes;
 use crate::ids::{LayerId, NodeId};
 use crate::node::Time;
 
@@ -33,6 +34,7 @@ pub(crate) struct Contents {
     trash: OwnedFd,
     layers: Mutex<LruCache<LayerId, Arc<OwnedFd>>>,
     temporary: AtomicU64,
+    times: HostTimes,
     /// Copy-ups not known to be durable. The bytes they were copied from may be, so the journal must not
     /// become durable before them (S9).
     published: Mutex<HashSet<(LayerId, NodeId)>>,
@@ -56,8 +58,14 @@ impl Contents {
             trash: open_dir_readable(&store, b"trash")?,
             layers: Mutex::new(LruCache::new(capacity)),
             temporary: AtomicU64::new(0),
+            times: HostTimes::default(),
             published: Mutex::default(),
         })
+    }
+
+    /// A time as the files here can have it.
+    pub(crate) fn nearest(&self, time: Time) -> Result<Time> {
+        Ok(self.times.nearest(&self.content, time)?)
     }
 
     pub(crate) fn layer_dir(&self, layer: LayerId) -> Result<Arc<OwnedFd>> {

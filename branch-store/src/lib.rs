@@ -21,6 +21,7 @@ mod copying;
 mod diff;
 mod disk;
 mod error;
+mod host_times;
 mod ids;
 mod journal;
 mod node;

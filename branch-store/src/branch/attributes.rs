@@ -77,7 +77,9 @@ impl Branch {
                 _ => return Err(Error::Posix(Errno::INVAL)),
             }
         }
-        if (AttrChange { size: None, ..*change }) != AttrChange::default() || xattr.is_some() {
+        // Asked for nothing, as chown(2) can be, it still is a change: of ctime.
+        let more = (AttrChange { size: None, ..*change }) != AttrChange::default() || xattr.is_some();
+        if more || change.size.is_none() {
             self.set_meta(object, change, xattr)?;
         }
         self.stat(object)
@@ -91,9 +93,10 @@ impl Branch {
             meta.mode = change.mode.map_or(meta.mode, |mode| mode & 0o7777);
             meta.uid = change.uid.unwrap_or(meta.uid);
             meta.gid = change.gid.unwrap_or(meta.gid);
-            meta.atime = change.atime.unwrap_or(meta.atime);
+            let nearest = |time| draft.shared.contents.nearest(time);
+            meta.atime = change.atime.map(nearest).transpose()?.unwrap_or(meta.atime);
             meta.ctime = Time::now();
-            if let Some(mtime) = change.mtime {
+            if let Some(mtime) = change.mtime.map(nearest).transpose()? {
                 match inode.body {
                     // The content file of the own layer knows its times (I-5).
                     Body::File(Content::Own(layer)) if layer == draft.layer => {
@@ -153,6 +156,8 @@ impl Branch {
             match (mode, all.contains_key(name), value) {
                 (XattrMode::Create, true, _) => return Err(Error::Posix(Errno::EXIST)),
                 (XattrMode::Replace, false, _) | (_, false, None) => return Err(Error::Posix(Errno::NODATA)),
+                // Setting what is set moves no ctime on ext4.
+                (_, true, Some(value)) if all.get(name).is_some_and(|old| old == value) => return Ok(()),
                 _ => {}
             }
             let all = with_xattr(all, name, value)?;

@@ -92,3 +92,28 @@ fn log_to_stderr() {
     let log = tracing_subscriber::fmt().log_internal_errors(false);
     log.with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use super::*;
+
+    const IS_THE_CHILD: &str = "BRANCHFS_TEST_WORKER_PANICS";
+
+    /// One request that panicked in its worker left its caller waiting for ever, and a few of them everybody.
+    #[test]
+    fn a_worker_that_panics_ends_the_process() {
+        if std::env::var_os(IS_THE_CHILD).is_some() {
+            die_with_a_worker();
+            let worker = thread::Builder::new().name(format!("{}0", crate::fuse::WORKER));
+            worker.spawn(|| panic!("as a worker may")).unwrap().join().unwrap_err();
+            return;
+        }
+        let this = "cli::daemon::tests::a_worker_that_panics_ends_the_process";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let output = child.args(["--exact", this]).env(IS_THE_CHILD, "1").output().unwrap();
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
+    }
+}

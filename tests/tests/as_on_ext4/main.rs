@@ -4,6 +4,8 @@
 
 mod both;
 mod links;
+mod locks;
+mod maps;
 mod modes;
 mod play;
 mod renames;
@@ -12,3 +14,4 @@ mod special;
 mod sys;
 mod times;
 mod unlinked;
+mod writing;
