@@ -11,6 +11,8 @@ use rustix::process::umask;
 use crate::both::same;
 use crate::sys::{as_user, inside, mknod};
 
+type Act = dyn Fn(&Path) -> std::io::Result<()> + Sync;
+
 fn directories(at: &Path) {
     for (name, mode) in [("plain", 0o777), ("setgid", 0o2777), ("sticky", 0o1777), ("all", 0o3777)] {
         fs::create_dir(at.join(name)).unwrap();
@@ -87,7 +89,7 @@ fn writing_truncating_and_giving_away_take_special_bits_as_on_ext4() {
         let to_other = |path: &Path| chown(path, Some(1001), None);
         let to_group = |path: &Path| chown(path, None, Some(1001));
         let to_same = |path: &Path| chown(path, Some(1000), Some(1000));
-        let acts: [(&str, &(dyn Fn(&Path) -> std::io::Result<()> + Sync)); 7] = [
+        let acts: [(&str, &Act); 7] = [
             ("write", &write),
             ("truncate", &truncate),
             ("truncate at open", &at_open),
