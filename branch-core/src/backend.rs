@@ -2,8 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use branch_proto::{
     BranchInfo, Children, Client, ClientError, CommitReport, DiffDetail, FileChange, GroupKind, LogEntry,
@@ -39,22 +38,22 @@ pub trait Backend: Send + Sync {
 }
 
 /// Starts the daemon of a workspace and returns when it can be connected to. A closure will do.
-pub trait Launcher {
+pub trait Launcher: Send + Sync {
     /// Returns once the daemon's socket stands; without error too when another process started it meanwhile.
     fn launch(&self, location: &Location) -> Result<(), LaunchError>;
 }
 
-impl<F: Fn(&Location) -> Result<(), LaunchError>> Launcher for F {
+impl<F: Fn(&Location) -> Result<(), LaunchError> + Send + Sync> Launcher for F {
     fn launch(&self, location: &Location) -> Result<(), LaunchError> {
         self(location)
     }
 }
 
 /// The daemon behind its socket. A call takes an idle connection or makes one, so that a long commit in one
-/// thread holds up no other.
-#[derive(Debug)]
+/// thread holds up no other. With a launcher, a daemon that has stopped is started again by the next call.
 pub struct Daemon {
-    socket: PathBuf,
+    location: Location,
+    launcher: Option<Arc<dyn Launcher>>,
     // Leaf lock: nothing is called while it is held.
     idle: Mutex<Vec<Client>>,
 }
@@ -62,29 +61,43 @@ pub struct Daemon {
 impl Daemon {
     /// Connects to a daemon that runs; [`Error::Daemon`] if none does.
     pub fn connect(location: &Location) -> Result<Daemon, Error> {
-        let socket = location.socket();
-        let first = Client::connect(&socket)?;
-        Ok(Daemon { socket, idle: Mutex::new(vec![first]) })
+        Daemon::with(location, None)
     }
 
     /// Connects, starting the daemon if none runs.
-    pub fn connect_or_launch(location: &Location, launcher: &dyn Launcher) -> Result<Daemon, Error> {
-        match Daemon::connect(location) {
-            Err(Error::Daemon(error)) if no_daemon(&error) => {
-                launcher.launch(location)?;
-                Daemon::connect(location)
+    pub fn connect_or_launch(location: &Location, launcher: Arc<dyn Launcher>) -> Result<Daemon, Error> {
+        Daemon::with(location, Some(launcher))
+    }
+
+    fn with(location: &Location, launcher: Option<Arc<dyn Launcher>>) -> Result<Daemon, Error> {
+        let daemon = Daemon { location: location.clone(), launcher, idle: Mutex::default() };
+        let first = daemon.connection()?;
+        daemon.idle().push(first);
+        Ok(daemon)
+    }
+
+    fn connection(&self) -> Result<Client, Error> {
+        let socket = self.location.socket();
+        match (Client::connect(&socket), &self.launcher) {
+            (Err(error), Some(launcher)) if no_daemon(&error) => {
+                launcher.launch(&self.location)?;
+                Ok(Client::connect(&socket)?)
             }
-            connected => connected,
+            (connected, _) => Ok(connected?),
         }
     }
 
-    fn call<T>(&self, ask: impl FnOnce(&mut Client) -> Result<T, ClientError>) -> Result<T, Error> {
+    fn call<T>(&self, ask: impl Fn(&mut Client) -> Result<T, ClientError>) -> Result<T, Error> {
         let idle = self.idle().pop();
         let mut client = match idle {
             Some(client) => client,
-            None => Client::connect(&self.socket)?,
+            None => self.connection()?,
         };
-        let answer = ask(&mut client);
+        let mut answer = ask(&mut client);
+        if let Err(ClientError::NotTaken) = answer {
+            client = self.connection()?;
+            answer = ask(&mut client);
+        }
         // After any other error the connection is out of step with the daemon.
         if matches!(answer, Ok(_) | Err(ClientError::Failed(_))) {
             let mut idle = self.idle();
@@ -97,6 +110,12 @@ impl Daemon {
 
     fn idle(&self) -> MutexGuard<'_, Vec<Client>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Daemon {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Daemon").field("location", &self.location).finish_non_exhaustive()
     }
 }
 
@@ -137,7 +156,7 @@ pub fn no_daemon(error: &ClientError) -> bool {
             matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
         }
         // It was going down while we connected.
-        ClientError::Closed => true,
+        ClientError::Closed | ClientError::NotTaken => true,
         _ => false,
     }
 }

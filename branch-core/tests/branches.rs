@@ -112,15 +112,16 @@ fn a_program_of_a_branch_that_has_ended_is_not_left_running() {
 #[test]
 fn the_daemon_is_launched_once_and_serves_many_threads() {
     let scene = scene();
-    let launches = AtomicUsize::new(0);
-    let launcher = |location: &Location| {
-        launches.fetch_add(1, Ordering::SeqCst);
-        common::serve(scene.fake.clone(), &location.socket());
+    let launches = Arc::new(AtomicUsize::new(0));
+    let (counted, fake) = (launches.clone(), scene.fake.clone());
+    let launcher = Arc::new(move |location: &Location| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        common::serve(fake.clone(), &location.socket());
         Ok(())
-    };
+    });
     // From below the base: the workspace is found upward.
-    let workspace = Workspace::open(&scene.base.join("src"), &launcher).unwrap();
-    Workspace::open(&scene.base, &launcher).unwrap();
+    let workspace = Workspace::open(&scene.base.join("src"), launcher.clone()).unwrap();
+    Workspace::open(&scene.base, launcher).unwrap();
     assert_eq!(launches.load(Ordering::SeqCst), 1);
     thread::scope(|scope| {
         for i in 0..16 {
@@ -141,11 +142,12 @@ fn the_daemon_is_launched_once_and_serves_many_threads() {
 #[test]
 fn a_failure_of_the_daemon_arrives_typed_through_the_socket() {
     let scene = scene();
-    let launcher = |location: &Location| {
-        common::serve(scene.fake.clone(), &location.socket());
+    let fake = scene.fake.clone();
+    let launcher = Arc::new(move |location: &Location| {
+        common::serve(fake.clone(), &location.socket());
         Ok(())
-    };
-    let workspace = Workspace::open(&scene.base, &launcher).unwrap();
+    });
+    let workspace = Workspace::open(&scene.base, launcher).unwrap();
     let error = workspace.adopt("nobody").map(|_| ()).unwrap_err();
     assert!(matches!(error.failure(), Some(Failure::NoSuchBranch { name }) if name == "nobody"));
 }
@@ -154,9 +156,9 @@ fn a_failure_of_the_daemon_arrives_typed_through_the_socket() {
 fn a_daemon_that_does_not_start_is_a_launch_error() {
     let scene = scene();
     let launcher = |_: &Location| Err(LaunchError { reason: "no /dev/fuse".into() });
-    let error = Workspace::open(&scene.base, &launcher).unwrap_err();
+    let error = Workspace::open(&scene.base, Arc::new(launcher)).unwrap_err();
     assert_eq!(error.to_string(), "the daemon did not start: no /dev/fuse");
     // A launcher that lies is found out too.
-    let error = Workspace::open(&scene.base, &|_: &Location| Ok(())).unwrap_err();
+    let error = Workspace::open(&scene.base, Arc::new(|_: &Location| Ok(()))).unwrap_err();
     assert!(matches!(error, Error::Daemon(_)), "{error}");
 }

@@ -49,6 +49,9 @@ pub enum ClientError {
     /// The daemon closed the connection without an answer.
     #[error("the daemon closed the connection before it answered")]
     Closed,
+    /// The daemon went away before it took the request, which has therefore not been carried out.
+    #[error("the daemon went away before it took the request")]
+    NotTaken,
     /// The connection broke, or what came is no frame of ours.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -70,9 +73,7 @@ impl Client {
 
     /// Shakes hands over a connection that stands already.
     pub fn over(stream: UnixStream) -> Result<Client, ClientError> {
-        write_frame(&stream, &Hello { protocol: PROTOCOL_VERSION })?;
-        let greeting: Option<Result<Welcome, Failure>> = read_frame(&stream)?;
-        let welcome = match greeting {
+        let welcome = match greet(&stream).map_err(not_taken)? {
             None => return Err(ClientError::Closed),
             Some(Err(Failure::Version { daemon, client })) => {
                 return Err(ClientError::Version { daemon, client });
@@ -95,7 +96,7 @@ impl Client {
     pub fn call(&mut self, verb: Verb) -> Result<Answer, ClientError> {
         let name = verb.name();
         let id = self.take_id();
-        write_frame(&self.stream, &Request { id, verb })?;
+        write_frame(&self.stream, &Request { id, verb }).map_err(not_taken)?;
         self.receive(id, name)
     }
 
@@ -172,7 +173,8 @@ impl Client {
     pub fn attach(&mut self, branch: &str, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), ClientError> {
         let id = self.take_id();
         let request = Request { id, verb: Verb::Attach { branch: branch.to_owned(), pid } };
-        send_with_descriptor(&self.stream, &encode(&request)?, pidfd).map_err(FrameError::Io)?;
+        send_with_descriptor(&self.stream, &encode(&request)?, pidfd)
+            .map_err(|error| not_taken(FrameError::Io(error)))?;
         expect_done(self.receive(id, "attach")?, "attach")
     }
 
@@ -239,6 +241,21 @@ impl AsFd for Events {
     }
 }
 
+fn greet(stream: &UnixStream) -> Result<Option<Result<Welcome, Failure>>, FrameError> {
+    write_frame(stream, &Hello { protocol: PROTOCOL_VERSION })?;
+    read_frame(stream)
+}
+
+/// A daemon that is going down hangs up (a broken pipe for who writes) or ends with what we sent unread (a reset,
+/// unix(7)). It never has more than one request of ours to read, so that one has not been carried out.
+fn not_taken(error: FrameError) -> ClientError {
+    let gone = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+    match error {
+        FrameError::Io(error) if gone.contains(&error.kind()) => ClientError::NotTaken,
+        error => ClientError::Frame(error),
+    }
+}
+
 fn expect_done(answer: Answer, verb: &'static str) -> Result<(), ClientError> {
     match answer {
         Answer::Done => Ok(()),
@@ -265,6 +282,8 @@ mod tests {
     use std::io::Read;
     use std::os::fd::AsFd;
     use std::thread;
+
+    use rustix::event::{PollFd, PollFlags, poll};
 
     use super::*;
     use crate::server;
@@ -351,6 +370,19 @@ mod tests {
         });
         let error = Client::over(ours).expect_err("refused");
         assert!(matches!(error, ClientError::Version { daemon: 2, client: 1 }), "{error}");
+        daemon.join().expect("daemon");
+    }
+
+    /// Commands that came while a daemon was stopping failed with "connection reset", every second time.
+    #[test]
+    fn a_daemon_that_ends_with_the_greeting_unread_has_not_taken_it() {
+        let (ours, theirs) = UnixStream::pair().expect("pair");
+        let daemon = thread::spawn(move || {
+            let mut there = [PollFd::new(&theirs, PollFlags::IN)];
+            poll(&mut there, None).expect("the greeting");
+        });
+        let error = Client::over(ours).expect_err("nobody answers");
+        assert!(matches!(error, ClientError::NotTaken), "{error}");
         daemon.join().expect("daemon");
     }
 

@@ -44,4 +44,4 @@ pub use ids::{
     check_branch_name,
 };
 pub use node::{DirEntry, Kind, Object, Owner, Slot, Stat, Time};
-pub use store::{Children, Ended, LogEntry, Options, Report, Store, Unrecovered, Usage, init};
+pub use store::{Children, Ended, LogEntry, Options, Report, Store, Unrecovered, Usage, init, wait_closed};

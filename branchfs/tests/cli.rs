@@ -47,7 +47,7 @@ impl Workspace {
     #[track_caller]
     fn ok(&self, line: &str) -> String {
         let ran = self.run(&line.split_whitespace().collect::<Vec<_>>());
-        assert!(ran.status.success(), "{line}: {}", String::from_utf8_lossy(&ran.stderr));
+        assert!(ran.status.success(), "{line}: {ran:?}");
         String::from_utf8(ran.stdout).unwrap()
     }
 
@@ -75,6 +75,11 @@ impl Workspace {
 
     fn read(&self, path: &str) -> String {
         fs::read_to_string(self.base.join(path)).unwrap()
+    }
+
+    fn daemon(&self) -> rustix::process::Pid {
+        let pid = self.json("status")["status"]["pid"].as_i64().unwrap();
+        rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
     }
 
     fn branches(&self) -> Vec<String> {
@@ -391,9 +396,8 @@ fn a_daemon_that_cannot_start_says_why() {
 fn a_killed_daemon_is_replaced_by_the_next_command() {
     let workspace = Workspace::new();
     workspace.ok("create one");
-    let pid = workspace.json("status")["status"]["pid"].as_i64().unwrap();
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    let daemon = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+    let daemon =
+        rustix::process::pidfd_open(workspace.daemon(), rustix::process::PidfdFlags::empty()).unwrap();
     rustix::process::pidfd_send_signal(&daemon, rustix::process::Signal::KILL).unwrap();
     let mut watched = [rustix::event::PollFd::new(&daemon, rustix::event::PollFlags::IN)];
     rustix::event::poll(&mut watched, None).unwrap();
@@ -401,6 +405,18 @@ fn a_killed_daemon_is_replaced_by_the_next_command() {
     assert_eq!(said.status.code(), Some(1));
     assert!(String::from_utf8(said.stdout).unwrap().contains("FAIL  mount"));
     assert_eq!(workspace.branches(), ["one"]);
+}
+
+/// A signal or an unmount stops the daemon. Commands that came while it was on its way out failed: "connection reset", or
+/// "the store is open in another process".
+#[test]
+fn a_command_during_the_end_of_a_daemon_starts_the_next() {
+    let workspace = Workspace::new();
+    workspace.ok("create one");
+    for _ in 0..20 {
+        rustix::process::kill_process(workspace.daemon(), rustix::process::Signal::TERM).unwrap();
+        assert_eq!(workspace.branches(), ["one"]);
+    }
 }
 
 #[test]

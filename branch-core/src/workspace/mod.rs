@@ -25,8 +25,9 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Opens the workspace that `dir` is in, starting its daemon by `launcher` if none runs.
-    pub fn open(dir: &Path, launcher: &dyn Launcher) -> Result<Workspace, Error> {
+    /// Opens the workspace that `dir` is in, starting its daemon by `launcher` if none runs: now, and whenever a
+    /// later call finds that it has stopped.
+    pub fn open(dir: &Path, launcher: Arc<dyn Launcher>) -> Result<Workspace, Error> {
         let location = Location::find(dir)?;
         let daemon = Daemon::connect_or_launch(&location, launcher)?;
         Ok(Workspace::over(Arc::new(daemon), location.base().to_owned()))

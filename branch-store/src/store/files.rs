@@ -117,6 +117,26 @@ pub(super) fn lock(store: &Path, dir: &OwnedFd) -> Result<Locked> {
     }
 }
 
+/// Waits until no process has the store open. One that opens it the next moment is not kept from it.
+///
+/// # Errors
+/// `NoStore`, and the host's.
+pub fn wait_closed(store: &Path) -> Result<()> {
+    let lock = match std::fs::File::open(store.join(LOCK_FILE)) {
+        Ok(lock) => lock,
+        // Never opened so far.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && store.is_dir() => return Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::NoStore(store.display().to_string()));
+        }
+        Err(e) => {
+            return Err(Error::host("open", LOCK_FILE, Errno::from_io_error(&e).unwrap_or(Errno::IO)));
+        }
+    };
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockShared))
+        .map_err(|e| Error::host("lock", LOCK_FILE, e))
+}
+
 /// Where Linux tells one run of the machine from the next.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub use abort::{Children, Ended};
-pub use files::init;
+pub use files::{init, wait_closed};
 pub use recovery::{Options, Unrecovered};
 pub use report::Report;
 

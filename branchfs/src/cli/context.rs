@@ -33,7 +33,7 @@ impl Context {
 
     /// The workspace, its daemon started if need be.
     pub(super) fn workspace(&self) -> Result<Workspace, CliError> {
-        Ok(Workspace::open(&self.directory, &launcher::launch)?)
+        Ok(Workspace::open(&self.directory, std::sync::Arc::new(launcher::launch))?)
     }
 
     /// For verbs whose standard output belongs to a command: text goes to standard error.

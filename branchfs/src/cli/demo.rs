@@ -102,7 +102,7 @@ impl Args {
 
 /// Explores, with what can be said while the daemon runs.
 fn play(project: &Project, format: Format) -> Result<(ExploreReport, Vec<Claim>), CliError> {
-    let workspace = Workspace::open(project.directory(), &launcher::launch)?;
+    let workspace = Workspace::open(project.directory(), std::sync::Arc::new(launcher::launch))?;
     say(format, "\nFour attempts at a fix, each in a branch of its own; the test decides:");
     for (name, story, _) in ATTEMPTS {
         say(format, &format!("  {name:15} {story}"));

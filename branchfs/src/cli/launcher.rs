@@ -12,7 +12,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Duration;
 
 use branch_core::{Daemon, Error, LaunchError, Location, no_daemon};
 use rustix::fs::{FlockOperation, flock};
@@ -21,6 +23,8 @@ use crate::daemon::READY;
 
 /// Longest error text taken from a daemon that did not start.
 const WORDS_MAX: u64 = 64 << 10;
+/// Longest wait for a daemon that cannot be reached any more to close the store.
+const GOING_MAX: Duration = Duration::from_secs(10);
 
 /// Starts the daemon with the default mountpoint.
 pub(super) fn launch(location: &Location) -> Result<(), LaunchError> {
@@ -38,6 +42,7 @@ pub(super) fn launch_at(location: &Location, mountpoint: &Path) -> Result<(), La
         // It stands, or what is wrong with it is for the caller's own attempt to say.
         _ => return Ok(()),
     }
+    wait_for_the_last(location.store()).map_err(|error| failed("start a thread", error))?;
     let (ready, theirs) = io::pipe().map_err(|error| failed("make a pipe", error))?;
     let log = open_log(&location.log()).map_err(|error| failed("open the daemon's log", error))?;
     let mut child = daemon_command(location, mountpoint)
@@ -54,6 +59,25 @@ pub(super) fn launch_at(location: &Location, mountpoint: &Path) -> Result<(), La
     }
     child.wait().map_err(|error| failed("wait for the daemon", error))?;
     Err(LaunchError { reason: last_words(&words, &location.log()) })
+}
+
+/// A daemon that is going down answers nobody but still has the store open. If it stays for long, the next one
+/// says whose the store is.
+fn wait_for_the_last(store: &Path) -> io::Result<()> {
+    let (gone, wait) = channel();
+    let store = store.to_owned();
+    let look = move || {
+        if let Err(error) = branch_store::wait_closed(&store) {
+            tracing::debug!(%error, "the next daemon will say it, too");
+        }
+        // Nobody listens any more after the longest wait.
+        gone.send(()).ok();
+    };
+    thread::Builder::new().name("wait-closed".into()).spawn(look)?;
+    if wait.recv_timeout(GOING_MAX).is_err() {
+        tracing::debug!("the store is still open");
+    }
+    Ok(())
 }
 
 fn daemon_command(location: &Location, mountpoint: &Path) -> Command {

@@ -1,5 +1,6 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use branch_core::{Backend, Daemon, PathBytes};
 use serde::Serialize;
@@ -35,8 +36,8 @@ impl Args {
             }
         };
         let target = wanted.clone().unwrap_or_else(|| location.mountpoint());
-        let start = |location: &_| launcher::launch_at(location, &target);
-        let mountpoint = Daemon::connect_or_launch(&location, &start)?.status()?.mountpoint;
+        let start = move |location: &_| launcher::launch_at(location, &target);
+        let mountpoint = Daemon::connect_or_launch(&location, Arc::new(start))?.status()?.mountpoint;
         if wanted.is_some_and(|wanted| wanted != mountpoint.as_path()) {
             let reason = format!("it is mounted at {} already", text::path(&mountpoint));
             return Err(CliError::Other { reason, hint: "run 'branchfs umount' first".into() });
