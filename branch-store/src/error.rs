@@ -126,6 +126,17 @@ pub enum Error {
         /// Newest version known.
         known: u32,
     },
+    /// The store was written by an older version, in a format that this one does not read (S22).
+    #[error(
+        "the store has format {found}, this program reads {known}; it was left untouched: finish its branches with \
+         the version that made it, then remove the store"
+    )]
+    Older {
+        /// Version found.
+        found: u32,
+        /// The version known.
+        known: u32,
+    },
     /// Bytes of the store are not what was written.
     #[error("{file} is damaged at byte {offset}: {cause}")]
     Corrupt {
@@ -168,7 +179,7 @@ impl Error {
             Error::Busy(_) | Error::Locked(_) => Errno::BUSY,
             Error::Conflicts(_) => Errno::EXIST,
             Error::Limit { .. } => Errno::NOSPC,
-            Error::Newer { .. } => Errno::NOTSUP,
+            Error::Newer { .. } | Error::Older { .. } => Errno::NOTSUP,
             Error::Unfinished { cause, .. } => cause.errno(),
             Error::Corrupt { .. } | Error::Poisoned => Errno::IO,
         }

@@ -280,13 +280,17 @@ fn a_diff_says_what_changed() {
 }
 
 #[test]
-fn only_one_process_opens_a_store_and_a_newer_one_is_left_alone() {
+fn only_one_process_opens_a_store_and_one_of_another_format_is_left_alone() {
     let mut w = sample();
     assert!(matches!(Unrecovered::open(w.options()), Err(Error::Locked(_))));
     w.close();
-    std::fs::write(w.base().join(".branchfs/format"), "branchfs 2\n00000000000000000000000000000000\n")
-        .unwrap();
-    assert!(matches!(Unrecovered::open(w.options()), Err(Error::Newer { found: 2, known: 1 })));
+    let format = |version: u32| {
+        let text = format!("branchfs {version}\n00000000000000000000000000000000\n");
+        std::fs::write(w.base().join(".branchfs/format"), text).unwrap();
+        Unrecovered::open(w.options()).map(drop)
+    };
+    assert!(matches!(format(3), Err(Error::Newer { found: 3, known: 2 })));
+    assert!(matches!(format(1), Err(Error::Older { found: 1, known: 2 })));
 }
 
 #[test]

@@ -233,7 +233,9 @@ fn is_death(error: &io::Error) -> bool {
 
 fn is_hang_up(error: &ClientError) -> bool {
     match error {
-        ClientError::Closed | ClientError::Frame(_) | ClientError::Connect { .. } => true,
+        ClientError::Closed | ClientError::NotTaken | ClientError::Frame(_) | ClientError::Connect { .. } => {
+            true
+        }
         ClientError::Version { .. } | ClientError::Failed(_) | ClientError::Mismatch { .. } => false,
     }
 }

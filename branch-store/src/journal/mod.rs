@@ -7,12 +7,14 @@ mod scan;
 pub(crate) use log::{Journal, write_file};
 pub(crate) use scan::{Tail, Unsynced, scan};
 
-use crate::error::Error;
+use std::cmp::Ordering;
+
+use crate::error::{Error, Result};
 
 /// First bytes of every journal and checkpoint.
 pub(crate) const MAGIC: &[u8; 8] = b"BFSLOG\r\n";
-/// Version of the format; a newer one is refused, never reinterpreted (S22).
-pub(crate) const FORMAT: u32 = 1;
+/// Version of the format; any other is refused, never reinterpreted (S22). What 1 lacked: `docs/on-disk-format.md`.
+pub(crate) const FORMAT: u32 = 2;
 /// magic, format, workspace id, first sequence number, crc32c of all before.
 pub(crate) const HEADER_LEN: usize = 8 + 4 + 16 + 8 + 4;
 /// length, crc32c of all that follows, sequence, first sequence number not yet durable when it was written.
@@ -23,6 +25,18 @@ pub(crate) const RECORD_MAX: usize = 1 << 30;
 pub(crate) const JOURNAL_LONG: u64 = 64 << 20;
 
 const _: () = assert!(RECORD_MAX <= u32::MAX as usize, "the length field has 32 bits");
+
+/// Whether this program can read the format.
+///
+/// # Errors
+/// `Newer`, `Older`.
+pub(crate) fn check_format(found: u32) -> Result<()> {
+    match found.cmp(&FORMAT) {
+        Ordering::Equal => Ok(()),
+        Ordering::Greater => Err(Error::Newer { found, known: FORMAT }),
+        Ordering::Less => Err(Error::Older { found, known: FORMAT }),
+    }
+}
 
 /// Identity of a store, in every file of it: files of another store are not replayed.
 pub(crate) type WorkspaceId = [u8; 16];
@@ -47,7 +61,7 @@ impl Header {
         bytes
     }
 
-    pub(crate) fn decode(bytes: &[u8], file: &str) -> Result<Header, Error> {
+    pub(crate) fn decode(bytes: &[u8], file: &str) -> Result<Header> {
         let corrupt = |offset: u64, cause: &str| Error::Corrupt {
             file: file.to_owned(),
             offset,
@@ -61,9 +75,7 @@ impl Header {
         }
         // The version is judged before the checksum: a newer format may checksum differently.
         let format = u32_at(header, 8);
-        if format > FORMAT {
-            return Err(Error::Newer { found: format, known: FORMAT });
-        }
+        check_format(format)?;
         if crc32c::crc32c(&header[..36]) != u32_at(header, 36) {
             return Err(corrupt(36, "header checksum does not match"));
         }

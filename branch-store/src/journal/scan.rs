@@ -162,7 +162,7 @@ mod tests {
                     assert_eq!(back.len(), records().len() - 1, "bit {bit}: {tail:?}");
                     assert_eq!(back[..], records()[..back.len()]);
                 }
-                Err(Error::Corrupt { .. } | Error::Newer { .. }) => {}
+                Err(Error::Corrupt { .. } | Error::Newer { .. } | Error::Older { .. }) => {}
                 Err(e) => panic!("bit {bit}: {e}"),
             }
         }

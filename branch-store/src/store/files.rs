@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::disk::{Disk, Locked, open_dir_readable};
 use crate::error::{Error, Result};
 use crate::ids::STORE_DIR;
-use crate::journal::{FORMAT, Header, WorkspaceId, write_file};
+use crate::journal::{FORMAT, Header, WorkspaceId, check_format, write_file};
 
 /// Version and workspace id, as text.
 pub(super) const FORMAT_FILE: &str = "format";
@@ -99,9 +99,7 @@ pub(super) fn read_format(store: &Path) -> Result<WorkspaceId> {
     let mut lines = text.lines();
     let version = lines.next().and_then(|l| l.strip_prefix("branchfs ")).and_then(|v| v.parse::<u32>().ok());
     let found = version.ok_or_else(|| corrupt("first line is not 'branchfs VERSION'"))?;
-    if found > FORMAT {
-        return Err(Error::Newer { found, known: FORMAT });
-    }
+    check_format(found)?;
     lines.next().and_then(unhex).ok_or_else(|| corrupt("second line is not a workspace id"))
 }
 
