@@ -7,12 +7,14 @@ use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use crate::base::Guard;
+use crate::base::{Found, Guard};
 use crate::branch::Branch;
 use crate::branch::copy_up::own_layer;
 use crate::copying::copy_range;
 use crate::error::{Error, Result};
-use crate::node::{Body, Content, Kind, Object};
+use crate::ids::CommitId;
+use crate::node::{Body, Content, Kind, Object, Slot};
+use crate::tree::Tree;
 
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +79,14 @@ impl Branch {
         if access == Access::Write && self.read(|view| view.guard(object))? != Guard::None {
             return Err(Error::Posix(Errno::PERM));
         }
-        Ok(OpenFile { branch: self.clone(), object: object.clone(), access, backing: Mutex::new(None) })
+        let file =
+            OpenFile { branch: self.clone(), object: object.clone(), access, backing: Mutex::new(None) };
+        match file.reader_unlocked() {
+            // Only writing was asked for; the copy-up will say what stands in its way.
+            Err(e) if access == Access::Write && e.errno() == Errno::ACCESS => {}
+            opened => _ = opened?,
+        }
+        Ok(file)
     }
 }
 
@@ -234,19 +243,47 @@ impl OpenFile {
             Some(_) => return Err(Error::Posix(Errno::STALE)),
             None => Content::Base(self.object.slot.clone().ok_or(Error::Posix(Errno::STALE))?),
         };
+        match content {
+            Content::Base(slot) => self.base_reader(&tree, epoch, slot),
+            Content::Own(_) => match self.about_to_be_replaced() {
+                Some(file) => Ok(file),
+                None => self.backing(content, Access::Read),
+            },
+        }
+    }
+
+    /// A base file. Each commit may have rewritten it in place; one that put another file in its place leaves this
+    /// one to those who have it open.
+    fn base_reader(&self, tree: &Tree, epoch: CommitId, slot: Slot) -> Result<Arc<File>> {
         let commits = self.commits();
-        let Content::Base(slot) = &content else { return self.backing(content, Access::Read) };
-        if let Some(backing) = &*self.backing.lock()
+        let content = Content::Base(slot.clone());
+        let mut cached = self.backing.lock();
+        if let Some(backing) = &*cached
             && backing.content == content
             && backing.commits == commits
         {
             return Ok(backing.file.clone());
         }
         let base = &self.branch.shared.base;
-        let found = base.resolve(slot, epoch)?.ok_or(Error::Posix(Errno::STALE))?;
-        let file = Arc::new(base.open_file(&found)?);
-        *self.backing.lock() = Some(Backing { content, writable: false, file: file.clone(), commits });
+        let is_it = |found: &Found| base.id_of(&found.print, tree).is_ok_and(|id| id == self.object.id);
+        let found = base.resolve(&slot, epoch)?.filter(|found| is_it(found));
+        let file = match (found, &*cached) {
+            (Some(found), _) => Arc::new(base.open_file(&found)?),
+            (None, Some(backing)) if matches!(backing.content, Content::Base(_)) => backing.file.clone(),
+            (None, _) => return Err(Error::Posix(Errno::STALE)),
+        };
+        *cached = Some(Backing { content, writable: false, file: file.clone(), commits });
         Ok(file)
+    }
+
+    /// While a commit is written into the base, main shows what comes. Who has a file open that is about to be
+    /// replaced goes on with it: the same bytes before, while and after. One with several names is rewritten.
+    fn about_to_be_replaced(&self) -> Option<Arc<File>> {
+        let cached = self.backing.lock();
+        let backing = cached.as_ref().filter(|_| self.branch.is_main())?;
+        let stays = matches!(backing.content, Content::Base(_))
+            && crate::base::stat_fd(&*backing.file).is_ok_and(|st| st.stx_nlink <= 1);
+        stays.then(|| backing.file.clone())
     }
 
     fn backing(&self, content: Content, access: Access) -> Result<Arc<File>> {

@@ -54,6 +54,7 @@ pub(super) fn commit_into_base(
         changed: decided.changed,
         stale,
         invalid: invalid_in_main(main, &changes, &written.moved),
+        orphans: Vec::new(),
         warnings,
     })
 }

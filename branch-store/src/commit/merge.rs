@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use crate::commit::attributes::{self, pick};
 use crate::error::{Conflict, ConflictKind};
 use crate::ids::{Name, NodeId};
-use crate::node::{Body, Inode, Kind};
+use crate::node::{Body, Entry, Inode, Kind, Node};
 use crate::tree::{Change, Tree};
 
 /// What the parent has to go through to hold the child's changes, too.
@@ -23,8 +23,12 @@ pub(crate) fn merge(fork: &Tree, theirs: &Tree, ours: &Tree) -> Result<Vec<Chang
             Err(conflict) => conflicts.push(conflict),
         }
     }
-    if conflicts.is_empty() {
-        conflicts = merge.misplaced(&changes);
+    let merged = applied(theirs, &changes);
+    if let (true, Ok(merged)) = (conflicts.is_empty(), &merged) {
+        conflicts = merge.misplaced(merged, &changes);
+    }
+    if let (true, Ok(merged)) = (conflicts.is_empty(), &merged) {
+        changes.extend(merge.recounted(merged));
     }
     conflicts.sort_by(|a, b| a.path.cmp(&b.path));
     conflicts.dedup();
@@ -55,6 +59,16 @@ impl Touched {
         }
         touched
     }
+}
+
+/// A tree after changes.
+///
+/// # Errors
+/// What the tree does not have.
+pub(crate) fn applied(tree: &Tree, changes: &[Change]) -> Result<Tree, &'static str> {
+    let mut tree = tree.clone();
+    changes.iter().try_for_each(|change| tree.apply(change))?;
+    Ok(tree)
 }
 
 struct Merge<'a> {
@@ -148,27 +162,39 @@ impl Merge<'_> {
     }
 
     /// Directories that moves of both sides together would give two names, or none below the root.
-    fn misplaced(&self, changes: &[Change]) -> Vec<Conflict> {
-        let mut merged = self.theirs.clone();
-        if changes.iter().any(|change| merged.apply(change).is_err()) {
-            return Vec::new();
-        }
+    fn misplaced(&self, merged: &Tree, changes: &[Change]) -> Vec<Conflict> {
         let mut out = Vec::new();
         for change in changes {
             let Change::Link { dir, name, entry } = change else { continue };
             let Some(id) = entry.child else { continue };
-            if parent_of(&merged, id).is_none() {
+            if parent_of(merged, id).is_none() {
                 continue;
             }
             let twice = parent_of(self.theirs, id).is_some_and(|above| {
                 let entries = merged.get(above).into_iter().flat_map(|node| node.entries.iter());
                 entries.into_iter().any(|(n, e)| e.child == Some(id) && (above, n) != (*dir, name))
             });
-            if twice || !reaches_root(&merged, id) {
+            if twice || !reaches_root(merged, id) {
                 out.push(self.conflict_at(*dir, name, ConflictKind::BothChanged));
             }
         }
         out
+    }
+
+    /// Link counts of directories that both sides changed: what the base has, and what the entries of both add to
+    /// it and take from it.
+    fn recounted(&self, merged: &Tree) -> Vec<Change> {
+        let recount = |id: &NodeId| {
+            let (ours, node) = (self.ours.get(*id)?, merged.get(*id)?);
+            let counts =
+                node.inode.kind() == Kind::Dir && ours.inode.meta.nlink > 1 && node.inode.meta.nlink > 0;
+            let without = i64::from(ours.inode.meta.nlink) - subdirectories(self.ours, ours);
+            let nlink = u32::try_from(without + subdirectories(merged, node)).ok()?;
+            let mut inode = node.inode.clone();
+            inode.meta.nlink = nlink;
+            (counts && inode != node.inode).then(|| Change::Put { id: *id, inode: Box::new(inode) })
+        };
+        self.touched.nodes.iter().filter_map(recount).collect()
     }
 
     fn conflict(&self, id: NodeId, kind: ConflictKind) -> Conflict {
@@ -179,6 +205,17 @@ impl Merge<'_> {
         let parent = path_of(self.ours, dir).or_else(|| path_of(self.theirs, dir)).unwrap_or_default();
         Conflict { path: crate::plan::join(&parent, name.as_bytes()), kind }
     }
+}
+
+/// How many subdirectories the entries of a directory add to those that the base has in it.
+fn subdirectories(tree: &Tree, dir: &Node) -> i64 {
+    let is_dir = |id| tree.get(id).is_some_and(|node| node.inode.kind() == Kind::Dir);
+    let one = |entry: &Entry| {
+        let added = entry.child.is_some_and(is_dir);
+        let had = entry.over.as_ref().is_some_and(|over| over.kind == Kind::Dir);
+        i64::from(added) - i64::from(had)
+    };
+    dir.entries.values().map(one).sum()
 }
 
 /// The node a tree gives a name.
@@ -224,8 +261,6 @@ fn merge_dir(fork: Option<&Inode>, theirs: &Inode, ours: &Inode) -> Option<Inode
     }
     if let Some(fork) = fork {
         merged.body = pick(&fork.body, &theirs.body, &ours.body)?;
-        let added = i64::from(theirs.meta.nlink) - i64::from(fork.meta.nlink);
-        merged.meta.nlink = u32::try_from(i64::from(ours.meta.nlink) + added).ok()?;
     } else if their_parent != our_parent {
         return None;
     }

@@ -16,6 +16,7 @@ use crate::branch::{Branch, Data, Shared, State};
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId, Name, NodeId};
 use crate::journal::record::Record;
+use crate::node::{Body, Lower};
 use crate::tree::{Change, Tree, changed};
 
 /// Something a view of a branch must forget.
@@ -54,6 +55,8 @@ pub struct Committed {
     pub stale: Vec<Arc<Branch>>,
     /// What views of the parent must forget.
     pub invalid: Vec<Invalid>,
+    /// What lost its last name in the parent and lives, for those who have it open, until [`Branch::reap`].
+    pub orphans: Vec<NodeId>,
     /// What could not be kept, in words.
     pub warnings: Vec<String>,
 }
@@ -136,6 +139,7 @@ fn commit_into_branch(shared: &Arc<Shared>, branch: &Branch, parent: &Arc<Branch
         changed: changed(&ours.fork_tree.diff(&ours.tree)),
         stale: losers,
         invalid: invalid(parent.id(), &steps),
+        orphans: orphans(&before, &into.tree, &steps),
         warnings: Vec::new(),
     })
 }
@@ -148,26 +152,46 @@ pub(crate) fn apply_merge(
     ours: &Data,
     changes: Option<&[Change]>,
 ) -> Result<()> {
-    match changes {
-        None => into.tree = ours.tree.clone(),
-        Some(changes) => into.tree = applied(&into.tree, changes)?,
-    }
+    let after = match changes {
+        None => Ok(ours.tree.clone()),
+        Some(changes) => merge::applied(&into.tree, changes),
+    };
+    let after = after.and_then(|after| keep_open(&into.tree, after));
+    into.tree = after.map_err(|cause| Error::Corrupt {
+        file: "merge".to_owned(),
+        offset: 0,
+        cause: cause.to_owned(),
+    })?;
     into.layers.extend(&ours.layers);
     branch.end(State::Committed);
     shared.bury(branch);
     Ok(())
 }
 
-fn applied(tree: &Tree, changes: &[Change]) -> Result<Tree> {
-    let mut tree = tree.clone();
-    for change in changes {
-        tree.apply(change).map_err(|cause| Error::Corrupt {
-            file: "merge".to_owned(),
-            offset: 0,
-            cause: cause.to_owned(),
-        })?;
+/// What the parent had and the child dropped stays for those who have it open in the parent, without a name.
+fn keep_open(before: &Tree, after: Tree) -> std::result::Result<Tree, &'static str> {
+    let mut kept = Vec::new();
+    for change in before.diff(&after) {
+        let Change::Drop { id } = &change else { continue };
+        let Some(node) = before.get(*id) else { continue };
+        let mut inode = node.inode.clone();
+        inode.meta.nlink = 0;
+        if let Body::Dir { lower, .. } = &mut inode.body {
+            *lower = Lower::Opaque;
+        }
+        kept.push(Change::Put { id: *id, inode: Box::new(inode) });
     }
-    Ok(tree)
+    merge::applied(&after, &kept)
+}
+
+/// What lost its last name on the way from one tree to the other.
+fn orphans(before: &Tree, after: &Tree, steps: &[Change]) -> Vec<NodeId> {
+    let nameless = |tree: &Tree, id| tree.get(id).is_some_and(|node| node.inode.meta.nlink == 0);
+    let lost = |change: &Change| match change {
+        Change::Put { id, .. } if nameless(after, *id) && !nameless(before, *id) => Some(*id),
+        _ => None,
+    };
+    steps.iter().filter_map(lost).collect()
 }
 
 /// What a view must forget when its tree goes through these changes.

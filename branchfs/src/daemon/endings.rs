@@ -49,6 +49,7 @@ pub(super) fn commit(
     daemon.flush(&branch)?;
     let committed = daemon.store.commit(&branch).map_err(of_store)?;
     let mut report = report(name, &committed);
+    orphaned(daemon, &committed);
     let ended: Vec<_> = std::iter::once(branch).chain(committed.stale).collect();
     let (killed, mut asking) = groups_of(daemon, winner, &ended, requester);
     asking.retain(|group| group.branch != winner);
@@ -59,6 +60,20 @@ pub(super) fn commit(
         daemon.publish(Event::Ended { branch: stale.clone(), reason: EndReason::Stale });
     }
     Ok((report, Farewell(asking)))
+}
+
+/// What the parent no longer has a name for goes with its last user there.
+fn orphaned(daemon: &Daemon, committed: &Committed) {
+    for id in &committed.orphans {
+        match daemon.mount.get() {
+            Some(mount) => mount.orphaned(&committed.into, *id),
+            None => {
+                if let Err(error) = committed.into.reap(*id) {
+                    tracing::debug!("forgetting an object that a commit removed: {error}");
+                }
+            }
+        }
+    }
 }
 
 /// Discards `name`; the names of the branches that ended, leaves first.

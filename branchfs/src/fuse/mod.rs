@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use branch_store::{Branch, BranchId, Invalid, Invalidate};
+use branch_store::{Branch, BranchId, Invalid, Invalidate, NodeId};
 use fuser::{Config, Session, SessionACL};
 
 use self::adapter::Adapter;
@@ -140,6 +140,11 @@ impl Mounted {
                 Invalidate::Inode(node) => self.invalidator.inode(ino::of_node(*branch, *node)),
             }
         }
+    }
+
+    /// An object lost its last name by a commit: it goes when the kernel has forgotten it.
+    pub fn orphaned(&self, branch: &Branch, id: NodeId) {
+        self.vfs.orphaned(branch, Some(id));
     }
 
     /// Waits until the kernel has forgotten everything it was told to so far.

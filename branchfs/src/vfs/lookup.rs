@@ -64,7 +64,7 @@ impl Vfs {
     }
 
     /// An object lost its last name: it goes now, or with the kernel's last lookup of it.
-    pub(super) fn orphaned(&self, branch: &Branch, orphan: Option<branch_store::NodeId>) {
+    pub(crate) fn orphaned(&self, branch: &Branch, orphan: Option<branch_store::NodeId>) {
         let Some(id) = orphan else { return };
         match self.inodes.orphan(ino::of_node(branch.id(), id)) {
             Held::ByKernel => {}
