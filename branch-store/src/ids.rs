@@ -12,6 +12,8 @@ pub const FORK_MAX: usize = 64;
 pub const DEPTH_MAX: u32 = 4096;
 /// Most live branches in one store.
 pub const BRANCHES_MAX: usize = 1 << 20;
+/// Greatest index of a branch. Indices are never used again, so this bounds the forks of a store's life.
+pub const BRANCH_ID_MAX: u32 = u32::MAX - 2;
 /// Longest file name in bytes, as on every Linux filesystem.
 pub const NAME_MAX: usize = 255;
 /// Longest symbolic link target in bytes.

@@ -21,6 +21,9 @@ mod copying;
 mod diff;
 mod disk;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod host_times;
 mod ids;
 mod journal;
@@ -39,9 +42,9 @@ pub use diff::{ChangeKind, PathChange};
 pub use disk::{Disk, Gatekeeper};
 pub use error::{Conflict, ConflictKind, Error, Result};
 pub use ids::{
-    ACL_ACCESS, BRANCH_NAME_MAX, BRANCHES_MAX, BranchId, CommitId, DEPTH_MAX, FORK_MAX, GroupId, GroupKind,
-    LayerId, MAIN, NAME_MAX, Name, NodeId, STORE_DIR, SYMLINK_MAX, XATTR_SIZE_MAX, XATTRS_SIZE_MAX,
-    check_branch_name,
+    ACL_ACCESS, BRANCH_ID_MAX, BRANCH_NAME_MAX, BRANCHES_MAX, BranchId, CommitId, DEPTH_MAX, FORK_MAX,
+    GroupId, GroupKind, LayerId, MAIN, NAME_MAX, Name, NodeId, STORE_DIR, SYMLINK_MAX, XATTR_SIZE_MAX,
+    XATTRS_SIZE_MAX, check_branch_name,
 };
 pub use node::{DirEntry, Kind, Object, Owner, Slot, Stat, Time};
 pub use store::{Children, Ended, LogEntry, Options, Report, Store, Unrecovered, Usage, init, wait_closed};

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::NodeId;
+use crate::ids::{Name, NodeId, STORE_DIR};
 use crate::node::{HostKey, Meta};
 
 /// Components joined by `/`, relative to the base; never empty, never with `.` or `..`.
@@ -49,6 +49,31 @@ pub(crate) enum Step {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
+}
+
+/// Checks what no planner draws: a path that leaves the base, or leads into the store.
+///
+/// # Errors
+/// What is wrong.
+pub(crate) fn check(plan: &Plan) -> Result<(), &'static str> {
+    let paths = plan.steps.iter().flat_map(|step| match step {
+        Step::Detach { path, .. }
+        | Step::Attach { path, .. }
+        | Step::Exchange { path, .. }
+        | Step::Rewrite { path, .. } => [Some(path), None],
+        Step::AddLink { existing, path, .. } => [Some(existing), Some(path)],
+        Step::SetMeta { path, .. } => [Some(path).filter(|path| !path.is_empty()), None],
+    });
+    for path in paths.flatten() {
+        let mut names = path.split(|byte| *byte == b'/');
+        if !names.clone().all(Name::is_valid) {
+            return Err("a step of the plan leaves the base");
+        }
+        if names.next() == Some(STORE_DIR.as_bytes()) {
+            return Err("a step of the plan leads into the store");
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn join(parent: &[u8], name: &[u8]) -> RelPath {

@@ -339,22 +339,42 @@ impl Writer<'_> {
         Ok(self.dir(dir)?.map(|(fd, id)| (fd, id, name)))
     }
 
+    /// From the top down and not by recursion: a path may be deeper than a stack.
     fn dir(&mut self, path: &[u8]) -> Result<Option<(Arc<OwnedFd>, NodeId)>> {
-        if path.is_empty() {
-            return Ok(Some((self.shared.base.places.open(NodeId::ROOT)?, NodeId::ROOT)));
-        }
         if let Some(known) = self.dirs.get(path) {
             return Ok(Some(known.clone()));
         }
-        let Some((parent, parent_id, name)) = self.parent(path)? else { return Ok(None) };
-        let fd = match open_dir(&*parent, name) {
+        let mut at = (self.shared.base.places.open(NodeId::ROOT)?, NodeId::ROOT);
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+        let mut start = 0;
+        for end in ends.chain([path.len()]).filter(|end| *end > 0) {
+            let known = self.dirs.get(&path[..end]).cloned();
+            let Some(next) =
+                known.map_or_else(|| self.enter(&at, &path[..end], start), |next| Ok(Some(next)))?
+            else {
+                return Ok(None);
+            };
+            (at, start) = (next, end + 1);
+        }
+        Ok(Some(at))
+    }
+
+    /// Opens the last component of a path, which begins at `start`, in the directory of the others.
+    fn enter(
+        &mut self,
+        (parent, parent_id): &(Arc<OwnedFd>, NodeId),
+        path: &[u8],
+        start: usize,
+    ) -> Result<Option<(Arc<OwnedFd>, NodeId)>> {
+        let name = &path[start..];
+        let fd = match open_dir(&**parent, name) {
             Ok(fd) => Arc::new(fd),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             Err(e) => return Err(Error::host("open directory", path, e)),
         };
         let print = fingerprint(&stat_fd(&*fd)?).ok_or(Error::Posix(Errno::IO))?;
         let id = self.shared.base.id_of(&print, &Tree::default())?;
-        let slot = Slot { dir: parent_id, name: Name::trusted(name) };
+        let slot = Slot { dir: *parent_id, name: Name::trusted(name) };
         if self.shared.base.places.note_dir(id, &slot, print) {
             self.out.moved.dirs.push(DirPlace { id, slot, object: print });
         }

@@ -24,6 +24,9 @@ pub(crate) const RECORD_MAX: usize = 1 << 30;
 /// A journal longer than this is due for a checkpoint, in bytes.
 pub(crate) const JOURNAL_LONG: u64 = 64 << 20;
 
+/// Greatest sequence number a file may begin with: no journal gets there, and counting on from it cannot overflow.
+pub(crate) const SEQUENCE_MAX: u64 = 1 << 62;
+
 const _: () = assert!(RECORD_MAX <= u32::MAX as usize, "the length field has 32 bits");
 
 /// Whether this program can read the format.
@@ -81,7 +84,11 @@ impl Header {
         }
         let mut workspace = [0u8; 16];
         workspace.copy_from_slice(&header[12..28]);
-        Ok(Header { workspace, first: u64_at(header, 28) })
+        let first = u64_at(header, 28);
+        if first > SEQUENCE_MAX {
+            return Err(corrupt(28, "impossible sequence number"));
+        }
+        Ok(Header { workspace, first })
     }
 }
 

@@ -167,4 +167,14 @@ mod tests {
             }
         }
     }
+
+    /// Found by `fuzz/journal`: counting on from the last number there is overflowed.
+    #[test]
+    fn a_first_sequence_number_that_cannot_be_counted_on_from_is_damage() {
+        for first in [crate::journal::SEQUENCE_MAX + 1, u64::MAX] {
+            let mut bytes = Header { workspace: [7; 16], first }.encode().to_vec();
+            bytes.extend([0; 2 * FRAME_LEN]);
+            assert!(matches!(read(&bytes), Err(Error::Corrupt { offset: 28, .. })), "{first}");
+        }
+    }
 }

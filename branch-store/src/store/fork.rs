@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 
 use crate::branch::{Birth, Branch, Data, Shared, State};
 use crate::error::{Error, Result};
-use crate::ids::{BRANCHES_MAX, BranchId, DEPTH_MAX, FORK_MAX, GroupId, GroupKind, check_branch_name};
+use crate::ids::{
+    BRANCH_ID_MAX, BRANCHES_MAX, BranchId, DEPTH_MAX, FORK_MAX, GroupId, GroupKind, check_branch_name,
+};
 use crate::journal::record::{Child, Fork, Record};
 use crate::node::Time;
 use crate::store::Store;
@@ -46,6 +48,10 @@ fn check(shared: &Shared, parent: &Branch, names: &[String]) -> Result<()> {
     let registry = shared.registry.read();
     if registry.len() + names.len() > BRANCHES_MAX {
         return Err(Error::Limit { what: "live branches", max: BRANCHES_MAX as u64 });
+    }
+    let made = shared.counters.branch.load(Ordering::Relaxed) as usize;
+    if made + names.len() > BRANCH_ID_MAX as usize {
+        return Err(Error::Limit { what: "branches made in one store", max: u64::from(BRANCH_ID_MAX) });
     }
     let mut seen = HashSet::new();
     for name in names {

@@ -1,6 +1,7 @@
 //! The store: all branches of one workspace over one base, one journal.
 
 mod abort;
+mod check;
 mod checkpoint;
 mod files;
 mod fork;

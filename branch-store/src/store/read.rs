@@ -47,6 +47,16 @@ fn read_checkpoint(dir: &OwnedFd, workspace: &WorkspaceId, number: u64, read: &m
     let bytes = read_file(dir, &name)?;
     let file: Arc<str> = name.as_str().into();
     let (_, _, tail) = scan(&bytes, &name, workspace, Unsynced::Kept, |offset, record| {
+        // Counters, branches, the end: each in its place and nothing else.
+        let placed = match (&record, read.records.last()) {
+            (Record::Counters(_), None) => true,
+            (Record::Branch(_) | Record::End, Some((_, _, last))) => !matches!(last, Record::End),
+            _ => false,
+        };
+        if !placed {
+            let cause = "a record that no checkpoint has here".to_owned();
+            return Err(Error::Corrupt { file: name.clone(), offset, cause });
+        }
         read.records.push((file.clone(), offset, record));
         Ok(())
     })?;
@@ -70,11 +80,14 @@ fn read_journal(
     let name = journal_name(number);
     let bytes = read_file(dir, &name)?;
     let file: Arc<str> = name.as_str().into();
+    let corrupt = |offset, cause: String| Error::Corrupt { file: name.clone(), offset, cause };
     let (header, next, tail) = scan(&bytes, &name, workspace, unsynced, |offset, record| {
+        if matches!(record, Record::Counters(_) | Record::Branch(_) | Record::End) {
+            return Err(corrupt(offset, "a record of a checkpoint in a journal".to_owned()));
+        }
         read.records.push((file.clone(), offset, record));
         Ok(())
     })?;
-    let corrupt = |offset, cause: String| Error::Corrupt { file: name.clone(), offset, cause };
     if expected.is_some_and(|expected| expected != header.first) {
         return Err(corrupt(
             28,

@@ -8,7 +8,7 @@ use crate::commit::{apply_merge, decide};
 use crate::ids::{BranchId, CommitId, GroupKind};
 use crate::journal::record::{self, Decide, Record, Snapshot};
 use crate::node::DisplacedTo;
-use crate::store::{fork, maintain};
+use crate::store::{check, fork, maintain};
 use crate::tree::{Change, Tree};
 
 /// Applies records. Uses the same functions as live operation, so both agree.
@@ -22,13 +22,16 @@ impl Replay<'_> {
     pub(super) fn apply(&mut self, record: Record) -> std::result::Result<(), String> {
         match record {
             Record::Batch { branch, changes, dirs } => {
-                self.note_dirs(&dirs);
+                check::dirs(&dirs)?;
                 let branch = self.branch(branch)?;
+                check::not_main(&branch)?;
+                self.note_dirs(&dirs);
                 let mut data = branch.data.write();
                 self.change(&mut data.tree, &changes)
             }
             Record::Fork(record) => {
                 let parent = self.branch(record.parent)?;
+                check::fork(self.shared, &parent, &record)?;
                 let mut data = parent.data.write();
                 fork::apply(self.shared, &parent, &mut data, &record);
                 Ok(())
@@ -36,12 +39,19 @@ impl Replay<'_> {
             Record::Merge { child, changes, stale } => self.merge(child, changes.as_deref(), &stale),
             Record::Decide(decided) => {
                 let child = self.branch(decided.child)?;
+                check::decide(self.shared, self.pending.as_ref(), &decided)?;
+                check::ends_by_commit(self.shared, &child, &decided.stale)?;
+                if child.parent() != Some(BranchId::MAIN) {
+                    return Err("decides to write a branch into the base that is not main's".to_owned());
+                }
                 let losers = self.shared.live(&decided.stale);
                 decide::apply_decide(self.shared, &decided, &child, &losers);
                 self.pending = Some(decided);
                 Ok(())
             }
             Record::Done { commit, moved } => {
+                check::done(self.pending.as_ref(), commit)?;
+                check::dirs(&moved.dirs)?;
                 self.note_dirs(&moved.dirs);
                 for object in &moved.objects {
                     self.shared.base.places.note_displaced(object);
@@ -51,6 +61,7 @@ impl Replay<'_> {
                 Ok(())
             }
             Record::Abort { branches } => {
+                check::end(self.shared, &branches)?;
                 self.shared.end_all(&self.shared.live(&branches), State::Aborted);
                 Ok(())
             }
@@ -59,6 +70,7 @@ impl Replay<'_> {
                 Ok(())
             }
             Record::Counters(counters) => {
+                check::counters(self.shared, &counters)?;
                 self.counters(counters);
                 Ok(())
             }
@@ -101,7 +113,9 @@ impl Replay<'_> {
         stale: &[BranchId],
     ) -> std::result::Result<(), String> {
         let child = self.branch(child)?;
+        check::ends_by_commit(self.shared, &child, stale)?;
         let parent = self.branch(child.parent().ok_or("main cannot be merged")?)?;
+        check::not_main(&parent)?;
         let ours = child.data.read().clone();
         let mut into = parent.data.write();
         apply_merge(self.shared, &child, &mut into, &ours, changes).map_err(|e| e.to_string())?;
@@ -138,6 +152,7 @@ impl Replay<'_> {
 
     fn snapshot(&self, snapshot: Snapshot) -> std::result::Result<(), String> {
         let parent = self.branch(snapshot.parent)?;
+        check::snapshot(self.shared, &parent, &snapshot)?;
         let mut fork_tree = parent.data.read().tree.clone();
         self.change(&mut fork_tree, &snapshot.fork_from_parent)?;
         let mut tree = fork_tree.clone();

@@ -12,6 +12,8 @@ pub const MOUNT_ROOT: u64 = 1;
 /// Highest branch index a mount can show.
 pub(crate) const BRANCH_INDEX_MAX: u32 = u32::MAX - FIRST_LINK;
 
+const _: () = assert!(branch_store::BRANCH_ID_MAX <= BRANCH_INDEX_MAX, "every branch can be shown");
+
 const FIRST_LINK: u32 = 2;
 const CONTROL_NODE: u32 = 0;
 

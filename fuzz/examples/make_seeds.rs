@@ -1,0 +1,181 @@
+//! Writes the seeds: real stores after real work, some of them stopped half-way. Run it again when the format
+//! changes: `cargo run --manifest-path fuzz/Cargo.toml --example make_seeds`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use branch_store::{
+    Access, AttrChange, Branch, Children, Disk, Gatekeeper, GroupKind, New, NewKind, Object, RenameMode, Store,
+    Unrecovered, XattrMode,
+};
+use branchfs_fuzz::archive;
+use branchfs_fuzz::workspace::Workspace;
+use rustix::io::Errno;
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// Calls after which a commit is stopped: while staging, after the decision, in the middle of the steps.
+const STOPS: [usize; 4] = [20, 45, 55, 70];
+
+fn main() -> Outcome {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
+    let stories: [(&str, Story); 6] = [
+        ("files", files),
+        ("nested", nested),
+        ("ended", ended),
+        ("checkpointed", checkpointed),
+        ("committed", committed),
+        ("history", history),
+    ];
+    for (name, story) in stories {
+        write(&seeds, name, story, None)?;
+    }
+    for stop in STOPS {
+        write(&seeds, &format!("stopped-{stop}"), committed, Some(stop))?;
+    }
+    Ok(())
+}
+
+type Story = fn(&Store) -> Outcome;
+
+fn write(seeds: &Path, name: &str, story: Story, stop: Option<usize>) -> Outcome {
+    // Not in memory: there inode numbers are so small that they are found in every record.
+    let workspace = Workspace::new(Path::new("/tmp"));
+    let options = workspace.options();
+    base(workspace.base())?;
+    branch_store::init(&options.base, &options.store)?;
+    let calls = Calls { so_far: AtomicUsize::new(0), stop: stop.unwrap_or(usize::MAX) };
+    let (store, _) = Unrecovered::open_on(options.clone(), Disk::guarded(Arc::new(calls)))?.recover()?;
+    match story(&store) {
+        Err(error) if stop.is_none() => return Err(error),
+        _ => {}
+    }
+    drop(store);
+    let entries = workspace.pack()?;
+    let write = |target: &str, name: &str, bytes: &[u8]| {
+        fs::create_dir_all(seeds.join(target))?;
+        fs::write(seeds.join(target).join(name), bytes)
+    };
+    write("recover", name, &archive::encode(&entries))?;
+    for entry in entries.iter().filter(|entry| entry.log().is_some_and(|log| !log.frames.is_empty())) {
+        let checkpoint = entry.path.starts_with(b".branchfs/checkpoint");
+        write(if checkpoint { "checkpoint" } else { "journal" }, name, &entry.body)?;
+    }
+    Ok(())
+}
+
+/// Answers EIO from a call on, as a disk that died would.
+struct Calls {
+    so_far: AtomicUsize,
+    stop: usize,
+}
+
+impl Gatekeeper for Calls {
+    fn before(&self, _: &'static str) -> Result<(), Errno> {
+        if self.so_far.fetch_add(1, Ordering::Relaxed) < self.stop { Ok(()) } else { Err(Errno::IO) }
+    }
+}
+
+fn base(base: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(base.join("dir/sub"))?;
+    fs::write(base.join("dir/a"), "a\n")?;
+    fs::write(base.join("dir/sub/deep"), "deep\n")?;
+    fs::write(base.join("f"), "bytes\n")?;
+    fs::write(base.join("two"), "names\n")?;
+    fs::hard_link(base.join("two"), base.join("dir/names"))?;
+    std::os::unix::fs::symlink("f", base.join("to-f"))?;
+    fs::set_permissions(base.join("dir/a"), fs::Permissions::from_mode(0o640))
+}
+
+fn fork(store: &Store, parent: &str, names: &[&str], kind: GroupKind) -> branch_store::Result<Vec<Arc<Branch>>> {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    store.fork(&*store.branch(parent)?, &names, kind)
+}
+
+fn at(branch: &Branch, path: &str) -> branch_store::Result<Object> {
+    let mut object = branch.root();
+    for name in path.split('/') {
+        object = branch.lookup(&object, name.as_bytes())?.0;
+    }
+    Ok(object)
+}
+
+fn new(kind: NewKind) -> New {
+    New { kind, mode: 0o755, uid: 0, gid: 0, xattrs: Default::default() }
+}
+
+/// One of every kind of change.
+fn every_change(branch: &Arc<Branch>) -> Outcome {
+    let (root, dir) = (branch.root(), at(branch, "dir")?);
+    let (made, _) = branch.create(&root, b"made", new(NewKind::File))?;
+    branch.open(&made, Access::Write)?.write_at(b"own bytes", 0)?;
+    branch.link(&made, &dir, b"made-too")?;
+    let (own, _) = branch.create(&root, b"own", new(NewKind::Dir))?;
+    branch.create(&own, b"pipe", new(NewKind::Special { kind: branch_store::Kind::Fifo, rdev: 0 }))?;
+    branch.create(&own, b"link", new(NewKind::Symlink(b"../f".to_vec())))?;
+    branch.open(&at(branch, "f")?, Access::Write)?.write_at(b"B", 0)?;
+    branch.open(&at(branch, "two")?, Access::Write)?.write_at(b"N", 0)?;
+    branch.rename(&dir, b"sub", &own, b"sub", RenameMode::Replace)?;
+    let removed = branch.unlink(&dir, b"a")?;
+    if let Some(orphan) = removed.orphan {
+        branch.reap(orphan)?;
+    }
+    branch.set_xattr(&made, b"user.k", Some(b"v"), XattrMode::Any)?;
+    branch.set_attr(&dir, &AttrChange { mode: Some(0o700), ..AttrChange::default() })?;
+    Ok(())
+}
+
+fn files(store: &Store) -> Outcome {
+    every_change(&fork(store, "main", &["b"], GroupKind::Exclusive)?[0])
+}
+
+fn nested(store: &Store) -> Outcome {
+    every_change(&fork(store, "main", &["b"], GroupKind::Independent)?[0])?;
+    let children = fork(store, "b", &["c", "d"], GroupKind::Frozen)?;
+    children[0].create(&children[0].root(), b"in-c", new(NewKind::File))?;
+    fork(store, "c", &["e"], GroupKind::Exclusive)?;
+    Ok(())
+}
+
+fn ended(store: &Store) -> Outcome {
+    nested(store)?;
+    store.abort(&*store.branch("e")?, Children::Refuse)?;
+    store.commit(&*store.branch("c")?)?;
+    let children = fork(store, "b", &["g", "h"], GroupKind::Independent)?;
+    for (child, name) in children.iter().zip([b"in-g", b"in-h"]) {
+        child.create(&child.root(), name, new(NewKind::Dir))?;
+        store.commit(child)?;
+    }
+    Ok(())
+}
+
+fn checkpointed(store: &Store) -> Outcome {
+    history(store)?;
+    nested_below(store, "older")?;
+    store.checkpoint()?;
+    nested_below(store, "x")
+}
+
+fn nested_below(store: &Store, parent: &str) -> Outcome {
+    let name = if parent == "x" { "y" } else { "x" };
+    let child = &fork(store, parent, &[name], GroupKind::Exclusive)?[0];
+    child.create(&child.root(), name.as_bytes(), new(NewKind::Dir))?;
+    Ok(())
+}
+
+fn committed(store: &Store) -> Outcome {
+    let branches = fork(store, "main", &["b", "loser"], GroupKind::Exclusive)?;
+    every_change(&branches[0])?;
+    store.commit(&branches[0])?;
+    Ok(())
+}
+
+/// A commit that an older snapshot must not see.
+fn history(store: &Store) -> Outcome {
+    let older = &fork(store, "main", &["older"], GroupKind::Independent)?[0];
+    older.create(&older.root(), b"in-older", new(NewKind::File))?;
+    committed(store)
+}
