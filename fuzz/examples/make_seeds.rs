@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use branch_store::{
-    Access, AttrChange, Branch, Children, Disk, Gatekeeper, GroupKind, New, NewKind, Object, RenameMode, Store,
-    Unrecovered, XattrMode,
+    Access, AttrChange, Branch, Children, Disk, Gatekeeper, GroupKind, New, NewKind, Object, RenameMode,
+    Store, Unrecovered, XattrMode,
 };
 use branchfs_fuzz::archive;
 use branchfs_fuzz::workspace::Workspace;
@@ -90,7 +90,12 @@ fn base(base: &Path) -> std::io::Result<()> {
     fs::set_permissions(base.join("dir/a"), fs::Permissions::from_mode(0o640))
 }
 
-fn fork(store: &Store, parent: &str, names: &[&str], kind: GroupKind) -> branch_store::Result<Vec<Arc<Branch>>> {
+fn fork(
+    store: &Store,
+    parent: &str,
+    names: &[&str],
+    kind: GroupKind,
+) -> branch_store::Result<Vec<Arc<Branch>>> {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     store.fork(&*store.branch(parent)?, &names, kind)
 }

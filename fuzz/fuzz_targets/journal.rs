@@ -13,7 +13,9 @@ fuzz_target!(|bytes: &[u8]| {
     for outcome in [&kept, &rebooted] {
         match outcome {
             Ok(scanned) => check(bytes, scanned, frames.len(), end),
-            Err(Error::Corrupt { offset, .. }) => assert!(*offset <= end as u64, "good records are not damage"),
+            Err(Error::Corrupt { offset, .. }) => {
+                assert!(*offset <= end as u64, "good records are not damage")
+            }
             Err(Error::Newer { .. }) => {}
             Err(other) => panic!("{other:?}"),
         }

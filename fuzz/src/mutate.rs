@@ -111,7 +111,11 @@ pub fn archive(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usiz
         return fuzzer_mutate(data, size, max_size);
     }
     let logs: Vec<usize> = (0..entries.len()).filter(|at| entries[*at].tag == Tag::Log).collect();
-    let at = if logs.is_empty() || dice.below(6) == 0 { dice.below(entries.len()) } else { logs[dice.below(logs.len())] };
+    let at = if logs.is_empty() || dice.below(6) == 0 {
+        dice.below(entries.len())
+    } else {
+        logs[dice.below(logs.len())]
+    };
     match dice.below(24) {
         0 => drop(entries.remove(at)),
         1 => entries[at].tag = [Tag::Dir, Tag::File, Tag::Symlink, Tag::Link, Tag::Log][dice.below(5)],

@@ -31,7 +31,8 @@ impl Workspace {
     /// # Panics
     /// Where no directory can be made.
     pub fn new(parent: &Path) -> Workspace {
-        let outer = tempfile::Builder::new().prefix("branchfs-fuzz-").tempdir_in(parent).expect("a directory");
+        let outer =
+            tempfile::Builder::new().prefix("branchfs-fuzz-").tempdir_in(parent).expect("a directory");
         let base = outer.path().join(MOAT).join("base");
         fs::create_dir_all(&base).expect("a base");
         for dir in moat(outer.path()) {
@@ -46,7 +47,8 @@ impl Workspace {
         let entries = &entries[..entries.len().min(ENTRIES_MAX)];
         let mut paths: Vec<Option<PathBuf>> = Vec::new();
         for entry in entries {
-            let made = workspace.path_of(&entry.path, &paths).filter(|path| make(entry, path, &paths).is_ok());
+            let made =
+                workspace.path_of(&entry.path, &paths).filter(|path| make(entry, path, &paths).is_ok());
             paths.push(made);
         }
         let objects: Vec<Option<Statx>> = paths.iter().map(|path| tokens::stat(path.as_ref()?)).collect();
@@ -76,7 +78,12 @@ impl Workspace {
     pub fn check_moat(&self) {
         let dirs = moat(self.outer.path());
         for (depth, dir) in dirs.iter().enumerate() {
-            assert_eq!(fs::read(dir.join(CANARY)).ok().as_deref(), Some(CANARY.as_bytes()), "{}", dir.display());
+            assert_eq!(
+                fs::read(dir.join(CANARY)).ok().as_deref(),
+                Some(CANARY.as_bytes()),
+                "{}",
+                dir.display()
+            );
             let names = fs::read_dir(dir).expect("it is there").count();
             assert_eq!(names, 2, "depth {depth}: something was made or removed outside the base");
         }
