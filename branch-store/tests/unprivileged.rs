@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use branch_store::*;
-use common::gate::hook;
+use common::gate::{Fuse, hook};
 use common::nobody::{NOBODY, SOMEBODY, as_nobody, dir_of, file_of};
 use common::{Paths, Workspace, errno};
 use rustix::io::Errno;
@@ -111,6 +111,44 @@ fn a_refused_commit_of_read_only_directories_leaves_nothing_in_the_way() {
         commit(&w, &a, &[]);
     };
     as_nobody("a_refused_commit_of_read_only_directories_leaves_nothing_in_the_way", nothing, act, nothing);
+}
+
+/// A directory that is lent write permission for a step gets its mode back, whenever the process dies.
+#[test]
+fn a_death_at_any_call_leaves_read_only_directories_read_only() {
+    fn act(base: &Path) {
+        for k in 0..200 {
+            let base = base.join(k.to_string());
+            std::fs::create_dir(&base).unwrap();
+            for dir in ["moved", "filled", "to"] {
+                std::fs::create_dir(base.join(dir)).unwrap();
+                std::fs::write(base.join(dir).join("f"), "f").unwrap();
+                std::fs::set_permissions(base.join(dir), PermissionsExt::from_mode(0o555)).unwrap();
+            }
+            let mut w = Workspace::over(&base);
+            let gate = Fuse::new(u64::MAX, Errno::IO, false);
+            w.reopen_on(Disk::guarded(gate.clone())).unwrap();
+            let a = w.fork("main", "a");
+            a.make_dir("new").unwrap();
+            a.put("new/f", "new").unwrap();
+            chmod(&a, "new", 0o555);
+            a.put("filled/g", "g").unwrap();
+            a.mv("moved", "to/moved").unwrap();
+            let (before, after) = (w.base_tree(), a.tree());
+            gate.set(k);
+            let done = w.store().commit(&a).is_ok();
+            drop(a);
+            w.reopen();
+            let now = w.base_tree();
+            assert!(now == after || (!done && now == before), "call {k}: {now:#?}");
+            if done {
+                assert!(k > 15, "{k} calls make a commit");
+                return;
+            }
+        }
+        panic!("it never ends");
+    }
+    as_nobody("a_death_at_any_call_leaves_read_only_directories_read_only", nothing, act, nothing);
 }
 
 #[test]

@@ -4,9 +4,10 @@
 #![allow(clippy::unwrap_used)] // also in helpers
 
 use std::fs::{self, File, Permissions};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use branchfs_tests::{binary, can_mount, clean_environment, is_mounted, skip};
 use rustix::fs::{FlockOperation, flock};
@@ -208,6 +209,42 @@ fn an_ordinary_user_can_do_in_a_branch_what_the_base_allows_and_no_more() {
     assert!(!base.join("readable").exists() && !base.join("kept").exists());
     assert_eq!(owner(&base.join("renamed")), (0, 0, 0o644));
     assert_eq!(fs::read_to_string(base.join("secret")).unwrap(), "root's\n");
+}
+
+/// In a user namespace of theirs, users give files to any of the owners they have there. The daemon, outside, may not.
+#[test]
+fn an_owner_that_only_a_user_namespace_knows_is_kept_in_the_branch_and_reported() {
+    let Some(user) = Ordinary::new() else { return };
+    user.ok("branchfs create a; echo x >\"$(branchfs path a)/given\"");
+    let script =
+        "echo ready; read go; cd \"$1\" && chown 5:6 given && chmod 4755 given && stat -c '%u %g %a' given";
+    let mut child = Command::new("setpriv");
+    child.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()]);
+    child.args(["unshare", "--user", "sh", "-c", script, "sh"]).arg(user.mountpoint().join("a"));
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut ready = String::new();
+    out.read_line(&mut ready).unwrap();
+    if ready != "ready\n" {
+        skip("no user namespaces");
+        child.wait().unwrap();
+        return;
+    }
+    for map in ["uid_map", "gid_map"] {
+        let map = format!("/proc/{}/{map}", child.id());
+        fs::write(map, format!("0 {NOBODY} 1\n1 200001 100\n")).unwrap();
+    }
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    let mut seen = String::new();
+    out.read_to_string(&mut seen).unwrap();
+    assert!(child.wait().unwrap().success(), "{seen}");
+    assert_eq!(seen, "5 6 4755\n", "inside");
+    assert_eq!(user.ok("stat -c '%u %g %a' \"$(branchfs path a)/given\""), "200005 200006 4755\n", "outside");
+    let committed = user.ok("branchfs commit a 2>&1");
+    for what in ["given: owner 200005 could not be set", "given: group 200006", "given: mode 4755"] {
+        assert!(committed.contains(what), "{committed}");
+    }
+    assert_eq!(owner(&user.base().join("given")), (NOBODY, NOBODY, 0o755));
 }
 
 #[test]
