@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
-use rustix::fs::XattrFlags;
+use rustix::fs::{Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
 use crate::error::Result;
@@ -15,6 +15,10 @@ use crate::node::Xattrs;
 /// Longest list of names Linux returns.
 const LIST_MAX: usize = 65536;
 
+/// Any filesystem that has attributes has room for so many bytes of them, names included.
+const FITS_EVERYWHERE: usize = 512;
+/// Free bytes with which one more attribute does not fail for want of space.
+const SPACE_ENOUGH: u64 = 1 << 20;
 /// Room for most values; longer ones take a second call.
 const VALUE_USUAL: usize = 256;
 
@@ -70,13 +74,35 @@ fn value_of(path: &[u8], attribute: &[u8]) -> Result<Option<Vec<u8>>> {
     }
 }
 
+/// Whether the host would take these on one object, asked with a nameless file in `dir`: what does not fit has to
+/// be refused when it is set, not when the branch commits. A host that cannot be asked is believed to.
+///
+/// # Errors
+/// ENOSPC, EDQUOT, E2BIG or ERANGE, as the host's.
+pub(crate) fn check_room(dir: impl AsFd, wanted: &Xattrs) -> Result<()> {
+    if wanted.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() <= FITS_EVERYWHERE {
+        return Ok(());
+    }
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let Ok(probe) = rustix::fs::openat(dir, c".", flags, Mode::RUSR | Mode::WUSR) else { return Ok(()) };
+    for (name, value) in wanted.iter() {
+        // What is refused for another reason is kept, and the commit says so.
+        if let Err(e @ (Errno::NOSPC | Errno::DQUOT | Errno::TOOBIG | Errno::RANGE)) =
+            rustix::fs::fsetxattr(&probe, &name[..], value, XattrFlags::empty())
+        {
+            return Err(e.into());
+        }
+    }
+    Ok(())
+}
+
 /// Makes the object's attributes equal to `wanted`; returns the names that could not be set or removed, and why.
 ///
 /// # Errors
 /// The host's that say nothing about the attribute.
 pub(crate) fn write_all(dir: impl AsFd, name: &[u8], wanted: &Xattrs) -> Result<Vec<(Vec<u8>, Errno)>> {
     let present = read_all(&dir, name)?;
-    let path = path_of(dir, name);
+    let path = path_of(&dir, name);
     let mut refused = Vec::new();
     for gone in present.keys().filter(|k| !wanted.contains_key(*k)) {
         if let Err(e) = rustix::fs::lremovexattr(&path[..], &gone[..]) {
@@ -84,18 +110,27 @@ pub(crate) fn write_all(dir: impl AsFd, name: &[u8], wanted: &Xattrs) -> Result<
         }
     }
     for (key, value) in wanted.iter().filter(|(k, v)| present.get(*k) != Some(v)) {
-        if let Err(e) = rustix::fs::lsetxattr(&path[..], &key[..], value, XattrFlags::empty()) {
-            refused.push((key.clone(), refusal(e)?));
+        match rustix::fs::lsetxattr(&path[..], &key[..], value, XattrFlags::empty()) {
+            Ok(()) => {}
+            // Not for want of space, then: there is no other time at which it would fit.
+            Err(Errno::NOSPC) if has_space(&dir)? => refused.push((key.clone(), Errno::TOOBIG)),
+            Err(e) => refused.push((key.clone(), refusal(e)?)),
         }
     }
     Ok(refused)
 }
 
-/// A host has no to say to an attribute, or no room: ext4 keeps all of an object's in one block.
+/// A host has no to say to an attribute, or no room.
 fn refusal(errno: Errno) -> Result<Errno> {
     match errno {
         Errno::PERM | Errno::ACCESS | Errno::NOTSUP | Errno::NODATA | Errno::INVAL => Ok(errno),
         Errno::NOSPC | Errno::DQUOT | Errno::TOOBIG | Errno::RANGE => Ok(errno),
         other => Err(other.into()),
     }
+}
+
+/// ENOSPC of an attribute means a full disk, or no room for good: ext4 keeps all of an object's in one block.
+fn has_space(dir: impl AsFd) -> Result<bool> {
+    let numbers = rustix::fs::fstatvfs(dir)?;
+    Ok(numbers.f_bavail.saturating_mul(numbers.f_frsize) > SPACE_ENOUGH)
 }

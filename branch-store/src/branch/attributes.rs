@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use crate::branch::Branch;
+use crate::branch::{Branch, Draft};
 use crate::content::set_mtime;
 use crate::error::{Error, Result};
 use crate::ids::{NAME_MAX, NodeId, XATTR_SIZE_MAX, XATTRS_SIZE_MAX};
@@ -108,7 +108,7 @@ impl Branch {
                 }
             }
             if let Some(XattrChange { name, value }) = xattr {
-                meta.xattrs = with_xattr(&meta.xattrs, name, value)?;
+                meta.xattrs = with_xattr(draft, &meta.xattrs, name, value)?;
             }
             draft.put(id, inode)
         })
@@ -160,7 +160,7 @@ impl Branch {
                 (_, true, Some(value)) if all.get(name).is_some_and(|old| old == value) => return Ok(()),
                 _ => {}
             }
-            let all = with_xattr(all, name, value)?;
+            let all = with_xattr(draft, all, name, value)?;
             let now = Time::now();
             draft.update(id, |inode| {
                 inode.meta.xattrs = all;
@@ -180,8 +180,8 @@ fn check_xattr(name: &[u8], value: Option<&[u8]>) -> Result<()> {
     Ok(())
 }
 
-/// The attributes with one changed. No room for more is ENOSPC, as on ext4.
-fn with_xattr(all: &Xattrs, name: &[u8], value: Option<&[u8]>) -> Result<Xattrs> {
+/// The attributes with one changed. What goes beyond our bound or the host's is refused.
+fn with_xattr(draft: &Draft<'_>, all: &Xattrs, name: &[u8], value: Option<&[u8]>) -> Result<Xattrs> {
     let mut all = (**all).clone();
     let Some(value) = value else {
         all.remove(name);
@@ -191,5 +191,7 @@ fn with_xattr(all: &Xattrs, name: &[u8], value: Option<&[u8]>) -> Result<Xattrs>
     if all.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > XATTRS_SIZE_MAX {
         return Err(Error::Posix(Errno::NOSPC));
     }
-    Ok(Arc::new(all))
+    let all = Arc::new(all);
+    crate::xattr::check_room(&draft.shared.park_fd, &all)?;
+    Ok(all)
 }
