@@ -158,6 +158,27 @@ fn an_ordinary_user_creates_writes_diffs_and_commits() {
     assert_eq!(user.ok("branchfs log").lines().count(), 1);
 }
 
+/// Mounted by the helper, served without any capability.
+#[test]
+fn an_ordinary_users_acls_are_inherited_and_committed() {
+    let Some(user) = Ordinary::new() else { return };
+    if Command::new("setfacl").arg("--version").output().is_err() {
+        return skip("no setfacl");
+    }
+    let steps =
+        "umask 077; mkdir d; setfacl -d -m u:5:rwx,g::r-x d; mkdir d/e; touch d/f; setfacl -m u:6:r file
+                 chmod g-r file; touch plain; setfattr -n user.k -v v d/f";
+    user.ok(&format!("branchfs create a; cd \"$(branchfs path a)\"; {steps}"));
+    user.ok(&format!("mkdir ~/twin; cp -p file ~/twin; cd ~/twin; {steps}"));
+    let show = "getfacl -nps d d/e d/f file plain; getfattr -dm- d d/e d/f file plain";
+    let expected = user.ok(&format!("cd ~/twin; {show}"));
+    assert!(expected.contains("user:5:rwx") && expected.contains("mask::---"), "{expected}");
+    assert_eq!(user.ok(&format!("cd \"$(branchfs path a)\"; {show}")), expected);
+    let committed = user.ok("branchfs commit a");
+    assert!(!committed.contains("warning"), "{committed}");
+    assert_eq!(user.ok(show), expected, "in the base");
+}
+
 #[test]
 fn an_ordinary_user_runs_and_explores() {
     let Some(user) = Ordinary::new() else { return };

@@ -47,6 +47,7 @@ fn extended_attributes_have_the_limits_and_namespaces_of_the_plain_filesystem() 
             as 1001 setfattr -n trusted.x -v 1 $o; as 1001 getfattr -n trusted.base $o; as 1001 setfattr -n security.x -v 1 $o
             as 1001 getfattr -dm- $o; getfattr -dm- $o; chmod 600 $o; as 1001 getfattr -n user.x $o; as 1001 getfattr -dm- $o
         done
+        chmod 644 b; setfattr -n user.seen -v 1 b; unshare --user --map-root-user getfattr -dm- b
         mkdir t; chmod 1777 t; as 1001 setfattr -n user.x -v 1 t; chown 1001 t; as 1001 setfattr -n user.x -v 1 t; echo $?
         setfattr -n user.empty f; getfattr -n user.empty f; setfattr -n user.$(printf '\\377\\n x') -v odd f; getfattr -dm- -e hex f
         long=$(printf %0250d 0); setfattr -n user.$long -v 1 f; echo $?; setfattr -n user.${long}123456 -v 1 f; echo $?

@@ -39,6 +39,7 @@ fn setgid_goes_when_somebody_outside_the_group_sets_an_acl() {
         chmod 2775 f d; as 1001 setfacl -b f d; mode f d
         chmod 2775 f d; as 1001 chmod 2755 f d; mode f d
         chown :1001 f d; chmod 6755 f d; as 1001 setfacl -m u:9:r-x f d; mode f d
+        chown 1001:50 f d; chmod 2775 f d; with 1001 60 unshare --user --map-root-user setfacl -m u:0:r-x f d; mode f d
         setpriv --bounding-set=-fsetid --inh-caps=-fsetid setfacl -m u:10:r-x f d; mode f d
         ",
     );
