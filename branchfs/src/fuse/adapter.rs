@@ -30,7 +30,8 @@ const BACKGROUND_MAX: u16 = 64;
 /// times; not locks, which it does well alone; not killing set-user-ID bits, which it then does by setattr.
 ///
 /// ACLs are checked by the kernel (POSIX_ACL); they override the umask, so that comes with the request and is
-/// applied by us (DONT_MASK).
+/// applied by us (DONT_MASK). The owner of a file never causes a question for its ACL; anybody else causes one
+/// for each object and cache time.
 const WANTED: [InitFlags; 10] = [
     InitFlags::FUSE_POSIX_ACL,
     InitFlags::FUSE_DONT_MASK,

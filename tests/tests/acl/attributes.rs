@@ -4,7 +4,7 @@ use std::process::Command;
 
 use branchfs_tests::skip;
 
-use crate::twins::as_on_the_plain_filesystem;
+use crate::twins::{Twins, as_on_the_plain_filesystem};
 
 #[test]
 fn archives_and_copies_carry_acls_and_attributes_both_ways() {
@@ -89,4 +89,13 @@ fn capabilities_and_set_id_bits_go_with_a_write_as_on_the_plain_filesystem() {
         }
     }
     as_on_the_plain_filesystem(setup, &steps);
+}
+
+/// A difference, and the kernel's: should it go, docs/SEMANTICS.md has a sentence too many.
+#[test]
+fn set_group_id_without_group_execute_stays_at_an_outsiders_write() {
+    let Some(twins) = Twins::new("echo x >f; chmod 2767 f") else { return };
+    let write = "with 1001 60 sh -c 'printf x | dd of=f conv=notrunc status=none'; mode f";
+    assert_eq!(twins.run(&twins.plain(), write), "f -rwxrw-rwx 0:0\nSome(0)");
+    assert_eq!(twins.run(&twins.view(), write), "f -rwxrwSrwx 0:0\nSome(0)");
 }
