@@ -3,7 +3,7 @@
 //! of file content do not.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
@@ -102,6 +102,13 @@ impl Disk {
     pub(crate) fn unlink(&self, dir: impl AsFd, name: &[u8]) -> Result<(), Errno> {
         self.pass("unlink")?;
         rustix::fs::unlinkat(dir, name, AtFlags::empty())
+    }
+
+    /// Of whatever a descriptor refers to: fchmod(2) refuses those that only name an object.
+    pub(crate) fn chmod(&self, object: &OwnedFd, mode: u32) -> Result<(), Errno> {
+        self.pass("chmod")?;
+        let path = format!("/proc/self/fd/{}", object.as_raw_fd());
+        rustix::fs::chmod(path, Mode::from_raw_mode(mode))
     }
 
     /// The journal's one write per record. Short writes are the caller's to finish or undo.

@@ -198,7 +198,7 @@ impl Writer<'_> {
                 &format!("was edited during the commit; the edited version is kept as preimage {kept}"),
             );
         }
-        let mut lent = Lent::default();
+        let mut lent = Lent::new(&self.shared.disk);
         let linked = match self.shared.disk.link((&*from, from_name), (&*parent, name)) {
             Err(Errno::ACCESS) => {
                 lent.for_name(&parent, name)?;
@@ -223,7 +223,7 @@ impl Writer<'_> {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let staged = rustix::fs::openat(&self.park, &park.name()[..], flags, Mode::empty());
             let from = File::from(staged.map_err(failed)?);
-            let to = lend::open_for_writing(&*parent, name).map_err(failed)?;
+            let to = lend::open_for_writing(&self.shared.disk, &*parent, name).map_err(failed)?;
             rewrite(&self.shared.disk, &from, &to)?;
             self.shared.disk.fsync(&to).map_err(|e| Error::host("fsync", path, e))?;
         }
@@ -317,7 +317,7 @@ impl Writer<'_> {
     ) -> std::result::Result<(), Errno> {
         match self.shared.disk.rename(from, to, flags) {
             Err(Errno::ACCESS) => {
-                let mut lent = Lent::default();
+                let mut lent = Lent::new(&self.shared.disk);
                 lent.for_name(from.0, from.1)?;
                 lent.for_name(to.0, to.1)?;
                 self.shared.disk.rename(from, to, flags)
