@@ -179,3 +179,33 @@ fn a_merged_directory_counts_the_subdirectories_of_both_sides() {
         w.store().abort(&p, Children::Refuse).unwrap();
     }
 }
+
+/// Story: the host gave the inode number of a file that was gone to a new one, and an older snapshot showed the new
+/// one with the attributes, and cut to the size, of the old.
+#[test]
+fn a_new_file_with_the_number_of_an_old_one_has_its_own_attributes_in_older_snapshots() {
+    use std::os::unix::fs::MetadataExt;
+    let w = Workspace::new(&[("f", "0")]);
+    let [a, b] = &w.fork_as("main", &["a", "b"], GroupKind::Independent)[..] else { unreachable!() };
+    let change = AttrChange { mode: Some(0o600), ..AttrChange::default() };
+    a.set_attr(&a.at("f").unwrap().0, &change).unwrap();
+    w.store().commit(a).unwrap();
+    let path = w.base().join("f");
+    let old = path.metadata().unwrap().ino();
+    std::fs::remove_file(&path).unwrap();
+    for i in 0..100 {
+        let fresh = w.base().join(format!("fresh{i}"));
+        std::fs::write(&fresh, "somebody else's").unwrap();
+        if fresh.metadata().unwrap().ino() == old {
+            std::fs::rename(&fresh, &path).unwrap();
+            break;
+        }
+    }
+    let Ok(meta) = path.metadata() else {
+        println!("SKIPPED: this host does not give a number again so soon");
+        return;
+    };
+    let stat = b.at("f").unwrap().1;
+    assert_eq!((stat.mode, stat.size), (meta.mode() & 0o7777, meta.len()));
+    assert_eq!(b.read_all("f").unwrap(), "somebody else's");
+}

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CommitId, Name, NodeId};
-use crate::node::{HostKey, Meta, Slot};
+use crate::node::{Fingerprint, HostKey, Meta, Slot, Time};
 
 /// What a commit found under a name that it changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub(crate) enum Was {
 /// What an object was before a commit changed it in place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ObjectWas {
+    /// Its birth: another object may have its number by now.
+    pub birth: Time,
     /// Its attributes, `mtime` set.
     pub meta: Meta,
     /// Its size in bytes.
@@ -107,16 +109,19 @@ impl History {
             .collect()
     }
 
-    pub(crate) fn object(&self, key: HostKey, epoch: CommitId) -> Option<Arc<ObjectWas>> {
-        let line = self.objects.get(&key)?;
-        let (_, was) = first_after(line, epoch)?;
+    pub(crate) fn object(&self, print: &Fingerprint, epoch: CommitId) -> Option<Arc<ObjectWas>> {
+        let line = self.objects.get(&print.key())?;
+        let mut after = line
+            .iter()
+            .filter(|(commit, was)| *commit > epoch && was.birth == print.birth)
+            .map(|(_, was)| was);
+        let was = after.next()?;
         if was.content.is_some() {
             return Some(was.clone());
         }
         // Attributes changed first, the bytes maybe later: each by the first commit that changed it.
-        let later = line.iter().find(|(commit, was)| *commit > epoch && was.content.is_some());
-        Some(match later {
-            Some((_, later)) => Arc::new(ObjectWas { content: later.content.clone(), ..(**was).clone() }),
+        Some(match after.find(|was| was.content.is_some()) {
+            Some(later) => Arc::new(ObjectWas { content: later.content.clone(), ..(**was).clone() }),
             None => was.clone(),
         })
     }

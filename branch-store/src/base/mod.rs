@@ -184,7 +184,7 @@ impl Base {
     }
 
     fn at_epoch(&self, mut found: Found, epoch: CommitId) -> Found {
-        found.was = self.history.read().object(found.print.key(), epoch);
+        found.was = self.history.read().object(&found.print, epoch);
         found
     }
 

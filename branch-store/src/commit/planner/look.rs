@@ -166,7 +166,7 @@ impl Planner<'_> {
 
     /// Older snapshots must go on seeing the object as it was.
     pub(super) fn displace_object(&mut self, found: &Found, meta: Meta) {
-        let was = ObjectWas { meta, size: found.statx.stx_size, content: None };
+        let was = ObjectWas { birth: found.print.birth, meta, size: found.statx.stx_size, content: None };
         self.drawn.displaced.push(Displaced::Object { key: found.print.key(), was });
     }
 
