@@ -18,7 +18,7 @@ use crate::node::{DisplacedTo, Fingerprint, HostKey, Slot, fingerprint};
 /// Directory descriptors kept open. Far below the smallest hard limit on open files seen in the field.
 const OPEN_DIRS_MAX: usize = 512;
 /// Steps from any directory to the root before the table is declared damaged.
-const DEPTH_MAX: usize = 1 << 16;
+pub(crate) const DEPTH_MAX: usize = 1 << 16;
 
 /// A directory of the base: where it is and which host object it was.
 #[derive(Debug, Clone)]

@@ -1,11 +1,13 @@
 //! A change in the making: steps are applied to a private clone of the tree as they are collected, so that
 //! later steps of the same operation see earlier ones, and an error leaves nothing behind.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use rustix::io::Errno;
 
 use crate::base::Guard;
+use crate::base::places::DEPTH_MAX;
 use crate::branch::{Data, Shared, View};
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, LayerId, NAME_MAX, Name, NodeId};
@@ -29,6 +31,8 @@ pub(crate) struct Draft<'a> {
     tree: Tree,
     changes: Vec<Change>,
     dirs: Vec<DirPlace>,
+    /// Directories that `dirs` speaks of.
+    placed: HashSet<NodeId>,
 }
 
 impl<'a> Draft<'a> {
@@ -40,6 +44,7 @@ impl<'a> Draft<'a> {
             tree: data.tree.clone(),
             changes: Vec::new(),
             dirs: Vec::new(),
+            placed: HashSet::new(),
         }
     }
 
@@ -101,6 +106,26 @@ impl<'a> Draft<'a> {
 
     /// Gives a base object, and the directories above it, a node.
     pub(crate) fn adopt(&mut self, object: &Object) -> Result<NodeId> {
+        // From the object up to what the tree has, then down again: a loop, as the stack is not as deep as a tree
+        // of directories can be.
+        let mut wanted = vec![object.clone()];
+        while let Some(lowest) = wanted.last().filter(|lowest| self.tree.get(lowest.id).is_none())
+            && lowest.id != NodeId::ROOT
+        {
+            let above = self.view().slot_of(lowest)?.dir;
+            wanted.push(Object { id: above, slot: None });
+            if wanted.len() > DEPTH_MAX {
+                return Err(Error::Posix(Errno::LOOP));
+            }
+        }
+        while let Some(object) = wanted.pop() {
+            self.adopt_below(&object)?;
+        }
+        Ok(object.id)
+    }
+
+    /// Gives an object a node whose directory has one.
+    fn adopt_below(&mut self, object: &Object) -> Result<NodeId> {
         if self.tree.get(object.id).is_some() {
             return Ok(object.id);
         }
@@ -121,7 +146,7 @@ impl<'a> Draft<'a> {
         let mut meta = found.meta(xattrs);
         meta.nlink = meta.nlink.max(1);
         let attributes = dir.then(|| meta.attributes());
-        self.adopt_dir(slot.dir)?;
+        self.check_dir(slot.dir)?;
         let above = self.node(slot.dir)?;
         if above.entries.contains_key(&slot.name) || crate::branch::view::lower_of(above)? == Lower::Opaque {
             // The name means something else, or nothing, by now: an object from before that.
@@ -153,6 +178,10 @@ impl<'a> Draft<'a> {
     /// Gives a directory a node; it must be one, and still linked.
     fn adopt_dir(&mut self, dir: NodeId) -> Result<()> {
         self.adopt(&Object { id: dir, slot: None })?;
+        self.check_dir(dir)
+    }
+
+    fn check_dir(&self, dir: NodeId) -> Result<()> {
         let node = self.node(dir)?;
         if !matches!(node.inode.body, Body::Dir { .. }) {
             return Err(Error::Posix(Errno::NOTDIR));
@@ -165,9 +194,13 @@ impl<'a> Draft<'a> {
 
     /// The journal must know where a base directory is that the tree refers to, and those above it.
     fn record_dir(&mut self, id: NodeId, place: &Slot, object: Fingerprint) {
+        self.placed.insert(id);
         self.dirs.push(DirPlace { id, slot: place.clone(), object });
         let mut above = place.dir;
-        while let Some((slot, object)) = self.shared.base.places.dir(above) {
+        // What one draft has said already, it has said of all above it.
+        while self.placed.insert(above)
+            && let Some((slot, object)) = self.shared.base.places.dir(above)
+        {
             self.dirs.push(DirPlace { id: above, slot: slot.clone(), object });
             above = slot.dir;
         }
