@@ -22,6 +22,9 @@ use super::wake::{Wake, wait_any};
 
 /// A client that does not read its answer for so long loses its connection, and a stop of the daemon does
 /// not wait for it.
+/// Stack of a thread that carries out verbs: commit walks directories by recursion, and they can be thousands
+/// deep. Only what is used takes memory.
+const VERB_STACK: usize = 64 << 20;
 const WRITE_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Wait before another try to accept when there is no room.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
@@ -108,7 +111,7 @@ fn welcome_client(
     clients.open.lock().insert(number, stream.try_clone()?);
     let ticket = Ticket { number, clients: clients.clone(), acceptor: daemon.stop.wake().clone() };
     let daemon = daemon.clone();
-    thread::Builder::new().name(format!("client-{number}")).spawn(move || {
+    thread::Builder::new().name(format!("client-{number}")).stack_size(VERB_STACK).spawn(move || {
         // A local, so that it is dropped before the ticket also when a verb panics.
         let daemon = daemon;
         if let Err(error) = converse(&daemon, stream) {

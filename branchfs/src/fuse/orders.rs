@@ -11,6 +11,8 @@ use crate::vfs::{Order, Vfs};
 /// Most orders carried out at a time. Not one after the other: the death of a process that waits for its own
 /// order may be what another order waits for.
 const ORDERS_MAX: usize = 64;
+/// Commit walks directories by recursion, and they can be thousands deep. Only what is used takes memory.
+const STACK: usize = 64 << 20;
 
 pub(super) struct Orders {
     vfs: Arc<Vfs>,
@@ -33,7 +35,8 @@ impl Orders {
             drop(place);
             answer(outcome);
         };
-        if let Err(error) = thread::Builder::new().name("branchfs-order".into()).spawn(work) {
+        if let Err(error) = thread::Builder::new().name("branchfs-order".into()).stack_size(STACK).spawn(work)
+        {
             // The reply went with the closure; the crate answers EIO for a reply that is dropped.
             tracing::warn!("no thread for a control order: {error}");
         }

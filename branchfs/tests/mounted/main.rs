@@ -10,5 +10,6 @@ mod control;
 mod extremes;
 mod files;
 mod fixture;
+mod forgetting;
 mod mounts;
 mod names;
