@@ -3,10 +3,17 @@
 #![allow(clippy::unwrap_used)] // also in helpers
 
 mod both;
+mod caches;
+mod copying;
+mod identity;
+mod limits;
 mod links;
+mod listing;
 mod locks;
 mod maps;
 mod modes;
+mod names;
+mod opening;
 mod play;
 mod renames;
 mod sparse;
