@@ -194,7 +194,8 @@ impl Base {
         let statx = stat_fd(&*root)?;
         let print = fingerprint(&statx).ok_or(Error::Posix(Errno::NOTDIR))?;
         let place = Slot { dir: NodeId::ROOT, name: Name::trusted(b"root") };
-        Ok(self.at_epoch(Found { place, print, statx, parked: 0, was: None }, epoch))
+        // The store's own directory is nobody's subdirectory.
+        Ok(self.at_epoch(Found { place, print, statx, parked: 1, was: None }, epoch))
     }
 
     /// The name a directory had at an epoch.

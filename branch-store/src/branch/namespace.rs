@@ -183,17 +183,15 @@ impl Branch {
             if target.is_some() {
                 draft.change_names(to, Names::Removed)?;
             }
-            check_loop(draft, id, to.id)?;
+            check_rename(draft, (dir.id, id), (to.id, target.map(|(other, _)| other)), mode)?;
             match (mode, target) {
-                (RenameMode::NoReplace, Some(_)) => Err(Error::Posix(Errno::EXIST)),
                 (RenameMode::Exchange, _) if left.is_some() => Err(Error::Posix(Errno::INVAL)),
-                (RenameMode::Exchange, None) => Err(Error::Posix(Errno::NOENT)),
+                // Two names of one file: nothing is to be done.
+                (_, Some((other, _))) if other == id => Ok(Removed { orphan: None }),
                 (RenameMode::Exchange, Some((other, _))) => {
-                    check_loop(draft, other, dir.id)?;
                     exchange(draft, (dir.id, name, id), (to.id, &to_name, other))?;
                     Ok(Removed { orphan: None })
                 }
-                (RenameMode::Replace, Some((other, _))) if other == id => Ok(Removed { orphan: None }),
                 (_, target) => {
                     let orphan = match target {
                         Some((other, other_kind)) => {
@@ -408,12 +406,30 @@ fn moved(draft: &mut Draft<'_>, id: NodeId, from: NodeId, to: NodeId) -> Result<
     Ok(())
 }
 
-/// A directory must not move below itself.
-fn check_loop(draft: &Draft<'_>, moving: NodeId, into: NodeId) -> Result<()> {
-    let mut at = into;
+/// What rename(2) refuses whatever the kinds, in Linux's order.
+fn check_rename(
+    draft: &Draft<'_>,
+    (dir, id): (NodeId, NodeId),
+    (to, target): (NodeId, Option<NodeId>),
+    mode: RenameMode,
+) -> Result<()> {
+    match (mode, target) {
+        (RenameMode::NoReplace, Some(_)) => return Err(Error::Posix(Errno::EXIST)),
+        (RenameMode::Exchange, None) => return Err(Error::Posix(Errno::NOENT)),
+        _ => {}
+    }
+    refuse_below(draft, id, to, Errno::INVAL)?;
+    let Some(target) = target else { return Ok(()) };
+    let nested = if mode == RenameMode::Exchange { Errno::INVAL } else { Errno::NOTEMPTY };
+    refuse_below(draft, target, dir, nested)
+}
+
+/// Refuses a rename for which one directory must not lie at or below the other.
+fn refuse_below(draft: &Draft<'_>, top: NodeId, dir: NodeId, refusal: Errno) -> Result<()> {
+    let mut at = dir;
     loop {
-        if at == moving {
-            return Err(Error::Posix(Errno::INVAL));
+        if at == top {
+            return Err(Error::Posix(refusal));
         }
         match &draft.node(at)?.inode.body {
             Body::Dir { parent, .. } if *parent != at => at = *parent,

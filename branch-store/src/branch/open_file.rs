@@ -131,6 +131,9 @@ impl OpenFile {
     /// # Errors
     /// EBADF, EROFS, EBUSY, ESTALE, ENOSPC, and the host's.
     pub fn write_at(&self, data: &[u8], offset: u64) -> Result<usize> {
+        if data.is_empty() {
+            return self.check_writable().map(|()| 0);
+        }
         self.with_writer(|file| {
             let mut done = 0;
             while done < data.len() {
@@ -202,8 +205,15 @@ impl OpenFile {
     /// Those of [`OpenFile::write_at`].
     pub fn copy_from(&self, offset: u64, source: &OpenFile, source_offset: u64, len: u64) -> Result<u64> {
         let same = Arc::ptr_eq(&self.branch, &source.branch);
+        self.check_writable()?;
+        // Before anything is copied up: a copy of nothing changes nothing.
+        let size = crate::base::stat_fd(&*source.reader()?)?.stx_size;
+        let len = len.min(size.saturating_sub(source_offset));
         if same && self.object.id == source.object.id && offset.abs_diff(source_offset) < len {
             return Err(Error::Posix(Errno::INVAL));
+        }
+        if len == 0 {
+            return Ok(0);
         }
         // Of another branch: before our lock is taken; a commit takes the parent's and then ours.
         let other = if same { None } else { Some(source.reader()?) };
@@ -212,16 +222,23 @@ impl OpenFile {
                 Some(file) => file.clone(),
                 None => source.reader_unlocked()?,
             };
-            let size = crate::base::stat_fd(&*from)?.stx_size;
-            let len = len.min(size.saturating_sub(source_offset));
             copy_range(&self.branch.shared.disk, (&from, source_offset), (file, offset), len)
         })
     }
 
+    /// Whether a write would be let through.
+    fn check_writable(&self) -> Result<()> {
+        self.check_access()?;
+        let _data = self.branch.data.read();
+        self.branch.check_mutable()
+    }
+
+    fn check_access(&self) -> Result<()> {
+        if self.access == Access::Write { Ok(()) } else { Err(Error::Posix(Errno::BADF)) }
+    }
+
     fn with_writer<T>(&self, mut f: impl FnMut(&File) -> Result<T>) -> Result<T> {
-        if self.access != Access::Write {
-            return Err(Error::Posix(Errno::BADF));
-        }
+        self.check_access()?;
         self.branch.in_place(&self.object, |layer| {
             let file = self.backing(Content::Own(layer), Access::Write)?;
             f(&file)

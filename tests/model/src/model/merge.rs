@@ -1,0 +1,266 @@
+//! What a commit into a parent that went on must give: three whole trees in, one out.
+//!
+//! By name and by object, a change of one side is taken. Where both changed the same, differently, it is a
+//! conflict for certain; where both touched the same without that, one may be reported.
+
+use std::collections::BTreeSet;
+
+use super::tree::{Body, Clock, Ino, Node, Tree};
+use crate::when::When;
+
+pub(super) enum Certainty {
+    No,
+    Maybe(String),
+    Yes(String),
+}
+
+pub(super) struct Merged {
+    pub(super) conflict: Certainty,
+    pub(super) tree: Tree,
+}
+
+pub(super) fn merge(fork: &Tree, theirs: &Tree, ours: &Tree, clock: Clock) -> Merged {
+    let mut merge = Merge { fork, theirs, ours, tree: theirs.clone(), conflict: Certainty::No };
+    if theirs.version == fork.version {
+        let mut tree = ours.clone();
+        tree.drop_orphans(|_| false);
+        return Merged { conflict: Certainty::No, tree };
+    }
+    merge.nodes(clock);
+    merge.entries();
+    merge.settle(clock);
+    Merged { conflict: merge.conflict, tree: merge.tree }
+}
+
+struct Merge<'a> {
+    fork: &'a Tree,
+    theirs: &'a Tree,
+    ours: &'a Tree,
+    tree: Tree,
+    conflict: Certainty,
+}
+
+/// What is compared of an object; times and, of a directory, its names apart.
+fn essence(node: &Node) -> impl PartialEq + use<'_> {
+    let names = if node.is_dir() { node.names.min(1) } else { node.names };
+    let body = match &node.body {
+        Body::Dir(dir) => Body::Dir(super::tree::Dir { parent: dir.parent, entries: Default::default() }),
+        other => other.clone(),
+    };
+    (body, node.mode, node.uid, node.gid, names, &node.xattrs)
+}
+
+fn linked(tree: &Tree, ino: Ino) -> Option<&Node> {
+    tree.nodes.get(&ino).filter(|node| node.names > 0)
+}
+
+impl Merge<'_> {
+    fn surely(&mut self, why: String) {
+        if !matches!(self.conflict, Certainty::Yes(_)) {
+            self.conflict = Certainty::Yes(why);
+        }
+    }
+
+    fn perhaps(&mut self, why: String) {
+        if matches!(self.conflict, Certainty::No) {
+            self.conflict = Certainty::Maybe(why);
+        }
+    }
+
+    fn nodes(&mut self, clock: Clock) {
+        let all: BTreeSet<Ino> = self.ours.nodes.keys().chain(self.fork.nodes.keys()).copied().collect();
+        for ino in all {
+            let [fork, theirs, ours] = [self.fork, self.theirs, self.ours].map(|tree| linked(tree, ino));
+            let touched =
+                |side: Option<&Node>| side.map(|node| node.version) != fork.map(|node| node.version);
+            let differs = |side: Option<&Node>| side.map(essence) != fork.map(essence);
+            if !touched(ours) {
+                continue;
+            }
+            if !touched(theirs) {
+                match ours {
+                    Some(node) => drop(self.tree.nodes.insert(ino, keep_entries(node, theirs))),
+                    None => {}
+                }
+                continue;
+            }
+            match (theirs, ours) {
+                (Some(theirs), Some(ours)) if theirs.is_dir() && ours.is_dir() => {
+                    self.both_dirs(ino, fork, theirs, ours)
+                }
+                (Some(their_node), Some(our_node)) => {
+                    if differs(theirs) && differs(ours) && essence(their_node) != essence(our_node) {
+                        self.surely(format!("both changed object {ino}"));
+                    } else {
+                        self.perhaps(format!("both touched object {ino}"));
+                    }
+                    if differs(ours) {
+                        self.tree.nodes.insert(ino, our_node.clone());
+                    }
+                    let node = self.tree.node_mut(ino, clock);
+                    node.mtime = their_node.mtime.or(our_node.mtime);
+                    node.ctime = their_node.ctime.or(our_node.ctime);
+                    node.atime = their_node.atime.or(our_node.atime);
+                }
+                (None, Some(_)) if differs(ours) => {
+                    self.surely(format!("they removed object {ino}, we changed it"))
+                }
+                (Some(node), None) if differs(theirs) && !node.is_dir() => {
+                    self.surely(format!("we removed object {ino}, they changed it"));
+                }
+                _ => self.perhaps(format!("one side removed object {ino}")),
+            }
+        }
+    }
+
+    /// Attribute by attribute; what each did to the names is looked at apart.
+    fn both_dirs(&mut self, ino: Ino, fork: Option<&Node>, theirs: &Node, ours: &Node) {
+        let Some(fork) = fork else { return self.perhaps(format!("both made directory {ino}")) };
+        if essence(fork) != essence(theirs) || essence(fork) != essence(ours) {
+            self.perhaps(format!("attributes of directory {ino}"));
+        }
+        let mut clash = false;
+        let parent = |node: &Node| match &node.body {
+            Body::Dir(dir) => dir.parent,
+            _ => 0,
+        };
+        let (mode, uid, gid) = (
+            pick(fork.mode, theirs.mode, ours.mode, &mut clash),
+            pick(fork.uid, theirs.uid, ours.uid, &mut clash),
+            pick(fork.gid, theirs.gid, ours.gid, &mut clash),
+        );
+        let xattrs = pick(&fork.xattrs, &theirs.xattrs, &ours.xattrs, &mut clash).clone();
+        let parent = pick(parent(fork), parent(theirs), parent(ours), &mut clash);
+        if clash {
+            self.surely(format!("both changed attributes of directory {ino}"));
+        }
+        let version = ours.version.max(theirs.version) + 1;
+        let node = self.tree.nodes.get_mut(&ino).expect("it is theirs");
+        (node.mode, node.uid, node.gid, node.xattrs, node.version) = (mode, uid, gid, xattrs, version);
+        (node.atime, node.mtime, node.ctime) =
+            (either(theirs.atime, ours.atime), theirs.mtime.or(ours.mtime), theirs.ctime.or(ours.ctime));
+        if let Body::Dir(dir) = &mut node.body {
+            dir.parent = parent;
+        }
+    }
+
+    fn entries(&mut self) {
+        let dirs: BTreeSet<Ino> = self.ours.nodes.keys().chain(self.fork.nodes.keys()).copied().collect();
+        for dir in dirs {
+            let names: BTreeSet<&String> =
+                [self.fork, self.ours].into_iter().flat_map(|tree| names_in(tree, dir)).collect();
+            for name in names {
+                let [fork, theirs, ours] =
+                    [self.fork, self.theirs, self.ours].map(|tree| child(tree, dir, name));
+                if ours == fork {
+                    continue;
+                }
+                if theirs != fork {
+                    match theirs == ours {
+                        true => self.perhaps(format!("both did the same to {name} in {dir}")),
+                        false => self.surely(format!("both changed {name} in {dir}")),
+                    }
+                    continue;
+                }
+                self.set_entry(dir, name, ours);
+            }
+        }
+    }
+
+    fn set_entry(&mut self, dir: Ino, name: &str, child: Option<Ino>) {
+        let Some(Node { body: Body::Dir(inside), .. }) = self.tree.nodes.get_mut(&dir) else {
+            return if child.is_some() {
+                self.surely(format!("directory {dir} is gone"))
+            };
+        };
+        match child {
+            Some(child) => drop(inside.entries.insert(name.to_owned(), child)),
+            None => drop(inside.entries.remove(name)),
+        }
+    }
+
+    /// The merged tree must be one: every entry an object, every directory in one place, every object named.
+    fn settle(&mut self, clock: Clock) {
+        self.tree.version = clock.serial;
+        let mut found: Vec<Ino> = Vec::new();
+        let mut stack = vec![super::ROOT];
+        let mut wrong = None;
+        while let Some(dir) = stack.pop() {
+            let Body::Dir(inside) = &self.tree.node(dir).body else { continue };
+            for child in inside.entries.values() {
+                match self.tree.nodes.get(child) {
+                    None => wrong = Some(format!("object {child} is gone")),
+                    Some(node) if node.is_dir() && found.contains(child) => {
+                        wrong = Some(format!("directory {child} twice"));
+                    }
+                    Some(node) if node.is_dir() => stack.push(*child),
+                    Some(_) => {}
+                }
+                found.push(*child);
+            }
+            if wrong.is_some() {
+                break;
+            }
+        }
+        for (ino, node) in &mut self.tree.nodes {
+            let names = found.iter().filter(|child| *child == ino).count() as u32;
+            if *ino != super::ROOT && !node.is_dir() && names > 0 && node.names != names {
+                wrong.get_or_insert(format!("object {ino} has {names} names, not {}", node.names));
+            }
+            node.names = if *ino == super::ROOT { 1 } else { names };
+        }
+        let holds =
+            |dir: &Ino| names_in(&self.theirs, *dir).count() > 0 || names_in(&self.ours, *dir).count() > 0;
+        let lost = self.tree.nodes.iter().find(|(ino, node)| node.is_dir() && node.names == 0 && holds(ino));
+        if let Some((ino, _)) = lost {
+            let (ino, both) =
+                (*ino, self.theirs.nodes.contains_key(ino) && self.ours.nodes.contains_key(ino));
+            if both {
+                wrong.get_or_insert(format!("directory {ino} is nowhere"));
+            }
+        }
+        if let Some(why) = wrong {
+            self.surely(why);
+        }
+        self.tree.drop_orphans(|_| false);
+    }
+}
+
+/// One access time, or neither for certain.
+fn either(theirs: When, ours: When) -> When {
+    if theirs == ours { theirs } else { theirs.or(ours) }
+}
+
+fn pick<T: PartialEq + Copy>(fork: T, theirs: T, ours: T, clash: &mut bool) -> T {
+    if theirs == ours || ours == fork {
+        return theirs;
+    }
+    *clash |= theirs != fork;
+    ours
+}
+
+/// Our attributes, their names: ours come one by one.
+fn keep_entries(ours: &Node, theirs: Option<&Node>) -> Node {
+    let mut node = ours.clone();
+    if let (Body::Dir(dir), Some(Node { body: Body::Dir(kept), .. })) = (&mut node.body, theirs) {
+        dir.entries = kept.entries.clone();
+    } else if let Body::Dir(dir) = &mut node.body {
+        dir.entries.clear();
+    }
+    node
+}
+
+fn names_in(tree: &Tree, dir: Ino) -> impl Iterator<Item = &String> {
+    let inside = match linked(tree, dir).map(|node| &node.body) {
+        Some(Body::Dir(dir)) => Some(dir),
+        _ => None,
+    };
+    inside.into_iter().flat_map(|dir| dir.entries.keys())
+}
+
+fn child(tree: &Tree, dir: Ino, name: &str) -> Option<Ino> {
+    match &linked(tree, dir)?.body {
+        Body::Dir(dir) => dir.entries.get(name).copied(),
+        _ => None,
+    }
+}

@@ -1,0 +1,14 @@
+//! The store's API against the model.
+
+use branchfs_model::{Driver, Plan, StoreDriver, operations, run};
+
+fn store(base: &std::path::Path) -> Box<dyn Driver> {
+    Box::new(StoreDriver::new(base))
+}
+
+#[test]
+fn the_store_does_what_the_model_does() {
+    let plan = Plan { driver: &store, seed: branchfs_tests::seed(), operations: operations(150_000) };
+    let totals = run(plan);
+    assert!(totals.operations >= plan.operations);
+}
