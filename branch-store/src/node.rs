@@ -93,7 +93,7 @@ pub(crate) struct Meta {
     pub xattrs: Xattrs,
 }
 
-/// The attributes a person sets, which a merge takes one by one.
+/// The attributes that a merge takes one by one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Attributes {
     /// Permission bits, `07777`.
@@ -104,15 +104,21 @@ pub(crate) struct Attributes {
     pub(crate) gid: u32,
     /// Extended attributes.
     pub(crate) xattrs: Xattrs,
+    /// Last access.
+    pub(crate) atime: Time,
+    /// Last modification.
+    pub(crate) mtime: Option<Time>,
 }
 
 impl Meta {
     pub(crate) fn attributes(&self) -> Attributes {
-        Attributes { mode: self.mode, uid: self.uid, gid: self.gid, xattrs: self.xattrs.clone() }
+        let Meta { mode, uid, gid, atime, mtime, .. } = *self;
+        Attributes { mode, uid, gid, xattrs: self.xattrs.clone(), atime, mtime }
     }
 
     pub(crate) fn set_attributes(&mut self, new: Attributes) {
-        Attributes { mode: self.mode, uid: self.uid, gid: self.gid, xattrs: self.xattrs } = new;
+        let Attributes { mode, uid, gid, xattrs, atime, mtime } = new;
+        *self = Meta { mode, uid, gid, xattrs, atime, mtime, ..*self };
     }
 }
 

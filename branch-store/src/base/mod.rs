@@ -265,6 +265,9 @@ impl Base {
     }
 
     pub(crate) fn read_link(&self, found: &Found) -> Result<Vec<u8>> {
+        if found.print.kind != Kind::Symlink {
+            return Err(Error::Posix(Errno::INVAL));
+        }
         let dir = self.places.open(found.place.dir)?;
         Ok(rustix::fs::readlinkat(&*dir, found.place.name.as_bytes(), Vec::new())?.into_bytes())
     }

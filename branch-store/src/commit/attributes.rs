@@ -1,4 +1,4 @@
-//! Three-way merge of a directory's attributes, one by one (S14). Pure.
+//! Three-way merge of a directory's attributes, one by one (S14). Times never conflict. Pure.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,27 @@ pub(super) fn merge(then: &Attributes, theirs: &Attributes, ours: &Attributes) -
     }
     let uid = pick(&then.uid, &theirs.uid, &ours.uid)?;
     let gid = pick(&then.gid, &theirs.gid, &ours.gid)?;
-    Some(Attributes { mode, uid, gid, xattrs })
+    let atime = latest(then.atime, theirs.atime, ours.atime);
+    let mtime = latest(then.mtime, theirs.mtime, ours.mtime);
+    Some(Attributes { mode, uid, gid, xattrs, atime, mtime })
+}
+
+/// Whether there is nothing to merge.
+pub(super) fn agree(theirs: &Attributes, ours: &Attributes) -> bool {
+    merge(ours, theirs, ours)
+        .is_some_and(|merged| Attributes { atime: ours.atime, mtime: ours.mtime, ..merged } == *ours)
+}
+
+/// The time of the side that changed it, the later of two. A branch must not turn the clock back on a
+/// directory in which another made names.
+fn latest<T: Ord>(then: T, theirs: T, ours: T) -> T {
+    if ours == then {
+        theirs
+    } else if theirs == then {
+        ours
+    } else {
+        theirs.max(ours)
+    }
 }
 
 /// Mode and access ACL are one attribute: either alone would contradict the other.
@@ -45,10 +65,12 @@ pub(super) fn pick<T: PartialEq + Clone>(then: &T, theirs: &T, ours: &T) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::Time;
 
     fn attributes(mode: u32, xattrs: &[(&str, &str)]) -> Attributes {
         let pairs = xattrs.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
-        Attributes { mode, uid: 0, gid: 0, xattrs: Arc::new(pairs.collect()) }
+        let (atime, mtime) = (Time::default(), None);
+        Attributes { mode, uid: 0, gid: 0, xattrs: Arc::new(pairs.collect()), atime, mtime }
     }
 
     const ACL: &str = "system.posix_acl_access";
@@ -71,6 +93,14 @@ mod tests {
         assert_eq!(merge(&then, &theirs, &attributes(0o755, &[("user.a", "2")])), None);
         assert_eq!(merge(&then, &theirs, &attributes(0o755, &[])), None);
         assert_eq!(merge(&then, &theirs, &theirs), Some(theirs.clone()));
+    }
+
+    #[test]
+    fn a_time_that_one_side_left_alone_is_the_other_sides() {
+        let at = |sec| Attributes { mtime: Some(Time { sec, nsec: 0 }), ..attributes(0o755, &[]) };
+        assert_eq!(merge(&at(1), &at(5), &at(1)), Some(at(5)), "ours only looked");
+        assert_eq!(merge(&at(5), &at(5), &at(1)), Some(at(1)), "ours set it back");
+        assert_eq!(merge(&at(1), &at(7), &at(5)), Some(at(7)));
     }
 
     #[test]

@@ -86,12 +86,12 @@ impl Merge<'_> {
                 self.entry(*dir, name, change.clone())
             }
             Change::Drop { id } => {
-                if self.theirs.get(*id).is_none() {
+                // What has no name there either lives on for whoever has it open.
+                if self.theirs.get(*id).is_none_or(|node| node.inode.meta.nlink == 0) {
                     return Ok(None);
                 }
                 // Edited there, removed here: the entry's own check reports it if a name is involved.
-                let edited = self.touched.nodes.contains(id)
-                    && self.theirs.get(*id).is_some_and(|node| node.inode.meta.nlink > 0);
+                let edited = self.touched.nodes.contains(id);
                 if edited { Err(self.conflict(*id, ConflictKind::BothChanged)) } else { Ok(Some(change)) }
             }
             Change::Touch { .. } => Ok(Some(change)),
@@ -131,6 +131,13 @@ impl Merge<'_> {
         if !self.touched.entries.contains(&(dir, name.clone())) {
             return Ok(Some(change));
         }
+        // One side only changed the object or what is below, the other moved it: both may stand.
+        if self.adopts(self.theirs, dir, name) && self.lives(self.ours, child_of(self.theirs, dir, name)) {
+            return Ok(Some(change));
+        }
+        if self.adopts(self.ours, dir, name) && self.lives(self.theirs, child_of(self.ours, dir, name)) {
+            return Ok(None);
+        }
         let [fork_child, their_child, our_child] =
             [self.fork, self.theirs, self.ours].map(|tree| child_of(tree, dir, name));
         if their_child == our_child {
@@ -142,6 +149,19 @@ impl Merge<'_> {
             _ => ConflictKind::BothChanged,
         };
         Err(self.conflict_at(dir, name, kind))
+    }
+
+    /// Whether an entry only came to be because something at or below it changed: it means what it meant.
+    fn adopts(&self, tree: &Tree, dir: NodeId, name: &Name) -> bool {
+        let entry = |tree: &Tree| tree.get(dir).and_then(|node| node.entries.get(name).cloned());
+        let (None, Some(entry)) = (entry(self.fork), entry(tree)) else { return false };
+        let child = entry.child.and_then(|child| tree.get(child));
+        let origin = child.and_then(|node| node.inode.origin.as_deref());
+        entry.over.zip(origin).is_some_and(|(over, origin)| origin.print.same_object(&over))
+    }
+
+    fn lives(&self, tree: &Tree, id: Option<NodeId>) -> bool {
+        id.and_then(|id| tree.get(id)).is_some_and(|node| node.inode.meta.nlink > 0)
     }
 
     /// Whether the change names an object that was there at the fork and that the parent has removed since. (A
@@ -256,15 +276,14 @@ fn merge_dir(fork: Option<&Inode>, theirs: &Inode, ours: &Inode) -> Option<Inode
             let [theirs, ours] = [theirs, ours].map(|side| side.meta.attributes());
             merged.meta.set_attributes(attributes::merge(&then, &theirs, &ours)?);
         }
-        None if theirs.meta.attributes() != ours.meta.attributes() => return None,
-        None => {}
+        None if !attributes::agree(&theirs.meta.attributes(), &ours.meta.attributes()) => return None,
+        None => merged.meta.mtime = theirs.meta.mtime.max(ours.meta.mtime),
     }
     if let Some(fork) = fork {
         merged.body = pick(&fork.body, &theirs.body, &ours.body)?;
     } else if their_parent != our_parent {
         return None;
     }
-    merged.meta.mtime = theirs.meta.mtime.max(ours.meta.mtime);
     merged.meta.ctime = theirs.meta.ctime.max(ours.meta.ctime);
     Some(merged)
 }

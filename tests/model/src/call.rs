@@ -118,7 +118,7 @@ pub enum Stamp {
 
 /// What fallocate does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Allocate {
+pub enum Space {
     /// Allocates, and extends the file if need be.
     Extend,
     /// Allocates, the size stays.
@@ -178,7 +178,7 @@ pub enum Call {
     /// truncate(2), ftruncate(2).
     Truncate { place: Place, size: u64 },
     /// fallocate(2).
-    Allocate { slot: u8, what: Allocate, offset: u64, len: u64 },
+    Allocate { slot: u8, what: Space, offset: u64, len: u64 },
     /// copy_file_range(2).
     Copy { from: u8, offset: u64, to: u8, to_offset: u64, len: u64 },
     /// lseek(2) with SEEK_DATA or SEEK_HOLE.

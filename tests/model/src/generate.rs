@@ -1,6 +1,6 @@
 //! Calls made up from a source of choices, with an eye on the model so that most of them mean something.
 
-use crate::call::{Allocate, Call, Expect, Group, Kind, Mode, Path, Place, Stamp, Whence};
+use crate::call::{Call, Expect, Group, Kind, Mode, Path, Place, Space, Stamp, Whence};
 use crate::model::tree::{Ino, Node};
 use crate::model::{MAIN, Model, SLOTS};
 use crate::source::Source;
@@ -143,13 +143,8 @@ impl<'a, S: Source> Maker<'a, S> {
     }
 
     fn allocate(&mut self) -> Call {
-        let what = self.source.pick(&[
-            Allocate::Extend,
-            Allocate::KeepSize,
-            Allocate::Punch,
-            Allocate::Punch,
-            Allocate::Zero,
-        ]);
+        let what =
+            self.source.pick(&[Space::Extend, Space::KeepSize, Space::Punch, Space::Punch, Space::Zero]);
         Call::Allocate { slot: self.slot(), what, offset: self.offset(), len: self.len() }
     }
 

@@ -25,7 +25,7 @@ mod when;
 mod world;
 
 pub use answer::{Answer, Failure};
-pub use call::{Allocate, Call, Expect, Group, Kind, Mode, Path, Place, Stamp, Whence};
+pub use call::{Call, Expect, Group, Kind, Mode, Path, Place, Space, Stamp, Whence};
 pub use driver::{Driver, Level};
 pub use generate::generate;
 pub use model::{MAIN, Model, SLOTS};

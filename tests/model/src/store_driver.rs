@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::answer::{Answer, Failure};
 use crate::call::{
-    Allocate, Call, Expect, Group, Kind, Mode, Path, Place, Stamp, Whence, bytes_of, filled, letter_of,
+    Call, Expect, Group, Kind, Mode, Path, Place, Space, Stamp, Whence, bytes_of, filled, letter_of,
 };
 use crate::driver::{Driver, Level};
 use crate::model::MAIN;
@@ -173,7 +173,7 @@ impl StoreDriver {
             Call::Make { place, kind, mode } => {
                 let (branch, dir, name) = self.entry(place)?;
                 let mode = if matches!(kind, Kind::Symlink(_)) { 0o777 } else { *mode };
-                let new = New { kind: new_kind(*kind), mode, uid: 0, gid: 0 };
+                let new = New { kind: new_kind(*kind), mode, uid: 0, gid: 0, xattrs: BTreeMap::new() };
                 branch.create(&dir, name, new).map_err(failure)?;
             }
             Call::Link { from, to } => {
@@ -503,12 +503,12 @@ pub(crate) fn stamp(stamp: Stamp) -> Option<branch_store::Time> {
     }
 }
 
-pub(crate) fn allocate_mode(what: Allocate) -> i32 {
+pub(crate) fn allocate_mode(what: Space) -> i32 {
     match what {
-        Allocate::Extend => 0,
-        Allocate::KeepSize => libc::FALLOC_FL_KEEP_SIZE,
-        Allocate::Punch => libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
-        Allocate::Zero => libc::FALLOC_FL_ZERO_RANGE,
+        Space::Extend => 0,
+        Space::KeepSize => libc::FALLOC_FL_KEEP_SIZE,
+        Space::Punch => libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE,
+        Space::Zero => libc::FALLOC_FL_ZERO_RANGE,
     }
 }
 

@@ -115,7 +115,7 @@ impl World {
         }
         let all = match self.thoroughness {
             Thoroughness::Always => true,
-            Thoroughness::Every(n) => call.is_structural() || self.steps % n == 0,
+            Thoroughness::Every(n) => call.is_structural() || self.steps.is_multiple_of(n),
         };
         if all {
             self.all()?;

@@ -156,11 +156,10 @@ impl Planner<'_> {
         self.drawn.displaced.push(Displaced::Entry { slot: slot.clone(), was });
         if let Some(id) = self.dir_id(&found.print)? {
             self.drawn.displaced.push(Displaced::Dir { id, slot: slot.clone() });
-        } else if found.links() > 1 {
-            // One name less is a change of the object, seen through its other names.
-            let meta = found.meta(self.base.xattrs(found, false)?);
-            self.displace_object(found, meta);
         }
+        // Moving it stamps its change time, and one name less is seen through the others.
+        let meta = found.meta(self.base.xattrs(found, false)?);
+        self.displace_object(found, meta);
         Ok(())
     }
 

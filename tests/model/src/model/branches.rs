@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::merge::{Certainty, merge};
+use super::merge::{Certainty, Into, merge};
 use super::tree::{Clock, Ino, Tree};
 use super::{Allowed, MAIN, Model};
 use crate::answer::{Answer, Failure};
@@ -115,7 +115,13 @@ impl Model {
         let branch = &self.branches[&number];
         let parent = branch.parent.expect("only main has none");
         let into = &self.branches[&parent].tree;
-        let merged = merge(&branch.fork, into, &branch.tree, clock);
+        let merged = merge(
+            &branch.fork,
+            into,
+            &branch.tree,
+            if parent == MAIN { Into::Base } else { Into::Branch },
+            clock,
+        );
         match (answer, merged.conflict) {
             (Answer::Done, Certainty::No | Certainty::Maybe(_)) => {}
             (Answer::Done, Certainty::Yes(why)) => return Err(format!("a conflict: {why}")),
@@ -187,11 +193,8 @@ impl Model {
                 before.nodes.get(ino).map(|n| n.version) == tree.nodes.get(ino).map(|n| n.version)
             };
             into.ids.retain(|ino, _| same(ino));
-            for (ino, node) in &mut tree.nodes {
-                if before.nodes.get(ino).is_none_or(|was| was.version != node.version) {
-                    node.ctime = When::sometime();
-                }
-            }
+            // Change times are the host's.
+            tree.nodes.values_mut().for_each(|node| node.ctime = When::sometime());
         }
         into.tree = tree;
     }

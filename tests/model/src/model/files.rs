@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::tree::{Body, Clock, Ino, Outcome, Tree};
 use crate::answer::{Answer, Failure};
-use crate::call::{Allocate, Whence};
+use crate::call::{Space, Whence};
 
 impl Tree {
     pub(super) fn read(&self, ino: Ino, offset: u64, len: u32) -> Outcome<Answer> {
@@ -41,17 +41,17 @@ impl Tree {
     pub(super) fn allocate(
         &mut self,
         ino: Ino,
-        what: Allocate,
+        what: Space,
         offset: u64,
         len: u64,
         clock: Clock,
     ) -> Outcome<Answer> {
         self.node(ino).bytes()?;
         let bytes = self.content(ino, clock);
-        if matches!(what, Allocate::Extend | Allocate::Zero) {
+        if matches!(what, Space::Extend | Space::Zero) {
             bytes.resize(bytes.len().max((offset + len) as usize), 0);
         }
-        if matches!(what, Allocate::Punch | Allocate::Zero) {
+        if matches!(what, Space::Punch | Space::Zero) {
             let hole = within(offset, len, bytes.len());
             bytes[hole].fill(0);
         }

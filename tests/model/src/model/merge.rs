@@ -19,12 +19,23 @@ pub(super) struct Merged {
     pub(super) tree: Tree,
 }
 
-pub(super) fn merge(fork: &Tree, theirs: &Tree, ours: &Tree, clock: Clock) -> Merged {
+/// Where the merged tree goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Into {
+    Branch,
+    /// The base is compared by path: what lies below a name that went elsewhere is a conflict, too.
+    Base,
+}
+
+pub(super) fn merge(fork: &Tree, theirs: &Tree, ours: &Tree, into: Into, clock: Clock) -> Merged {
     let mut merge = Merge { fork, theirs, ours, tree: theirs.clone(), conflict: Certainty::No };
     if theirs.version == fork.version {
         let mut tree = ours.clone();
         tree.drop_orphans(|_| false);
         return Merged { conflict: Certainty::No, tree };
+    }
+    if into == Into::Base {
+        merge.paths();
     }
     merge.nodes(clock);
     merge.entries();
@@ -67,6 +78,24 @@ impl Merge<'_> {
         }
     }
 
+    /// What we touched lay, at the fork, on a path that they changed.
+    fn paths(&mut self) {
+        for (path, ino) in self.fork.paths() {
+            let version = |tree: &Tree| linked(tree, ino).map(|node| node.version);
+            if version(self.fork) == version(self.ours) {
+                continue;
+            }
+            let mut at = super::ROOT;
+            for name in path.names() {
+                let [fork, theirs] = [self.fork, self.theirs].map(|tree| child(tree, at, name));
+                if fork != theirs {
+                    return self.perhaps(format!("they changed the path {path:?}"));
+                }
+                at = fork.unwrap_or(super::ROOT);
+            }
+        }
+    }
+
     fn nodes(&mut self, clock: Clock) {
         let all: BTreeSet<Ino> = self.ours.nodes.keys().chain(self.fork.nodes.keys()).copied().collect();
         for ino in all {
@@ -78,9 +107,8 @@ impl Merge<'_> {
                 continue;
             }
             if !touched(theirs) {
-                match ours {
-                    Some(node) => drop(self.tree.nodes.insert(ino, keep_entries(node, theirs))),
-                    None => {}
+                if let Some(node) = ours {
+                    self.tree.nodes.insert(ino, keep_entries(node, theirs));
                 }
                 continue;
             }
@@ -210,7 +238,7 @@ impl Merge<'_> {
             node.names = if *ino == super::ROOT { 1 } else { names };
         }
         let holds =
-            |dir: &Ino| names_in(&self.theirs, *dir).count() > 0 || names_in(&self.ours, *dir).count() > 0;
+            |dir: &Ino| names_in(self.theirs, *dir).count() > 0 || names_in(self.ours, *dir).count() > 0;
         let lost = self.tree.nodes.iter().find(|(ino, node)| node.is_dir() && node.names == 0 && holds(ino));
         if let Some((ino, _)) = lost {
             let (ino, both) =

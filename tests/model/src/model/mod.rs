@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use self::branches::Branch;
 use self::tree::{Clock, Ino, Outcome, ROOT, Tree};
 use crate::answer::Answer;
-use crate::call::{Allocate, Call, Path, Place, filled};
+use crate::call::{Call, Path, Place, Space, filled};
 use crate::driver::Level;
 use crate::picture::Picture;
 use crate::when::When;
@@ -204,20 +204,14 @@ impl Model {
             return vec![Errno::STALE.into()];
         }
         let copied = match call {
-            Call::Copy { from, .. } if !self.is_alive(*from) => return vec![Errno::STALE.into()],
+            Call::Copy { from, .. } if !self.is_alive(*from) => Err(Errno::STALE),
             Call::Copy { from, offset, to, to_offset, len } => {
                 self.copied(*from, *offset, *to, *to_offset, *len)
             }
             _ => Ok(Vec::new()),
         };
-        if let Call::Allocate { what: Allocate::Zero, .. } = call
-            && !self.host.zero_range
-        {
-            let refused = [Errno::OPNOTSUPP, Errno::ROFS];
-            return refused[..1 + usize::from(self.is_readonly(handle.branch))]
-                .iter()
-                .map(|e| (*e).into())
-                .collect();
+        if matches!(call, Call::Allocate { what: Space::Zero, .. }) && !self.host.zero_range {
+            return self.refuse_range(handle, clock);
         }
         let level = self.level;
         let on = Place::Under(slot, "".into());
@@ -245,6 +239,17 @@ impl Model {
             },
             clock,
         )
+    }
+
+    /// What the host's filesystem cannot do is known once the file was copied up, which stamps it.
+    fn refuse_range(&mut self, handle: Handle, clock: Clock) -> Allowed {
+        if self.is_readonly(handle.branch) {
+            return vec![Errno::OPNOTSUPP.into(), Errno::ROFS.into()];
+        }
+        let tree = &mut self.branches.get_mut(&handle.branch).expect("it is known").tree;
+        let node = tree.node_mut(handle.ino, clock);
+        node.ctime = node.ctime.or(clock.now);
+        vec![Errno::OPNOTSUPP.into()]
     }
 
     fn copied(&self, from: u8, offset: u64, to: u8, to_offset: u64, len: u64) -> Outcome<Vec<u8>> {

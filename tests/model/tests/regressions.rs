@@ -1,0 +1,144 @@
+//! What the model found, each with its story, as short as it could be made.
+
+use branchfs_model::{Call, Driver, Group, Kind, Mode, Place, Space, Stamp, StoreDriver, replay};
+
+use Call::*;
+use Group::*;
+use Mode::*;
+use Place::*;
+
+fn store(base: &std::path::Path) -> Box<dyn Driver> {
+    Box::new(StoreDriver::new(base))
+}
+
+/// A copy onto itself was checked for overlap by the length asked for, not by what there is to copy, and before
+/// the descriptor was asked whether it may be written to.
+#[test]
+fn regression_a_copy_is_refused_for_overlap_only_if_bytes_overlap() {
+    let calls = [
+        Fork { parent: 0, first: 1, count: 2, group: Independent },
+        Open { slot: 0, place: In(1, "b/a".into()), write: true, truncate: true },
+        Write { slot: 0, offset: 0, len: 200, fill: 1 },
+        Copy { from: 0, offset: 152, to: 0, to_offset: 300, len: 6694 },
+        Open { slot: 4, place: In(1, "b/c".into()), write: false, truncate: false },
+        Copy { from: 0, offset: 152, to: 4, to_offset: 75, len: 6694 },
+    ];
+    replay(&store, 0, &calls);
+}
+
+/// A copy of nothing, a write of nothing and a copy refused for overlap copied the file up, and so stamped it.
+#[test]
+fn regression_what_changes_no_byte_stamps_nothing() {
+    let calls = [
+        Fork { parent: 0, first: 1, count: 2, group: Independent },
+        Open { slot: 2, place: In(1, "d/b/a".into()), write: true, truncate: false },
+        Copy { from: 2, offset: 145, to: 2, to_offset: 107, len: 4095 },
+        Copy { from: 2, offset: 99_000, to: 2, to_offset: 107, len: 4095 },
+        Write { slot: 2, offset: 9, len: 0, fill: 1 },
+    ];
+    replay(&store, 0, &calls);
+}
+
+/// Moving an object of the base stamps its change time. Older snapshots showed that.
+#[test]
+fn regression_a_snapshot_keeps_the_change_times_of_what_a_commit_moves() {
+    let calls = [
+        Fork { parent: 0, first: 1, count: 2, group: Independent },
+        Rename { from: In(2, "c".into()), to: In(2, "w/c".into()), mode: Replace },
+        Commit { branch: 2 },
+    ];
+    replay(&store, 1, &calls);
+}
+
+/// A branch that only had to hold a directory wrote its times back, over those that a sibling's commit had set.
+#[test]
+fn regression_a_commit_does_not_turn_back_the_time_of_a_directory_it_only_went_through() {
+    let calls = [
+        Fork { parent: 0, first: 1, count: 2, group: Independent },
+        Times {
+            place: In(1, "d/w".into()),
+            atime: Stamp::At(4_000_000_000, 1),
+            mtime: Stamp::At(1, 999_999_999),
+        },
+        Make { place: In(2, "d/x".into()), kind: Kind::File, mode: 420 },
+        Commit { branch: 2 },
+        Commit { branch: 1 },
+    ];
+    replay(&store, 1, &calls);
+}
+
+/// Both sides made the same directory of the base their own; the subdirectories of one were not counted.
+#[test]
+fn regression_a_merged_directory_counts_the_subdirectories_of_both() {
+    let calls = [
+        Fork { parent: 0, first: 1, count: 2, group: Independent },
+        Fork { parent: 1, first: 3, count: 2, group: Exclusive },
+        Make { place: In(1, "d/b/w".into()), kind: Kind::Dir, mode: 493 },
+        Make { place: In(4, "d/b/x".into()), kind: Kind::Dir, mode: 493 },
+        Link { from: In(4, "d/b/a".into()), to: In(4, "d/x".into()) },
+        Commit { branch: 4 },
+    ];
+    replay(&store, 3, &calls);
+}
+
+/// A child that had forgotten a file took it from under those who had it open in the parent, unlinked there, too.
+#[test]
+fn regression_an_unlinked_open_file_survives_a_merge() {
+    let calls = [
+        Fork { parent: 0, first: 1, count: 2, group: Independent },
+        Open { slot: 5, place: In(1, "a".into()), write: true, truncate: false },
+        Unlink { place: In(1, "a".into()) },
+        Fork { parent: 1, first: 4, count: 2, group: Independent },
+        Unlink { place: In(1, "d/c".into()) },
+        Unlink { place: In(4, "d/c".into()) },
+        Commit { branch: 4 },
+    ];
+    replay(&store, 3, &calls);
+}
+
+/// readlink(2) of what is no link answered ENOENT for an unchanged root directory.
+#[test]
+fn regression_the_root_is_no_symbolic_link() {
+    let calls = [Fork { parent: 0, first: 1, count: 1, group: Frozen }, ReadLink { place: In(1, "".into()) }];
+    replay(&store, 0, &calls);
+}
+
+/// One side moved a directory, the other changed something below it: reported as if both had made the name.
+#[test]
+fn regression_a_move_and_a_change_below_merge() {
+    let calls = [
+        Fork { parent: 0, first: 8, count: 2, group: Exclusive },
+        Fork { parent: 9, first: 10, count: 2, group: Independent },
+        Make { place: In(11, "d/b/c".into()), kind: Kind::Fifo, mode: 493 },
+        Rename { from: In(9, "c".into()), to: In(9, "d".into()), mode: Exchange },
+        Commit { branch: 11 },
+    ];
+    replay(&store, 6, &calls);
+}
+
+/// fallocate(2) that the host cannot do is refused, and what it left is not more than a stamp.
+#[test]
+fn regression_a_refused_range_operation_changes_no_byte() {
+    let calls = [
+        Fork { parent: 0, first: 1, count: 1, group: Exclusive },
+        Open { slot: 0, place: In(1, "d/a".into()), write: true, truncate: true },
+        Fork { parent: 1, first: 2, count: 1, group: Independent },
+        Allocate { slot: 0, what: Space::Zero, offset: 136, len: 4097 },
+    ];
+    replay(&store, 3, &calls);
+}
+
+/// Linux checks for a name that is taken before it looks at what is to be moved, and for a directory that would
+/// go over one that holds it before it looks at kinds.
+#[test]
+fn regression_rename_answers_in_linuxs_order() {
+    let calls = [
+        Fork { parent: 0, first: 1, count: 1, group: Exclusive },
+        Rename { from: In(1, "b".into()), to: In(1, "b/d".into()), mode: NoReplace },
+        Rename { from: In(1, "b/a".into()), to: In(1, "b".into()), mode: Replace },
+        Rename { from: In(1, "b".into()), to: In(1, "b/d".into()), mode: Replace },
+        Rename { from: In(1, "b/a".into()), to: In(1, "b/c".into()), mode: Exchange },
+        Link { from: In(1, "b".into()), to: In(1, "d".into()) },
+    ];
+    replay(&store, 0, &calls);
+}
