@@ -157,7 +157,16 @@ impl Merge<'_> {
             pick(fork.uid, theirs.uid, ours.uid, &mut clash),
             pick(fork.gid, theirs.gid, ours.gid, &mut clash),
         );
-        let xattrs = pick(&fork.xattrs, &theirs.xattrs, &ours.xattrs, &mut clash).clone();
+        let names: BTreeSet<&String> =
+            [fork, theirs, ours].into_iter().flat_map(|node| node.xattrs.keys()).collect();
+        let mut xattrs = fork.xattrs.clone();
+        for name in names {
+            let [fork, theirs, ours] = [fork, theirs, ours].map(|node| node.xattrs.get(name));
+            match pick(fork, theirs, ours, &mut clash) {
+                Some(value) => drop(xattrs.insert(name.clone(), value.clone())),
+                None => drop(xattrs.remove(name)),
+            }
+        }
         let parent = pick(parent(fork), parent(theirs), parent(ours), &mut clash);
         if clash {
             self.surely(format!("both changed attributes of directory {ino}"));
