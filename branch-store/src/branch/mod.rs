@@ -241,8 +241,15 @@ impl Branch {
     /// Why a change is refused, if it is. To be called under the data lock.
     pub(crate) fn check_mutable(&self) -> Result<()> {
         match self.state() {
-            State::Live if self.is_main() => Err(Error::Posix(Errno::ROFS)),
             State::Live if self.frozen.load(Ordering::Acquire) > 0 => Err(Error::Posix(Errno::ROFS)),
+            _ => self.check_reapable(),
+        }
+    }
+
+    /// The same for what nobody sees: a frozen branch forgets what is no longer open, too.
+    fn check_reapable(&self) -> Result<()> {
+        match self.state() {
+            State::Live if self.is_main() => Err(Error::Posix(Errno::ROFS)),
             State::Live => Ok(()),
             State::Sealed => Err(Error::Posix(Errno::BUSY)),
             State::Committed | State::Aborted | State::Stale => Err(Error::Posix(Errno::STALE)),
@@ -269,9 +276,22 @@ impl Branch {
 
     /// One change: the draft collects steps; they are journaled as one record and only then visible.
     pub(crate) fn mutate<T>(&self, f: impl FnOnce(&mut Draft<'_>) -> Result<T>) -> Result<T> {
+        self.mutate_if(Branch::check_mutable, f)
+    }
+
+    /// A change of what no name leads to.
+    fn mutate_nameless<T>(&self, f: impl FnOnce(&mut Draft<'_>) -> Result<T>) -> Result<T> {
+        self.mutate_if(Branch::check_reapable, f)
+    }
+
+    fn mutate_if<T>(
+        &self,
+        check: impl FnOnce(&Branch) -> Result<()>,
+        f: impl FnOnce(&mut Draft<'_>) -> Result<T>,
+    ) -> Result<T> {
         let _gate = self.shared.gate.read();
         let mut data = self.data.write();
-        self.check_mutable()?;
+        check(self)?;
         self.shared.journal.check()?;
         let mut draft = Draft::new(&self.shared, &data);
         let result = f(&mut draft)?;

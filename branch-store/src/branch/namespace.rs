@@ -218,7 +218,7 @@ impl Branch {
         if !self.is_live() || self.data.read().tree.get(id).is_none_or(|node| node.inode.meta.nlink > 0) {
             return Ok(());
         }
-        let own = self.mutate(|draft| {
+        let own = self.mutate_nameless(|draft| {
             let Ok(node) = draft.node(id) else { return Ok(None) };
             if node.inode.meta.nlink > 0 {
                 return Ok(None);

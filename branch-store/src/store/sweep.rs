@@ -71,11 +71,8 @@ fn sweep_orphans(branch: &Branch) -> Result<()> {
     let tree = branch.data.read().tree.clone();
     let orphans = tree.nodes().filter(|(_, node)| node.inode.meta.nlink == 0).map(|(id, _)| id);
     for id in orphans.collect::<Vec<_>>() {
-        let frozen = branch.frozen.swap(0, Ordering::AcqRel);
-        let reaped = branch.reap(id);
-        branch.frozen.store(frozen, Ordering::Release);
         // A full disk must not keep the store from being opened: the next recovery tries again.
-        match reaped {
+        match branch.reap(id) {
             Err(e) if matches!(e.errno(), Errno::NOSPC | Errno::DQUOT) => {}
             other => other?,
         }

@@ -6,7 +6,7 @@ use std::path::Path as HostPath;
 use std::sync::Arc;
 
 use branch_store::{AttrChange, Children, Kind as NodeKind, Options, Store, SyncWhat, Unrecovered};
-use branchfs::vfs::{Attr, Caller, Control, Found, Room, Vfs, XattrFlags, ino};
+use branchfs::vfs::{Attr, Caller, Control, Found, Left, NewMode, Rename, Room, Vfs, XattrFlags, ino};
 use rustix::io::Errno;
 
 use crate::answer::{Answer, Failure};
@@ -17,7 +17,6 @@ use crate::store_driver::{
     allocate_mode, failure, group_kind, name_of, number_of, rename_mode, seen_of, stamp, thing_of,
 };
 
-const ROOT: Caller = Caller { uid: 0, gid: 0 };
 const READ_MAX: u32 = 1 << 20;
 
 /// Drives a vfs.
@@ -39,6 +38,12 @@ struct Slot {
 }
 
 type Result<T> = std::result::Result<T, Failure>;
+
+/// This very thread, as root: trusted attributes are for those who are.
+fn caller() -> Caller {
+    let pid = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+    Caller { uid: 0, gid: 0, pid }
+}
 
 /// No calls come through control files here.
 struct Nobody;
@@ -171,8 +176,11 @@ impl VfsDriver {
         let dir = self.kind(ino)? == NodeKind::Dir && !write;
         let flags =
             if write { libc::O_RDWR } else { libc::O_RDONLY } | if truncate { libc::O_TRUNC } else { 0 };
-        let opened =
-            if dir { self.vfs().open_dir(ino) } else { self.vfs().open(ino, flags).map(|opened| opened.fh) };
+        let opened = if dir {
+            self.vfs().open_dir(ino)
+        } else {
+            self.vfs().open(ino, caller(), flags).map(|opened| opened.fh)
+        };
         let fh = opened.map_err(Failure::Errno)?;
         self.slots.insert(number, Slot { ino, fh, dir, append_ok: write });
         Ok(())
@@ -246,7 +254,8 @@ impl VfsDriver {
             Call::Rename { from, to, mode } => {
                 let (dir, name) = self.entry(from)?;
                 let (to, to_name) = self.entry(to)?;
-                self.vfs().rename(dir, name, to, to_name, rename_mode(*mode)).map_err(Failure::Errno)?;
+                let rename = Rename { mode: rename_mode(*mode), left: Left::Nothing };
+                self.vfs().rename((dir, name), (to, to_name), caller(), rename).map_err(Failure::Errno)?;
             }
             other => return Err(Failure::Unexpected(format!("{other:?} is about no name"))),
         }
@@ -317,7 +326,10 @@ impl VfsDriver {
                     Expect::Replace => XattrFlags::Replace,
                 };
                 let value = filled(*fill, *len);
-                return self.vfs().set_xattr(ino, name.as_bytes(), &value, flags).map_err(Failure::Errno);
+                return self
+                    .vfs()
+                    .set_xattr(ino, caller(), name.as_bytes(), &value, flags)
+                    .map_err(Failure::Errno);
             }
             Call::RemoveXattr { place, name } => {
                 let ino = self.object(place)?;
@@ -341,7 +353,7 @@ impl VfsDriver {
             NodeKind::File => {
                 let handle = match fh {
                     Some(fh) => Ok(fh),
-                    None => vfs.open(ino, libc::O_RDONLY).map(|opened| opened.fh),
+                    None => vfs.open(ino, caller(), libc::O_RDONLY).map(|opened| opened.fh),
                 };
                 let handle = handle.map_err(Failure::Errno)?;
                 let bytes = vfs.read(handle, 0, READ_MAX, |got| got.map(<[u8]>::to_vec));
@@ -354,7 +366,11 @@ impl VfsDriver {
             kind => thing_of(kind),
         };
         let mut xattrs = BTreeMap::new();
-        for name in vfs.xattr_names(ino).map_err(Failure::Errno)?.split(|b| *b == 0).filter(|n| !n.is_empty())
+        for name in vfs
+            .xattr_names(ino, caller())
+            .map_err(Failure::Errno)?
+            .split(|b| *b == 0)
+            .filter(|n| !n.is_empty())
         {
             let value = vfs.xattr(ino, name).map_err(Failure::Errno)?;
             xattrs.insert(String::from_utf8_lossy(name).into_owned(), value);
@@ -435,11 +451,12 @@ fn list(vfs: &Vfs, fh: u64) -> std::result::Result<Vec<(String, u64, NodeKind)>,
 }
 
 fn make(vfs: &Vfs, dir: u64, name: &[u8], kind: Kind, mode: u32) -> std::result::Result<Attr, Errno> {
-    let node = |kind: u32, rdev| vfs.make_node(dir, name, ROOT, kind | mode, rdev);
+    let new = |mode| NewMode { mode, umask: 0 };
+    let node = |kind: u32, rdev| vfs.make_node(dir, name, caller(), new(kind | mode), rdev);
     match kind {
         Kind::File => node(libc::S_IFREG, 0),
-        Kind::Dir => vfs.make_dir(dir, name, ROOT, mode),
-        Kind::Symlink(letter) => vfs.make_symlink(dir, name, ROOT, &[letter]),
+        Kind::Dir => vfs.make_dir(dir, name, caller(), new(mode)),
+        Kind::Symlink(letter) => vfs.make_symlink(dir, name, caller(), &[letter]),
         Kind::Fifo => node(libc::S_IFIFO, 0),
         Kind::Socket => node(libc::S_IFSOCK, 0),
         Kind::Char(minor) => node(libc::S_IFCHR, 1 << 32 | u64::from(minor)),

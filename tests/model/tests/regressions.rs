@@ -142,3 +142,16 @@ fn regression_rename_answers_in_linuxs_order() {
     ];
     replay(&store, 0, &calls);
 }
+
+/// The last close of an unlinked file was refused while the branch was frozen: the file stayed for good.
+#[test]
+fn regression_a_frozen_branch_forgets_what_is_no_longer_open() {
+    let calls = [
+        Fork { parent: 0, first: 1, count: 2, group: Independent },
+        Open { slot: 3, place: In(1, "d/a".into()), write: true, truncate: false },
+        Rename { from: In(1, "c".into()), to: In(1, "d/a".into()), mode: Replace },
+        Fork { parent: 1, first: 4, count: 1, group: Frozen },
+        Close { slot: 3 },
+    ];
+    replay(&store, 5, &calls);
+}

@@ -8,7 +8,7 @@ fn store(base: &std::path::Path) -> Box<dyn Driver> {
 
 #[test]
 fn the_store_does_what_the_model_does() {
-    let plan = Plan { driver: &store, seed: branchfs_tests::seed(), operations: operations(30_000) };
+    let plan = Plan { driver: &store, seed: branchfs_tests::seed(), operations: operations(140_000) };
     let totals = run(plan);
     assert!(totals.operations >= plan.operations);
 }

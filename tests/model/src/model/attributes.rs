@@ -31,9 +31,6 @@ impl Tree {
     }
 
     pub(super) fn set_times(&mut self, ino: Ino, atime: Stamp, mtime: Stamp, clock: Clock) {
-        if (atime, mtime) == (Stamp::Omit, Stamp::Omit) {
-            return;
-        }
         let node = self.node_mut(ino, clock);
         for (stamp, time) in [(atime, &mut node.atime), (mtime, &mut node.mtime)] {
             match stamp {

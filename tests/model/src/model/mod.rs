@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use self::branches::Branch;
 use self::tree::{Clock, Ino, Outcome, ROOT, Tree};
 use crate::answer::Answer;
-use crate::call::{Call, Path, Place, Space, filled};
+use crate::call::{Call, Path, Place, Space, Stamp, filled};
 use crate::driver::Level;
 use crate::picture::Picture;
 use crate::when::When;
@@ -82,10 +82,11 @@ impl Model {
                     && !(matches!(place, Place::Under(_, path) if path.0.is_empty()))
             }
             Call::Close { slot } | Call::Sync { slot, .. } => self.slots.contains_key(slot),
-            Call::Read { slot, .. }
-            | Call::Write { slot, .. }
-            | Call::Append { slot, .. }
-            | Call::Seek { slot, .. } => file(slot),
+            // The kernel asks nobody to write nothing.
+            Call::Write { slot, len, .. } | Call::Append { slot, len, .. } => {
+                file(slot) && (*len > 0 || self.level == Level::Store)
+            }
+            Call::Read { slot, .. } | Call::Seek { slot, .. } => file(slot),
             Call::Allocate { slot, len, .. } => file(slot) && *len > 0,
             Call::Copy { from, to, .. } => file(from) && file(to),
             Call::List { slot } => self.slots.get(slot).is_some_and(|handle| handle.dir),
@@ -99,7 +100,10 @@ impl Model {
                     && !self.is(place, |tree, ino| matches!(tree.node(ino).body, tree::Body::Symlink(_)))
             }
             Call::Chown { place, uid, gid } => self.knows(place) && (uid.is_some() || gid.is_some()),
-            Call::Times { place, .. } => self.knows(place),
+            // The kernel asks nobody to do nothing.
+            Call::Times { place, atime, mtime } => {
+                self.knows(place) && (*atime, *mtime) != (Stamp::Omit, Stamp::Omit)
+            }
             Call::SetXattr { place, name, .. } | Call::RemoveXattr { place, name } => {
                 let plain = |tree: &Tree, ino| tree.node(ino).is_file() || tree.node(ino).is_dir();
                 self.knows(place)
