@@ -1,0 +1,184 @@
+//! How a step reaches the host: directories by their path, renames that lend permission, and what has to be durable
+//! in the end.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::{FSYNC_MAX, InDir, Writer};
+use crate::base::{stat_at, stat_fd};
+use crate::commit::lend::Lent;
+use crate::disk::{open_dir, open_dir_readable};
+use crate::error::{Error, Result};
+use crate::ids::{Name, NodeId};
+use crate::journal::record::DirPlace;
+use crate::node::{HostKey, Kind, Slot, fingerprint};
+use crate::plan::Park;
+use crate::tree::Tree;
+
+impl Writer<'_> {
+    /// One atomic exchange; where the filesystem has none, two renames.
+    pub(super) fn swap(&self, park: Park, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<()> {
+        let staged = park.name();
+        match self.rename_lending((&self.park, &staged), (parent, name), RenameFlags::EXCHANGE) {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                let aside = [&staged[..], b".old"].concat();
+                self.rename((parent, name), (&self.park, &aside), RenameFlags::empty(), path)?;
+                self.rename((&self.park, &staged), (parent, name), RenameFlags::empty(), path)?;
+                self.rename((&self.park, &aside), (&self.park, &staged), RenameFlags::empty(), path)
+            }
+            other => other.map_err(|e| Error::host("exchange", path, e)),
+        }
+    }
+
+    pub(super) fn touch_object(&mut self, parent: &Arc<OwnedFd>, name: &[u8], kind: Kind) {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(&**parent, name, flags, Mode::empty()) {
+            Ok(fd) if kind == Kind::File => self.touch(Arc::new(fd)),
+            // Attributes of what cannot be opened reach the disk with everything else.
+            _ => self.many = true,
+        }
+    }
+
+    pub(super) fn rename(
+        &self,
+        from: (&OwnedFd, &[u8]),
+        to: (&OwnedFd, &[u8]),
+        flags: RenameFlags,
+        path: &[u8],
+    ) -> Result<()> {
+        let renamed = match self.rename_lending(from, to, flags) {
+            // Filesystems without RENAME_NOREPLACE: the target was seen free, and we hold the write-back lock.
+            Err(Errno::INVAL | Errno::NOSYS) if flags == RenameFlags::NOREPLACE => {
+                self.rename_lending(from, to, RenameFlags::empty())
+            }
+            other => other,
+        };
+        renamed.map_err(|e| Error::host("rename", path, e))
+    }
+
+    /// A directory, or one of the two it moves between, may be ours and read-only.
+    pub(super) fn rename_lending(
+        &self,
+        from: (&OwnedFd, &[u8]),
+        to: (&OwnedFd, &[u8]),
+        flags: RenameFlags,
+    ) -> std::result::Result<(), Errno> {
+        match self.shared.disk.rename(from, to, flags) {
+            Err(Errno::ACCESS) => {
+                let mut lent = Lent::new(&self.shared.disk);
+                lent.for_name(from.0, from.1)?;
+                lent.for_name(to.0, to.1)?;
+                self.shared.disk.rename(from, to, flags)
+            }
+            other => other,
+        }
+    }
+
+    pub(super) fn parked(&self, park: Park) -> Result<Option<HostKey>> {
+        key_at(&self.park, &park.name())
+    }
+
+    /// The directory of a path, one component at a time, never through a symlink (S25).
+    pub(super) fn parent<'p>(&mut self, path: &'p [u8]) -> Result<Option<InDir<'p>>> {
+        let (dir, name) = match path.iter().rposition(|b| *b == b'/') {
+            Some(at) => (&path[..at], &path[at + 1..]),
+            None => (&path[..0], path),
+        };
+        Ok(self.dir(dir)?.map(|(fd, id)| (fd, id, name)))
+    }
+
+    /// From the top down and not by recursion: a path may be deeper than a stack.
+    pub(super) fn dir(&mut self, path: &[u8]) -> Result<Option<(Arc<OwnedFd>, NodeId)>> {
+        if let Some(known) = self.dirs.get(path) {
+            return Ok(Some(known.clone()));
+        }
+        let mut at = (self.shared.base.places.open(NodeId::ROOT)?, NodeId::ROOT);
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+        let mut start = 0;
+        for end in ends.chain([path.len()]).filter(|end| *end > 0) {
+            let known = self.dirs.get(&path[..end]).cloned();
+            let Some(next) =
+                known.map_or_else(|| self.enter(&at, &path[..end], start), |next| Ok(Some(next)))?
+            else {
+                return Ok(None);
+            };
+            (at, start) = (next, end + 1);
+        }
+        Ok(Some(at))
+    }
+
+    pub(super) fn touch(&mut self, dir: Arc<OwnedFd>) {
+        if self.touched.len() >= FSYNC_MAX {
+            self.many = true;
+            self.touched.clear();
+        }
+        if !self.many && !self.touched.iter().any(|known| Arc::ptr_eq(known, &dir)) {
+            self.touched.push(dir);
+        }
+    }
+
+    pub(super) fn sync(&mut self) -> Result<()> {
+        let disk = &self.shared.disk;
+        let synced = if self.many {
+            disk.syncfs(&self.park)
+        } else {
+            self.touched.iter().try_for_each(|fd| match open_dir_readable(&**fd, b".") {
+                Ok(readable) => disk.fsync(&readable),
+                Err(Errno::NOTDIR) => disk.fsync(&**fd),
+                Err(Errno::ACCESS) => disk.syncfs(&self.park),
+                Err(e) => Err(e),
+            })
+        };
+        synced.and_then(|()| disk.fsync(&self.park)).map_err(|e| Error::host("fsync", "base", e))
+    }
+
+    /// Opens the last component of a path, which begins at `start`, in the directory of the others.
+    fn enter(
+        &mut self,
+        (parent, parent_id): &(Arc<OwnedFd>, NodeId),
+        path: &[u8],
+        start: usize,
+    ) -> Result<Option<(Arc<OwnedFd>, NodeId)>> {
+        let name = &path[start..];
+        let fd = match open_dir(&**parent, name) {
+            Ok(fd) => Arc::new(fd),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(e) => return Err(Error::host("open directory", path, e)),
+        };
+        let print = fingerprint(&stat_fd(&*fd)?).ok_or(Error::Posix(Errno::IO))?;
+        let id = self.shared.base.id_of(&print, &Tree::default())?;
+        let slot = Slot { dir: *parent_id, name: Name::trusted(name) };
+        if self.shared.base.places.note_dir(id, &slot, print) {
+            self.out.moved.dirs.push(DirPlace { id, slot, object: print });
+        }
+        self.dirs.insert(path.to_vec(), (fd.clone(), id));
+        Ok(Some((fd, id)))
+    }
+
+    /// The directory of the new name may be ours and read-only.
+    pub(super) fn link_lending(
+        &self,
+        from: (&OwnedFd, &[u8]),
+        to: (&OwnedFd, &[u8]),
+    ) -> std::result::Result<(), Errno> {
+        match self.shared.disk.link(from, to) {
+            Err(Errno::ACCESS) => {
+                let mut lent = Lent::new(&self.shared.disk);
+                lent.for_name(to.0, to.1)?;
+                self.shared.disk.link(from, to)
+            }
+            other => other,
+        }
+    }
+}
+
+pub(super) fn key_at(dir: &OwnedFd, name: &[u8]) -> Result<Option<HostKey>> {
+    match stat_at(dir, name) {
+        Ok(st) => Ok(fingerprint(&st).map(|print| print.key())),
+        Err(Errno::NOENT) => Ok(None),
+        Err(e) => Err(Error::host("stat", name, e)),
+    }
+}
