@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use crate::ground::{Ground, Place};
 use crate::tools::{long, version};
 
-/// Runs of each kind, each with its own seed and file.
-const RUNS: u64 = 12;
+/// Runs of each of the three kinds at each depth, each with its own seed and file.
+const RUNS: u64 = 4;
 /// What `flen` says in both settings files.
 const HEAD: usize = 256 << 10;
 /// Bytes behind the head that nobody writes.
@@ -49,7 +49,7 @@ fn all_runs(start: Start, what: &str) {
         }
     };
     let Some(ground) = Ground::new(&["fsx"], fill) else { return };
-    let (seed, operations) = (seed() % (1 << 32), if long() { 100_000 } else { 4_000 });
+    let (seed, operations) = (seed() % (1 << 32), if long() { 100_000 } else { 10_000 });
     for place in ground.branches() {
         for run in 0..RUNS {
             one_run(place, start, run, seed + run, operations);
