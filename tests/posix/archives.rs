@@ -103,7 +103,7 @@ struct RoundTrip {
 }
 
 fn pack_and_unpack(archiver: &Archiver, place: &Place) -> RoundTrip {
-    let inside = |name: &str| Place { name: place.name.clone(), dir: place.dir.join(name) };
+    let inside = |name: &str| Place::new(&place.name, place.dir.join(name));
     let archive = place.dir.join(archiver.equal);
     fs::create_dir(place.dir.join("out")).unwrap();
     let mut said = vec![says(&inside("tree"), archiver.pack)];

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::ground::{Ground, Place};
+use crate::ground::Ground;
 use crate::tools::version;
 
 /// Two packages, one with a build script, and tests of three kinds.
@@ -59,8 +59,7 @@ fn cargo_builds_tests_and_finds_everything_fresh_in_a_branch_as_on_the_plain_fil
         );
     }
     ground.commit_the_deepest();
-    let base = Place { name: "the base".to_owned(), dir: ground.workspace().base() };
-    let said = base.ok("CARGO_TARGET_DIR=target cargo metadata --offline --no-deps -q --format-version 1 >/dev/null; ./target/debug/app");
+    let said = ground.base().ok("./target/debug/app");
     assert_eq!(said, "42\n", "what the branch built runs after the commits");
 }
 

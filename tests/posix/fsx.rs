@@ -57,7 +57,7 @@ fn all_runs(start: Start, what: &str) {
         println!("posix: {}: {}: {what}: {RUNS} x {operations} operations", version("fsx"), place.name);
     }
     for run in 0..RUNS {
-        let base = fs::read(ground.workspace().base().join(file_name(run))).unwrap();
+        let base = fs::read(ground.base().dir.join(file_name(run))).unwrap();
         assert!(base == old_content(run), "the base changed through a branch, run {run}");
     }
 }

@@ -44,13 +44,18 @@ impl Ground {
         let dir = workspace.outside().join("plain");
         fs::create_dir(&dir).unwrap();
         fill(&dir);
-        let plain = Place { name: "the plain filesystem".to_owned(), dir };
+        let plain = Place::new("the plain filesystem", dir);
         let branches = DEPTHS.map(|depth| branch_at(&workspace, depth)).to_vec();
         Some(Ground { workspace, plain, branches })
     }
 
     pub(crate) fn workspace(&self) -> &Workspace {
         &self.workspace
+    }
+
+    /// The base directory.
+    pub(crate) fn base(&self) -> Place {
+        Place::new("the base", self.workspace.base())
     }
 
     /// The plain directory.
@@ -92,6 +97,11 @@ impl Ground {
 }
 
 impl Place {
+    /// A directory, and what to call it.
+    pub(crate) fn new(name: impl Into<String>, dir: impl Into<PathBuf>) -> Place {
+        Place { name: name.into(), dir: dir.into() }
+    }
+
     /// A shell in the directory, isolated from the user's environment.
     pub(crate) fn shell(&self, script: &str) -> Command {
         let mut command = self.command("sh");
@@ -145,7 +155,7 @@ fn branch_at(workspace: &Workspace, depth: usize) -> Place {
         }
         parent = name;
     }
-    Place { name: format!("depth {depth}"), dir: workspace.view(&parent) }
+    Place::new(format!("depth {depth}"), workspace.view(&parent))
 }
 
 /// Writes the first byte of every `depth`-th file over itself, and sets its times back.

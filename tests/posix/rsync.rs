@@ -19,7 +19,7 @@ fn fill(base: &Path) {
 #[test]
 fn rsync_finds_no_difference_between_a_view_and_its_base() {
     let Some(ground) = Ground::new(&["rsync"], fill) else { return };
-    let base = ground.workspace().base();
+    let base = ground.base().dir;
     for place in ground.branches() {
         assert_same(&place.dir, &base);
         assert_same(&base, &place.dir);
@@ -49,14 +49,14 @@ fn rsync_into_a_branch_out_again_and_through_commits_loses_nothing() {
     let before = ground.workspace().outside().join("before the commits");
     copy(&view, &before);
     ground.commit_the_deepest();
-    assert_same(&ground.workspace().base(), &before);
-    let (base, before) = (tree(&ground.workspace().base(), Times::Compare), tree(&before, Times::Compare));
+    assert_same(&ground.base().dir, &before);
+    let (base, before) = (tree(&ground.base().dir, Times::Compare), tree(&before, Times::Compare));
     assert_eq!(differences(&base, &before), []);
     println!("posix: {}: {} entries through ten commits into the base", rsync(), base.len());
 }
 
 fn assert_same(one: &Path, other: &Path) {
-    let place = Place { name: "either".to_owned(), dir: one.to_owned() };
+    let place = Place::new("the one", one);
     let script = format!("{COMPARE} {:?}/ {:?}/", one.display(), other.display());
     let said = place.ok(&script);
     assert_eq!(said, "", "{} and {} differ", one.display(), other.display());

@@ -16,7 +16,7 @@ fn old_database(base: &Path) {
     let script = "CREATE TABLE old(n INTEGER PRIMARY KEY, text TEXT);
          WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 1000)
          INSERT INTO old SELECT n, printf('row %d', n) FROM c;";
-    let place = Place { name: "the base".to_owned(), dir: base.to_owned() };
+    let place = Place::new("the base", base);
     place.ok(&format!("sqlite3 old.db \"{script}\""));
 }
 
