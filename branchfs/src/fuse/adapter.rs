@@ -27,19 +27,19 @@ const WRITE_MAX: u32 = 1 << 20;
 const BACKGROUND_MAX: u16 = 64;
 
 /// What is asked of the kernel where it has it. Not write-back caching, which would have it decide on sizes and
-/// times; not locks, which it does well alone; not killing set-user-ID bits, which it then does by setattr.
+/// times; not locks, which it does well alone; not killing set-user-ID bits, which it then does by setattr. Not truncating in open (ATOMIC_O_TRUNC): it would ask only
+/// afterwards whether the file is a running program.
 ///
 /// ACLs are checked by the kernel (POSIX_ACL); they override the umask, so that comes with the request and is
 /// applied by us (DONT_MASK). The owner of a file never causes a question for its ACL; anybody else causes one
 /// for each object and cache time.
-const WANTED: [InitFlags; 10] = [
+const WANTED: [InitFlags; 9] = [
     InitFlags::FUSE_POSIX_ACL,
     InitFlags::FUSE_DONT_MASK,
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_CACHE_SYMLINKS,
-    InitFlags::FUSE_ATOMIC_O_TRUNC,
     InitFlags::FUSE_AUTO_INVAL_DATA,
     InitFlags::FUSE_HAS_IOCTL_DIR,
     InitFlags::FUSE_BIG_WRITES,
@@ -182,8 +182,8 @@ impl Filesystem for Adapter {
         replies::entry(reply, self.vfs.link(ino.0, parent.0, name.as_bytes()));
     }
 
-    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        replies::opened(reply, self.vfs.open(ino.0, caller(request), flags.0));
+    fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        replies::opened(reply, self.vfs.open(ino.0, flags.0));
     }
 
     fn create(

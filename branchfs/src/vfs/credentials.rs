@@ -2,13 +2,7 @@
 //! what `/proc` says of it is what was true at its call. Where it says nothing (another PID namespace), the
 //! caller has no more than its user and group.
 
-use branch_store::Stat;
-
 use super::Caller;
-
-const S_ISUID: u32 = 0o4000;
-const S_ISGID: u32 = 0o2000;
-const S_IXGRP: u32 = 0o0010;
 
 const CAP_FSETID: u32 = 4;
 const CAP_SYS_ADMIN: u32 = 21;
@@ -18,19 +12,6 @@ impl Caller {
     pub(super) fn keeps_setgid(self, gid: u32) -> bool {
         self.gid == gid
             || self.status().is_some_and(|status| status.groups.contains(&gid) || status.has(CAP_FSETID))
-    }
-
-    /// The mode of a file the caller has written to: set-ID bits go, unless it may set them (write(2)).
-    pub(super) fn mode_after_write(self, stat: &Stat) -> u32 {
-        let mut left = stat.mode & !S_ISUID;
-        if stat.mode & S_IXGRP != 0 || !self.keeps_setgid(stat.gid) {
-            left &= !S_ISGID;
-        }
-        if left == stat.mode || self.status().is_some_and(|status| status.has(CAP_FSETID)) {
-            stat.mode
-        } else {
-            left
-        }
     }
 
     /// Whether the caller sees `trusted.*` attributes (xattr(7)).

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use branch_store::{Access, AttrChange, NewKind, OpenFile, SeekWhat, SyncWhat};
+use branch_store::{Access, NewKind, OpenFile, SeekWhat, SyncWhat};
 use rustix::io::Errno;
 
 use super::birth::NewMode;
@@ -37,20 +37,14 @@ thread_local! {
 }
 
 impl Vfs {
-    /// Opens a file with the flags of open(2), O_TRUNC included.
+    /// Opens a file with the flags of open(2). O_TRUNC is not ours: the kernel sets the size when it has opened.
     ///
     /// # Errors
     /// The store's.
-    pub fn open(&self, ino: u64, caller: Caller, flags: i32) -> Result<Opened, Errno> {
+    pub fn open(&self, ino: u64, flags: i32) -> Result<Opened, Errno> {
         let intent = intent(flags);
         match self.place(ino)? {
-            Place::Node(known) => {
-                if flags & libc::O_TRUNC != 0 {
-                    // Before the open, so that a base file's bytes are not copied up to be thrown away.
-                    known.empty(caller)?;
-                }
-                self.open_node(&known, flags)
-            }
+            Place::Node(known) => self.open_node(&known, flags),
             Place::Control(branch) if branch.is_live() => {
                 let fh = self.handles.insert(Handle::Control(ControlHandle { branch, intent }));
                 Ok(Opened { fh, cache: Cache::Bypass })
@@ -202,18 +196,6 @@ impl Vfs {
             Handle::File(open) => act(&open.file),
             Handle::Dir(_) | Handle::Control(_) => Err(Errno::BADF),
         }
-    }
-}
-
-impl Known {
-    /// Truncation as a part of open(2). The kernel leaves the set-ID bits to us here; at any other truncation
-    /// or write it takes them away itself.
-    fn empty(&self, caller: Caller) -> Result<(), Errno> {
-        let stat = self.branch.stat(&self.object).map_err(errno)?;
-        let mode = caller.mode_after_write(&stat);
-        let change =
-            AttrChange { size: Some(0), mode: (mode != stat.mode).then_some(mode), ..AttrChange::default() };
-        self.set_attr(&change).map(drop)
     }
 }
 

@@ -3,7 +3,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::process::Command;
 
 use rustix::fs::{FallocateFlags, XattrFlags};
 
@@ -89,6 +90,23 @@ fn truncation_works_at_open_by_path_and_by_descriptor() {
     file.set_len(10).unwrap();
     assert_eq!(fs::read(fx.one("dir/b")).unwrap(), b"b\0\0\0\0\0\0\0\0\0");
     assert_eq!(fs::read(fx.base.path().join("a")).unwrap(), b"base\n");
+}
+
+/// A kernel that leaves truncation to our open (ATOMIC_O_TRUNC) asks only afterwards whether the file may be
+/// written: an open for reading with O_TRUNC emptied a running program, which died, and was answered ETXTBSY.
+#[test]
+fn a_running_program_is_not_truncated_by_opening_it() {
+    let Some(fx) = mounted() else { return };
+    let program = fx.one("program");
+    fs::copy("/bin/sleep", &program).unwrap();
+    let mut running = Command::new(&program).arg("1000").spawn().unwrap();
+    let truncating = OpenOptions::new().read(true).custom_flags(libc::O_TRUNC).open(&program);
+    let written = OpenOptions::new().write(true).truncate(true).open(&program);
+    let (size, ended) = (fs::metadata(&program).unwrap().len(), running.try_wait().unwrap());
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert_eq!((errno(truncating), errno(written)), (libc::ETXTBSY, libc::ETXTBSY));
+    assert_eq!((size, ended), (fs::metadata("/bin/sleep").unwrap().len(), None));
 }
 
 #[test]
