@@ -174,16 +174,22 @@ impl VfsDriver {
     fn open_slot(&mut self, number: u8, place: &Place, write: bool, truncate: bool) -> Result<()> {
         let ino = self.object(place)?;
         let dir = self.kind(ino)? == NodeKind::Dir && !write;
-        let flags =
-            if write { libc::O_RDWR } else { libc::O_RDONLY } | if truncate { libc::O_TRUNC } else { 0 };
-        let opened = if dir {
-            self.vfs().open_dir(ino)
-        } else {
-            self.vfs().open(ino, caller(), flags).map(|opened| opened.fh)
-        };
+        let flags = if write { libc::O_RDWR } else { libc::O_RDONLY };
+        let opened =
+            if dir { self.vfs().open_dir(ino) } else { self.vfs().open(ino, flags).map(|opened| opened.fh) };
         let fh = opened.map_err(Failure::Errno)?;
+        if truncate && let Err(error) = self.empty(ino) {
+            self.vfs().release(fh);
+            return Err(error);
+        }
         self.slots.insert(number, Slot { ino, fh, dir, append_ok: write });
         Ok(())
+    }
+
+    /// What the kernel does for O_TRUNC once it has opened.
+    fn empty(&self, ino: u64) -> Result<()> {
+        let change = AttrChange { size: Some(0), ..AttrChange::default() };
+        self.vfs().set_attributes(ino, &change).map(drop).map_err(Failure::Errno)
     }
 
     fn carry_out(&mut self, call: &Call) -> Result<Answer> {
@@ -353,7 +359,7 @@ impl VfsDriver {
             NodeKind::File => {
                 let handle = match fh {
                     Some(fh) => Ok(fh),
-                    None => vfs.open(ino, caller(), libc::O_RDONLY).map(|opened| opened.fh),
+                    None => vfs.open(ino, libc::O_RDONLY).map(|opened| opened.fh),
                 };
                 let handle = handle.map_err(Failure::Errno)?;
                 let bytes = vfs.read(handle, 0, READ_MAX, |got| got.map(<[u8]>::to_vec));
