@@ -34,6 +34,7 @@ fn map_of(play: &Play, what: &str, file: &File) {
             data => data.unwrap(),
         };
         at = seek(file, SeekFrom::Hole(data)).unwrap();
+        assert!(data < at, "data that ends where it begins");
         found.push((data, at));
     }
     play.note(format!("data in {what}"), (found, size));
