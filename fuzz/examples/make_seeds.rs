@@ -36,6 +36,45 @@ fn main() -> Outcome {
     for stop in STOPS {
         write(&seeds, &format!("stopped-{stop}"), committed, Some(stop))?;
     }
+    values(&seeds)
+}
+
+/// What the targets without a store begin with.
+fn values(seeds: &Path) -> Outcome {
+    let acl = |entries: &[(u16, u16, u32)]| {
+        let entry = |(tag, permissions, id): &(u16, u16, u32)| {
+            [&tag.to_le_bytes()[..], &permissions.to_le_bytes(), &id.to_le_bytes()].concat()
+        };
+        [&2u32.to_le_bytes()[..], &entries.iter().flat_map(entry).collect::<Vec<u8>>()].concat()
+    };
+    let (user, named, group, mask, other, nobody) = (1, 2, 4, 16, 32, u32::MAX);
+    let plain = acl(&[(user, 6, nobody), (group, 4, nobody), (other, 4, nobody)]);
+    let extended =
+        acl(&[(user, 7, nobody), (named, 6, 12), (group, 5, nobody), (mask, 7, nobody), (other, 1, nobody)]);
+    let frame = |direction: u8, bodies: &[&str]| {
+        let framed = |body: &&str| [&(body.len() as u32).to_le_bytes()[..], body.as_bytes()].concat();
+        [vec![direction], bodies.iter().flat_map(framed).collect()].concat()
+    };
+    let hello = r#"{"protocol":1}"#;
+    let create = r#"{"id":1,"verb":"create","names":["a","b"],"parent":"main","group":"exclusive"}"#;
+    let list = r#"{"id":2,"verb":"list"}"#;
+    let seeds_of: [(&str, &str, Vec<u8>); 11] = [
+        ("acl", "plain", [&[0][..], &plain].concat()),
+        ("acl", "extended", [&[0][..], &extended].concat()),
+        ("acl", "default", [&[1][..], &extended].concat()),
+        ("control", "commit", b"\0commit\n".to_vec()),
+        ("control", "abort", b"\0 abort".to_vec()),
+        ("control", "fork", [&[1][..], &0x8080_6200u32.to_le_bytes()].concat()),
+        ("frame", "hello", frame(0, &[hello])),
+        ("frame", "requests", frame(1, &[create, list])),
+        ("frame", "welcome", frame(2, &[r#"{"Ok":{"protocol":1,"pid":7,"version":"0.1.0"}}"#])),
+        ("frame", "reply", frame(3, &[r#"{"id":1,"outcome":{"Ok":{"answer":"aborted","branches":["a"]}}}"#])),
+        ("frame", "connection", frame(5, &[hello, list, create])),
+    ];
+    for (target, name, bytes) in seeds_of {
+        fs::create_dir_all(seeds.join(target))?;
+        fs::write(seeds.join(target).join(name), bytes)?;
+    }
     Ok(())
 }
 
@@ -123,7 +162,8 @@ fn every_change(branch: &Arc<Branch>) -> Outcome {
     branch.create(&own, b"link", new(NewKind::Symlink(b"../f".to_vec())))?;
     branch.open(&at(branch, "f")?, Access::Write)?.write_at(b"B", 0)?;
     branch.open(&at(branch, "two")?, Access::Write)?.write_at(b"N", 0)?;
-    branch.rename(&dir, b"sub", &own, b"sub", RenameMode::Replace)?;
+    let moved = branch.rename(&dir, b"sub", &own, b"sub", RenameMode::Replace)?;
+    assert!(moved.orphan.is_none(), "nothing was replaced");
     let removed = branch.unlink(&dir, b"a")?;
     if let Some(orphan) = removed.orphan {
         branch.reap(orphan)?;

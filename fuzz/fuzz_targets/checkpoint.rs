@@ -3,8 +3,8 @@
 #![no_main]
 
 use branchfs_fuzz::archive::{Entry, Tag};
-use branchfs_fuzz::frames::{Log, WORKSPACE};
-use branchfs_fuzz::workspace::Workspace;
+use branchfs_fuzz::frames::Log;
+use branchfs_fuzz::workspace::{Workspace, format_file};
 use branchfs_fuzz::{exercise, mutate};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 
@@ -16,7 +16,6 @@ fuzz_target!(|bytes: &[u8]| {
 
 /// A base with a little in it, and a store whose whole state is the checkpoint.
 fn around(checkpoint: &[u8]) -> Vec<Entry> {
-    let id: String = WORKSPACE.iter().map(|byte| format!("{byte:02x}")).collect();
     let entry = |tag, path: &str, body: &[u8]| Entry { tag, path: path.into(), body: body.into() };
     // Whoever breaks a checksum is refused at once: most inputs are given right ones.
     let tag = if checkpoint.len() % 8 == 0 { Tag::File } else { Tag::Log };
@@ -31,7 +30,7 @@ fn around(checkpoint: &[u8]) -> Vec<Entry> {
         entry(Tag::Dir, ".branchfs/preimage", b""),
         entry(Tag::Dir, ".branchfs/preimage/1", b""),
         entry(Tag::Dir, ".branchfs/trash", b""),
-        entry(Tag::File, ".branchfs/format", format!("branchfs 1\n{id}\n").as_bytes()),
+        entry(Tag::File, ".branchfs/format", &format_file()),
         entry(Tag::Log, ".branchfs/journal.2", &Log { first: 9, frames: Vec::new() }.encode()),
         entry(tag, ".branchfs/checkpoint.2", checkpoint),
     ]

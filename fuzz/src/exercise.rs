@@ -38,7 +38,9 @@ pub fn open_and_use(options: &Options) {
     match open(options) {
         Ok(store) => assert_eq!(picture(&store), before, "a checkpoint and a restart change nothing"),
         // A tree that names what it does not have says so where it is read.
-        Err(error) => assert!(before.values().any(|shown| shown == DAMAGED), "it opened once, and now: {error}"),
+        Err(error) => {
+            assert!(before.values().any(|shown| shown == DAMAGED), "it opened once, and now: {error}")
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 
 /// The workspace id of every store the fuzzer makes.
 pub const WORKSPACE: [u8; 16] = [7; 16];
+/// Version of the format the seeds are in; `make_seeds` writes them again when it changes.
+pub const FORMAT: u32 = 2;
 const MAGIC: &[u8; 8] = b"BFSLOG\r\n";
 const HEADER_LEN: usize = 40;
 const FRAME_LEN: usize = 24;
@@ -43,7 +45,7 @@ impl Log {
     /// The file, with right lengths and checksums.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
-        out.extend(1u32.to_le_bytes());
+        out.extend(FORMAT.to_le_bytes());
         out.extend(WORKSPACE);
         out.extend(self.first.to_le_bytes());
         out.extend(crc32c::crc32c(&out).to_le_bytes());

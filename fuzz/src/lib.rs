@@ -6,4 +6,5 @@ pub mod exercise;
 pub mod frames;
 pub mod mutate;
 pub mod tokens;
+pub mod view;
 pub mod workspace;

@@ -10,7 +10,7 @@ use branch_store::Options;
 use rustix::fs::Statx;
 
 use crate::archive::{Entry, Tag};
-use crate::frames::{Log, WORKSPACE};
+use crate::frames::{FORMAT, Log, WORKSPACE};
 use crate::tokens;
 
 /// So many entries are unpacked: more only make it slow.
@@ -124,6 +124,12 @@ impl Workspace {
     }
 }
 
+/// The format file of every store the fuzzer makes.
+pub fn format_file() -> Vec<u8> {
+    let id: String = WORKSPACE.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("branchfs {FORMAT}\n{id}\n").into_bytes()
+}
+
 /// Where everything is fast.
 pub fn memory() -> &'static Path {
     let shared = Path::new("/dev/shm");
@@ -198,8 +204,7 @@ impl Packed {
         } else if name.starts_with(b"journal.") || name.starts_with(b"checkpoint.") {
             (Tag::Log, fs::read(path)?)
         } else if name == b"format" {
-            let id: String = WORKSPACE.iter().map(|byte| format!("{byte:02x}")).collect();
-            (Tag::File, format!("branchfs 1\n{id}\n").into_bytes())
+            (Tag::File, format_file())
         } else {
             (Tag::File, fs::read(path)?)
         };
