@@ -128,21 +128,21 @@ impl Known {
         }
         let (acl, mode) = match Acl::decode(value)? {
             Some(acl) => {
-                (acl.is_extended().then_some(value), Some(acl.permissions() | special(&stat, caller)))
+                (acl.is_extended().then(|| acl.encode()), Some(acl.permissions() | special(&stat, caller)))
             }
             None => (None, None),
         };
         let change = AttrChange { mode, ..AttrChange::default() };
-        let acl = XattrChange { name: acl::ACCESS, value: acl };
+        let acl = XattrChange { name: acl::ACCESS, value: acl.as_deref() };
         self.branch.set_attr_and_xattr(&self.object, &change, Some(acl)).map(drop).map_err(errno)
     }
 
     fn set_default_acl(&self, value: &[u8]) -> Result<(), Errno> {
-        let acl = Acl::decode(value)?.map(|_| value);
+        let acl = Acl::decode(value)?.map(|acl| acl.encode());
         if self.branch.stat(&self.object).map_err(errno)?.kind != Kind::Dir {
             return acl.map_or(Ok(()), |_| Err(Errno::ACCESS));
         }
-        let acl = XattrChange { name: acl::DEFAULT, value: acl };
+        let acl = XattrChange { name: acl::DEFAULT, value: acl.as_deref() };
         let same = AttrChange::default();
         self.branch.set_attr_and_xattr(&self.object, &same, Some(acl)).map(drop).map_err(errno)
     }
