@@ -12,7 +12,7 @@ use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Name, NodeId};
-use crate::node::{Body, Entry, Inode, Lower, Node, Time};
+use crate::node::{Body, Entry, Inode, Kind, Lower, Node, Time};
 
 /// One step from one tree to the next. The journal, the checkpoint and merges all speak this.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ impl Tree {
     /// a damaged journal may.
     pub(crate) fn apply(&mut self, change: &Change) -> Result<(), &'static str> {
         match change {
-            Change::Put { id, inode } => self.put(*id, inode),
+            Change::Put { id, inode } => self.put(*id, inode)?,
             Change::Drop { id } => {
                 self.nodes.remove(id).ok_or("drop of a node that does not exist")?;
             }
@@ -102,14 +102,20 @@ impl Tree {
         Ok(())
     }
 
-    fn put(&mut self, id: NodeId, inode: &Inode) {
-        match self.nodes.get_mut(&id) {
+    fn put(&mut self, id: NodeId, inode: &Inode) -> Result<(), &'static str> {
+        let known = self.nodes.get_mut(&id);
+        let filled = known.as_ref().is_some_and(|node| !node.entries.is_empty());
+        if inode.kind() != Kind::Dir && (filled || id == NodeId::ROOT) {
+            return Err("a directory becomes something else");
+        }
+        match known {
             Some(node) => Arc::make_mut(node).inode = inode.clone(),
             None => {
                 let node = Node { inode: inode.clone(), entries: OrdMap::new() };
                 self.nodes.insert(id, Arc::new(node));
             }
         }
+        Ok(())
     }
 
     fn dir_mut(&mut self, dir: NodeId) -> Result<&mut Node, &'static str> {
@@ -174,7 +180,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::node::{Kind, Meta};
+    use crate::node::Meta;
 
     fn inode(mode: u32, dir: bool) -> Box<Inode> {
         let meta = Meta {
@@ -209,6 +215,18 @@ mod tests {
             (id.clone(), name).prop_map(|(dir, name)| Change::Unlink { dir, name }),
             (id, 0i64..5).prop_map(|(dir, sec)| Change::Touch { dir, time: Time { sec, nsec: 0 } }),
         ]
+    }
+
+    /// Found by `fuzz/recover`: the tree took it, and the next checkpoint could not be read.
+    #[test]
+    fn a_directory_that_is_filled_or_the_root_becomes_nothing_else() {
+        let mut tree = Tree::default();
+        let put = |id: u32, dir| Change::Put { id: NodeId(id), inode: inode(0, dir) };
+        let entry = Entry { child: None, over: None };
+        let link = Change::Link { dir: NodeId(3), name: Name::trusted(b"a"), entry };
+        assert_eq!([put(3, true), put(3, false), put(3, true), link].map(|c| tree.apply(&c)), [Ok(()); 4]);
+        assert!(tree.apply(&put(3, false)).is_err());
+        assert!(tree.apply(&put(1, false)).is_err());
     }
 
     proptest! {
