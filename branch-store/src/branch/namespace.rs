@@ -173,12 +173,11 @@ impl Branch {
     ) -> Result<Removed> {
         self.mutate(|draft| {
             let to_name = check_target(to, to_name)?;
+            if mode != RenameMode::NoReplace && is_same(draft, (dir, name), (to, &to_name))? {
+                return Ok(Removed { orphan: None });
+            }
             let (id, kind) = existing(draft, dir, name)?;
             draft.change_names(to, Names::Added)?;
-            if (dir.id, name) == (to.id, &to_name[..]) {
-                let refused = mode == RenameMode::NoReplace;
-                return if refused { Err(Error::Posix(Errno::EXIST)) } else { Ok(Removed { orphan: None }) };
-            }
             let target = adopt_found(draft, to.id, &to_name)?;
             if target.is_some() {
                 draft.change_names(to, Names::Removed)?;
@@ -186,8 +185,6 @@ impl Branch {
             check_rename(draft, (dir.id, id), (to.id, target.map(|(other, _)| other)), mode)?;
             match (mode, target) {
                 (RenameMode::Exchange, _) if left.is_some() => Err(Error::Posix(Errno::INVAL)),
-                // Two names of one file: nothing is to be done.
-                (_, Some((other, _))) if other == id => Ok(Removed { orphan: None }),
                 (RenameMode::Exchange, Some((other, _))) => {
                     exchange(draft, (dir.id, name, id), (to.id, &to_name, other))?;
                     Ok(Removed { orphan: None })
@@ -404,6 +401,16 @@ fn moved(draft: &mut Draft<'_>, id: NodeId, from: NodeId, to: NodeId) -> Result<
         draft.relink(to, 1)?;
     }
     Ok(())
+}
+
+/// Whether two names mean one object: then rename(2) does nothing. Asked before anything gets a node.
+fn is_same(draft: &Draft<'_>, one: (&Object, &[u8]), other: (&Object, &[u8])) -> Result<bool> {
+    let id = |(dir, name): (&Object, &[u8])| -> Result<Option<NodeId>> {
+        Ok(draft.view().find(dir.id, name)?.map(|meaning| match meaning {
+            Meaning::Node(id) | Meaning::Base(id, _) => id,
+        }))
+    };
+    Ok(id(one)?.is_some_and(|found| id(other).is_ok_and(|other| other == Some(found))))
 }
 
 /// What rename(2) refuses whatever the kinds, in Linux's order.

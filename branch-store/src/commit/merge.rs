@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use crate::commit::attributes::{self, pick};
 use crate::error::{Conflict, ConflictKind};
 use crate::ids::{Name, NodeId};
-use crate::node::{Body, Entry, Inode, Kind, Node};
+use crate::node::{Body, Entry, Inode, Kind, Lower, Node};
 use crate::tree::{Change, Tree};
 
 /// What the parent has to go through to hold the child's changes, too.
@@ -263,11 +263,6 @@ fn reaches_root(tree: &Tree, dir: NodeId) -> bool {
 
 /// Directories merge attribute by attribute; their times follow the later side.
 fn merge_dir(fork: Option<&Inode>, theirs: &Inode, ours: &Inode) -> Option<Inode> {
-    let (Body::Dir { parent: their_parent, .. }, Body::Dir { parent: our_parent, .. }) =
-        (&theirs.body, &ours.body)
-    else {
-        return None;
-    };
     let mut merged = ours.clone();
     // A directory that neither had changed at the fork was there as in the base.
     let adopted = || ours.origin.as_ref().and_then(|origin| origin.attributes.clone());
@@ -279,10 +274,12 @@ fn merge_dir(fork: Option<&Inode>, theirs: &Inode, ours: &Inode) -> Option<Inode
         None if !attributes::agree(&theirs.meta.attributes(), &ours.meta.attributes()) => return None,
         None => merged.meta.mtime = theirs.meta.mtime.max(ours.meta.mtime),
     }
-    if let Some(fork) = fork {
-        merged.body = pick(&fork.body, &theirs.body, &ours.body)?;
-    } else if their_parent != our_parent {
-        return None;
+    let slot = ours.origin.as_ref().and_then(|origin| origin.slot.as_ref());
+    let there = || slot.map(|slot| Body::Dir { parent: slot.dir, lower: Lower::Merged });
+    match fork.map(|fork| fork.body.clone()).or_else(there) {
+        Some(then) => merged.body = pick(&then, &theirs.body, &ours.body)?,
+        None if theirs.body != ours.body => return None,
+        None => {}
     }
     merged.meta.ctime = theirs.meta.ctime.max(ours.meta.ctime);
     Some(merged)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::Path as HostPath;
 
@@ -79,6 +80,39 @@ pub(crate) fn look(base: &HostPath) -> io::Result<Picture> {
         Ok((path.clone(), seen))
     };
     stats.iter().map(seen).collect()
+}
+
+/// Everything below a directory of a mount, with inode numbers as they are within their branch.
+pub(crate) fn look_below(root: &HostPath) -> io::Result<Picture> {
+    let mut stats = BTreeMap::new();
+    walk(root, &"".into(), &mut stats)?;
+    let seen = |(path, (at, meta)): (&Path, &(std::path::PathBuf, fs::Metadata))| {
+        let mut seen = of(at, meta)?;
+        seen.ino &= u64::from(u32::MAX);
+        Ok((path.clone(), seen))
+    };
+    stats.iter().map(seen).collect()
+}
+
+/// What an open file or directory of a mount is and holds.
+pub(crate) fn of_open(fd: &OwnedFd, meta: &fs::Metadata) -> io::Result<Seen> {
+    let mut list = [0; XATTR_MAX];
+    let len = rustix::fs::flistxattr(fd, &mut list[..])?;
+    let mut xattrs = BTreeMap::new();
+    for name in list[..len].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let mut value = [0; XATTR_MAX];
+        let len = rustix::fs::fgetxattr(fd, name, &mut value[..])?;
+        xattrs.insert(String::from_utf8_lossy(name).into_owned(), value[..len].to_vec());
+    }
+    let mut seen = attributes(meta, xattrs);
+    seen.ino &= u64::from(u32::MAX);
+    if meta.is_file() {
+        let mut bytes = vec![0; meta.size() as usize + 1];
+        let got = rustix::io::pread(fd, &mut bytes[..], 0)?;
+        bytes.truncate(got);
+        seen.thing = Thing::File(bytes);
+    }
+    Ok(seen)
 }
 
 type Stats = BTreeMap<Path, (std::path::PathBuf, fs::Metadata)>;

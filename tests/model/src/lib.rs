@@ -15,6 +15,7 @@ mod driver;
 mod generate;
 mod host;
 mod model;
+mod mount_driver;
 mod picture;
 mod run;
 mod shrink;
@@ -29,8 +30,9 @@ pub use call::{Call, Expect, Group, Kind, Mode, Path, Place, Space, Stamp, Whenc
 pub use driver::{Driver, Level};
 pub use generate::generate;
 pub use model::{MAIN, Model, SLOTS};
+pub use mount_driver::MountDriver;
 pub use picture::{Picture, Seen, Thing};
-pub use run::{Plan, Totals, operations, replay, run};
+pub use run::{Plan, Totals, operations, replay, run, seed};
 pub use shrink::shrink;
 pub use source::{Bytes, Seeded, Source};
 pub use store_driver::StoreDriver;

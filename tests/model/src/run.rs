@@ -46,6 +46,15 @@ pub fn operations(default: u64) -> u64 {
     text.parse().unwrap_or_else(|error| panic!("BRANCHFS_OPERATIONS={text}: {error}"))
 }
 
+/// The seed: `BRANCHFS_SEED`, or always the same: what a test run finds must not depend on its day.
+///
+/// # Panics
+/// If the variable is no number.
+pub fn seed() -> u64 {
+    let Ok(text) = std::env::var("BRANCHFS_SEED") else { return 1 };
+    text.parse().unwrap_or_else(|error| panic!("BRANCHFS_SEED={text}: {error}"))
+}
+
 /// Runs random calls on product and model until enough are done.
 ///
 /// # Panics

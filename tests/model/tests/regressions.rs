@@ -1,6 +1,6 @@
 //! What the model found, each with its story, as short as it could be made.
 
-use branchfs_model::{Call, Driver, Group, Kind, Mode, Place, Space, Stamp, StoreDriver, replay};
+use branchfs_model::{Call, Driver, Expect, Group, Kind, Mode, Place, Space, Stamp, StoreDriver, replay};
 
 use Call::*;
 use Group::*;
@@ -154,4 +154,32 @@ fn regression_a_frozen_branch_forgets_what_is_no_longer_open() {
         Close { slot: 3 },
     ];
     replay(&store, 5, &calls);
+}
+
+/// One side moved a directory of the base, the other changed a file below: both had made it their own, and it
+/// was compared as if it had been nowhere at the fork.
+#[test]
+fn regression_a_moved_directory_and_a_change_far_below_merge() {
+    let calls = [
+        Fork { parent: 0, first: 2, count: 2, group: Independent },
+        Fork { parent: 2, first: 4, count: 1, group: Independent },
+        SetXattr { place: In(4, "d/b/a".into()), name: "user.b", len: 174, fill: 122, expect: Expect::Any },
+        Rename { from: In(2, "d".into()), to: In(2, "w/x".into()), mode: NoReplace },
+        Commit { branch: 4 },
+    ];
+    replay(&store, 6, &calls);
+}
+
+/// A rename that had nothing to do made the file the branch's own, and a sibling's change of it a conflict.
+#[test]
+fn regression_a_rename_of_a_file_to_itself_touches_nothing() {
+    let calls = [
+        Fork { parent: 0, first: 12, count: 2, group: Exclusive },
+        Fork { parent: 12, first: 14, count: 1, group: Exclusive },
+        Rename { from: In(12, "b/c".into()), to: In(12, "b/c".into()), mode: Exchange },
+        Rename { from: In(12, "b/c".into()), to: In(12, "b/a".into()), mode: Replace },
+        Unlink { place: In(14, "b/a".into()) },
+        Commit { branch: 14 },
+    ];
+    replay(&store, 3, &calls);
 }

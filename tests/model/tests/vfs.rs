@@ -1,6 +1,6 @@
 //! The vfs, by inode and handle numbers, against the model.
 
-use branchfs_model::{Driver, Plan, VfsDriver, operations, run};
+use branchfs_model::{Driver, Plan, VfsDriver, operations, run, seed};
 
 fn vfs(base: &std::path::Path) -> Box<dyn Driver> {
     Box::new(VfsDriver::new(base))
@@ -8,7 +8,7 @@ fn vfs(base: &std::path::Path) -> Box<dyn Driver> {
 
 #[test]
 fn the_vfs_does_what_the_model_does() {
-    let plan = Plan { driver: &vfs, seed: branchfs_tests::seed(), operations: operations(40_000) };
+    let plan = Plan { driver: &vfs, seed: seed(), operations: operations(40_000) };
     let totals = run(plan);
     assert!(totals.operations >= plan.operations);
 }

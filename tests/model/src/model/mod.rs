@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use self::branches::Branch;
 use self::tree::{Clock, Ino, Outcome, ROOT, Tree};
 use crate::answer::Answer;
-use crate::call::{Call, Path, Place, Space, Stamp, filled};
+use crate::call::{Call, Kind, Path, Place, Space, Stamp, filled};
 use crate::driver::Level;
 use crate::picture::Picture;
 use crate::when::When;
@@ -47,6 +47,8 @@ pub struct Model {
     serial: u64,
     pub(crate) branches: BTreeMap<u32, Branch>,
     pub(crate) slots: BTreeMap<u8, Handle>,
+    /// A commit moved a whole directory out of the base: links in it go on being counted until it is pruned.
+    pub(crate) hidden_links: bool,
 }
 
 /// What may be answered.
@@ -57,7 +59,7 @@ impl Model {
         let tree = Tree::of(base, ROOT);
         let serial = ROOT + base.len() as u64;
         let branches = BTreeMap::from([(MAIN, Branch::main(tree))]);
-        Model { level, host, serial, branches, slots: BTreeMap::new() }
+        Model { level, host, serial, branches, slots: BTreeMap::new(), hidden_links: false }
     }
 
     /// Whether the call speaks of things that there are, in a way that means the same at every level.
@@ -69,7 +71,11 @@ impl Model {
             Call::Rename { from, to, .. } => {
                 self.is_name(from) && self.is_name(to) && self.same_branch(from, to)
             }
-            Call::ReadLink { place } => self.knows(place),
+            // What is open is named by a link of /proc there.
+            Call::ReadLink { place } => {
+                let open = matches!(place, Place::Under(_, path) if path.0.is_empty());
+                self.knows(place) && !(open && self.level == Level::Mounted)
+            }
             Call::Open { slot, place, write, truncate } => {
                 let special = self.level == Level::Mounted || *truncate;
                 *slot < SLOTS
@@ -86,7 +92,8 @@ impl Model {
             Call::Write { slot, len, .. } | Call::Append { slot, len, .. } => {
                 file(slot) && (*len > 0 || self.level == Level::Store)
             }
-            Call::Read { slot, .. } | Call::Seek { slot, .. } => file(slot),
+            Call::Read { slot, len, .. } => file(slot) && (*len > 0 || self.level == Level::Store),
+            Call::Seek { slot, .. } => file(slot),
             Call::Allocate { slot, len, .. } => file(slot) && *len > 0,
             Call::Copy { from, to, .. } => file(from) && file(to),
             Call::List { slot } => self.slots.get(slot).is_some_and(|handle| handle.dir),
@@ -204,6 +211,9 @@ impl Model {
         if changes && !handle.write {
             return vec![Errno::BADF.into()];
         }
+        if let Some(allowed) = self.copy_by_kernel(slot, call) {
+            return allowed;
+        }
         if !self.is_alive(slot) {
             return vec![Errno::STALE.into()];
         }
@@ -245,6 +255,20 @@ impl Model {
         )
     }
 
+    /// Of a branch that ended, the kernel may refuse a copy, or say that there is nothing to copy, itself.
+    fn copy_by_kernel(&self, slot: u8, call: &Call) -> Option<Allowed> {
+        let Call::Copy { from, offset, to, to_offset, len } = call else { return None };
+        if self.level != Level::Mounted || (self.is_alive(slot) && self.is_alive(*from)) {
+            return None;
+        }
+        let natural = match self.copied(*from, *offset, *to, *to_offset, *len) {
+            Ok(bytes) if bytes.is_empty() => Answer::Count(0),
+            Ok(_) => return None,
+            Err(errno) => errno.into(),
+        };
+        Some(vec![natural, Errno::STALE.into()])
+    }
+
     /// What the host's filesystem cannot do is known once the file was copied up, which stamps it.
     fn refuse_range(&mut self, handle: Handle, clock: Clock) -> Allowed {
         if self.is_readonly(handle.branch) {
@@ -278,7 +302,9 @@ impl Model {
         match call {
             Call::Make { kind, mode, .. } => self.attempt_in(branch, clock, |tree| {
                 let (dir, name) = entry(tree, from)?;
-                done(tree.make((dir, name), *kind, *mode, inherit, clock))
+                // mkdir(2) takes no set-ID bits.
+                let kept = if *kind == Kind::Dir && clear { 0o1777 } else { 0o7777 };
+                done(tree.make((dir, name), *kind, *mode & kept, inherit, clock))
             }),
             Call::Link { .. } => self.attempt_in(branch, clock, |tree| {
                 let ino = tree.walk(from.0, from.1)?;
@@ -440,10 +466,26 @@ impl Model {
     }
 
     fn knows(&self, place: &Place) -> bool {
-        match place {
+        let known = match place {
             Place::In(branch, _) => self.branches.contains_key(branch),
             Place::Under(slot, _) => self.slots.contains_key(slot),
+        };
+        known && !(self.level == Level::Mounted && self.leads_through_link(place))
+    }
+
+    /// The kernel would follow it.
+    fn leads_through_link(&self, place: &Place) -> bool {
+        let tree = &self.branches[&self.branch_of(place)].tree;
+        let (mut at, path) = self.start(place);
+        for name in path.names() {
+            let Some(node) = tree.nodes.get(&at) else { return false };
+            if matches!(node.body, tree::Body::Symlink(_)) {
+                return true;
+            }
+            let Ok(Some(child)) = tree.child(at, name) else { return false };
+            at = child;
         }
+        false
     }
 
     fn is_name(&self, place: &Place) -> bool {
