@@ -64,7 +64,7 @@ fn site_of() -> Site {
     let asked = Asked::default();
     let view = View::new(Box::new(asked.clone()));
     let file = view.entry(CONTROL_NAME);
-    let handle = view.vfs.open(file, CALLER, libc::O_WRONLY).expect("it opens").fh;
+    let handle = view.vfs.open(file, libc::O_WRONLY).expect("it opens").fh;
     Site(view, handle, asked)
 }
 
