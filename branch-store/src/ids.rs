@@ -18,6 +18,8 @@ pub const BRANCH_ID_MAX: u32 = u32::MAX - 2;
 pub const NAME_MAX: usize = 255;
 /// Longest symbolic link target in bytes.
 pub const SYMLINK_MAX: usize = 4095;
+/// Most links to one file, as on ext4.
+pub(crate) const LINK_MAX: u32 = 65_000;
 /// Longest extended attribute value in bytes.
 pub const XATTR_SIZE_MAX: usize = 65536;
 /// Most bytes an object's extended attributes have together, names and values: they are in each record of it.

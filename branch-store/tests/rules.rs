@@ -118,3 +118,22 @@ fn an_abort_touches_nothing_but_the_branch_and_those_below_it() {
     }
     assert_eq!((parent.tree(), siblings[1].tree(), w.base_tree()), (of_parent, of_right, base));
 }
+
+/// Story: the content file in the store was one link more than ext4 allows, and the commit, decided, could never be
+/// finished.
+#[test]
+fn a_file_with_as_many_names_as_a_file_can_have_is_committed_with_all_of_them() {
+    let w = Workspace::new(&[]);
+    let a = w.fork("main", "a");
+    a.make_dir("d").unwrap();
+    a.put("d/0", "everywhere").unwrap();
+    let (dir, (file, _)) = (a.at("d").unwrap().0, a.at("d/0").unwrap());
+    for n in 1..65_000 {
+        a.link(&file, &dir, n.to_string().as_bytes()).unwrap();
+    }
+    assert_eq!(errno(a.link(&file, &dir, b"one more")), Errno::MLINK);
+    let done = w.store().commit(&a).unwrap();
+    assert_eq!(done.warnings, Vec::<String>::new());
+    let meta = std::fs::metadata(w.base().join("d/64999")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::nlink(&meta), 65_000);
+}

@@ -9,12 +9,9 @@ use crate::branch::draft::check_new_name;
 use crate::branch::view::Meaning;
 use crate::branch::{Branch, Draft, Names};
 use crate::error::{Error, Result};
-use crate::ids::{Name, NodeId, STORE_DIR, SYMLINK_MAX};
+use crate::ids::{LINK_MAX, Name, NodeId, STORE_DIR, SYMLINK_MAX};
 use crate::node::{Body, Content, Inode, Kind, Lower, Meta, Object, Slot, Stat, Time};
 use crate::tree::Change;
-
-/// Most links to one file, as on ext4.
-const LINK_MAX: u32 = 65_000;
 
 /// An object to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use crate::content::file_name;
 use crate::copying::{Take, copy_bytes};
 use crate::disk::{Disk, open_dir_readable};
 use crate::error::{Error, Result};
-use crate::ids::{CommitId, LayerId, NodeId};
+use crate::ids::{CommitId, LINK_MAX, LayerId, NodeId};
 use crate::node::{Body, Content, Fingerprint, HostKey, Kind, Meta, Node, Slot, fingerprint};
 use crate::plan::{Park, Step, join};
 use crate::tree::Tree;
@@ -130,7 +130,9 @@ impl<'a> Staging<'a> {
         self.objects += 1;
         self.fresh.insert(id);
         match &node.inode.body {
-            Body::File(Content::Own(layer)) => self.make_file(dir, name, id, *layer)?,
+            Body::File(Content::Own(layer)) => {
+                self.make_file(dir, name, id, *layer, node.inode.meta.nlink)?
+            }
             Body::File(Content::Base(_)) => return Err(Error::Posix(Errno::IO)),
             Body::Symlink(target) => disk.symlink(target, dir, name).map_err(failed("symlink"))?,
             Body::Special(kind) => match disk.mknod(dir, name, *kind, meta.mode, meta.rdev) {
@@ -187,10 +189,22 @@ impl<'a> Staging<'a> {
         Ok(())
     }
 
-    /// The content file itself, by one more link; a copy where the filesystems differ.
-    fn make_file(&mut self, dir: &OwnedFd, name: &[u8], id: NodeId, layer: LayerId) -> Result<()> {
+    /// The content file itself, by one more link; a copy where the filesystems differ, or where its names alone
+    /// are as many as a file can have.
+    fn make_file(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        id: NodeId,
+        layer: LayerId,
+        nlink: u32,
+    ) -> Result<()> {
         let layer_dir = self.shared.contents.layer_dir(layer)?;
-        match self.shared.disk.link((&*layer_dir, &file_name(id)), (dir, name)) {
+        let linked = match nlink {
+            LINK_MAX.. => Err(Errno::MLINK),
+            _ => self.shared.disk.link((&*layer_dir, &file_name(id)), (dir, name)),
+        };
+        match linked {
             Ok(()) => {
                 self.linked.push((layer, id));
                 Ok(())

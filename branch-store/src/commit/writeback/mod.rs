@@ -185,9 +185,12 @@ impl Writer<'_> {
                 &format!("was edited during the commit; the edited version is kept as preimage {kept}"),
             );
         }
-        let linked = self.link_lending((&from, from_name), (&parent, name));
-        linked.map_err(|e| Error::host("link", path, e))?;
-        self.touch(parent);
+        match self.link_lending((&from, from_name), (&parent, name)) {
+            Ok(()) => self.touch(parent),
+            // Trying again would never help.
+            Err(Errno::MLINK) => self.warn(path, "was not linked: the host allows one file no more names"),
+            Err(e) => return Err(Error::host("link", path, e)),
+        }
         Ok(())
     }
 
