@@ -101,7 +101,8 @@ impl Merge<'_> {
     fn put(&self, id: NodeId, ours: &Inode) -> Result<Option<Change>, Conflict> {
         let put = |inode: Inode| Ok(Some(Change::Put { id, inode: Box::new(inode) }));
         if !self.touched.nodes.contains(&id) {
-            return put(ours.clone());
+            let lost = ours.meta.nlink > 0 && self.removed_from_base(id);
+            return if lost { Err(self.conflict(id, ConflictKind::GoneBelow)) } else { put(ours.clone()) };
         }
         let Some(theirs) = self.theirs.get(id) else {
             return Err(self.conflict(id, ConflictKind::GoneBelow));
@@ -158,6 +159,20 @@ impl Merge<'_> {
         let child = entry.child.and_then(|child| tree.get(child));
         let origin = child.and_then(|node| node.inode.origin.as_deref());
         entry.over.zip(origin).is_some_and(|(over, origin)| origin.print.same_object(&over))
+    }
+
+    /// Whether an object of the base that we made our own since the fork was removed there, which leaves nothing
+    /// of it in that tree but what the name it had means now.
+    fn removed_from_base(&self, id: NodeId) -> bool {
+        if self.fork.get(id).is_some() || self.theirs.get(id).is_some() {
+            return false;
+        }
+        let origin = self.ours.get(id).and_then(|node| node.inode.origin.as_deref());
+        let Some(slot) = origin.and_then(|origin| origin.slot.as_ref()) else { return false };
+        match self.theirs.get(slot.dir) {
+            Some(dir) => dir.inode.meta.nlink == 0 || dir.entries.contains_key(&slot.name),
+            None => self.removed_from_base(slot.dir),
+        }
     }
 
     fn lives(&self, tree: &Tree, id: Option<NodeId>) -> bool {

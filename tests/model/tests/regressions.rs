@@ -183,3 +183,49 @@ fn regression_a_rename_of_a_file_to_itself_touches_nothing() {
     ];
     replay(&store, 3, &calls);
 }
+
+/// One side removed a file of the base, the other moved it: both took the name away, and the file came back.
+#[test]
+fn regression_a_file_removed_there_and_moved_here_is_a_conflict() {
+    let calls = [
+        Fork { parent: 0, first: 7, count: 2, group: Exclusive },
+        Fork { parent: 7, first: 9, count: 2, group: Exclusive },
+        Rename { from: In(9, "d/b/a".into()), to: In(9, "d/x".into()), mode: Replace },
+        Unlink { place: In(7, "d/b/a".into()) },
+        Commit { branch: 9 },
+    ];
+    replay(&store, 0, &calls);
+}
+
+/// The same, when both commit into the base.
+#[test]
+fn regression_a_file_removed_from_the_base_and_moved_here_is_a_conflict() {
+    let calls = [
+        Fork { parent: 0, first: 9, count: 2, group: Independent },
+        Open { slot: 3, place: In(10, "d/a".into()), write: true, truncate: false },
+        Rename { from: In(10, "d/a".into()), to: In(10, "d/x".into()), mode: Replace },
+        Unlink { place: In(9, "d/a".into()) },
+        Write { slot: 3, offset: 4097, len: 4414, fill: 58 },
+        Commit { branch: 9 },
+        Commit { branch: 10 },
+    ];
+    replay(&store, 0, &calls);
+}
+
+/// A file with several names, one in a new directory: the directory was staged with a copy of it, which the
+/// link then pushed aside as if somebody had put it there.
+#[test]
+fn regression_a_new_directory_takes_a_linked_file_once() {
+    let calls = [
+        Fork { parent: 0, first: 5, count: 1, group: Exclusive },
+        Make { place: In(5, "b/w".into()), kind: Kind::Dir, mode: 420 },
+        Unlink { place: In(5, "d/c".into()) },
+        Make { place: In(5, "d/c".into()), kind: Kind::File, mode: 384 },
+        Link { from: In(5, "a".into()), to: In(5, "d/b/b".into()) },
+        Rename { from: In(5, "d/b/b".into()), to: In(5, "b/w/d".into()), mode: Replace },
+        Truncate { place: In(5, "b/w/d".into()), size: 8192 },
+        Rename { from: In(5, "a".into()), to: In(5, "d/c".into()), mode: Exchange },
+        Commit { branch: 5 },
+    ];
+    replay(&store, 0, &calls);
+}

@@ -31,7 +31,7 @@ impl Planner<'_> {
 
     fn look_at(&mut self, slot: Slot, entry: &Entry, path: &[u8]) -> Result<()> {
         let found = self.base.resolve(&slot, self.head)?;
-        if let Some(kind) = clash(entry, found.as_ref()) {
+        if let Some(kind) = clash(entry, found.as_ref()).or_else(|| self.lost(&slot, entry, found.as_ref())) {
             self.conflicts.push(Conflict { path: path.to_vec(), kind });
         }
         if let Some(found) = &found {
@@ -44,6 +44,17 @@ impl Planner<'_> {
         }
         self.seen.insert(slot, Seen { found, fate: Fate::Free });
         Ok(())
+    }
+
+    /// Both took the name away, but we gave the object another: it is removed there and moved here.
+    fn lost(&self, slot: &Slot, entry: &Entry, found: Option<&Found>) -> Option<ConflictKind> {
+        let over = entry.over.as_ref().filter(|_| entry.child.is_none() && found.is_none())?;
+        let moved = |node: &Node| {
+            let origin = node.inode.origin.as_deref();
+            node.inode.meta.nlink > 0
+                && origin.is_some_and(|o| o.slot.as_ref() == Some(slot) && o.print.same_object(over))
+        };
+        self.tree.nodes().any(|(_, node)| moved(node)).then_some(ConflictKind::GoneBelow)
     }
 
     /// Files with further links whose own entry is gone with its directory: still to be rewritten in place.

@@ -136,6 +136,8 @@ impl<'a> Planner<'a> {
 
     /// A base object that the branch has elsewhere, or under one more name.
     fn place_reused(&mut self, id: NodeId, node: &'a Node, path: &[u8], key: HostKey) -> Result<()> {
+        // Under every name: a fresh directory must not be staged with another object in its place.
+        self.drawn.later.insert(id);
         if self.staying.contains_key(&id) || self.placed.contains_key(&id) {
             self.permit_link(key)?;
             return self.add_link(id, path, key);
@@ -144,7 +146,6 @@ impl<'a> Planner<'a> {
             self.conflicts.push(Conflict { path: path.to_vec(), kind: ConflictKind::GoneBelow });
             return Ok(());
         };
-        self.drawn.later.insert(id);
         self.placed.insert(id, path.to_vec());
         let dir = (node.inode.kind() == Kind::Dir).then_some(id);
         self.appears.push(Step::Attach { park, path: path.to_vec(), object: key, dir });
