@@ -5,12 +5,15 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use branch_proto::GroupKind;
 use branchfs_tests::{Workspace, run_ok};
 
 use crate::both::same;
+use crate::sys;
 
+const PATIENCE: Duration = Duration::from_secs(30);
 const OBJECTS: [&str; 6] = [".", "file", "hard", "dir", "dir/inner", "dir/sub"];
 
 fn content(at: &Path) {
@@ -87,4 +90,30 @@ fn programs_that_count_hard_links_count_right() {
         shell("test file -ef hard && test ! file -ef dir/inner && echo same");
         shell("ls -i file hard dir/third | cut -d' ' -f1 | sort -u | wc -l");
     });
+}
+
+/// As long as the kernel knows the object; ext4 finds it again from the handle alone.
+#[test]
+fn a_file_handle_is_good_while_the_kernel_knows_the_object() {
+    let Some(workspace) = Workspace::over(content) else { return };
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root opens by handle, and has the kernel drop its caches");
+        return;
+    }
+    let view = workspace.branch("b");
+    let handle = sys::handle_of(&view.join("file")).unwrap();
+    let mount = fs::File::open(&view).unwrap();
+    let opened = sys::open_handle(&mount, &handle).unwrap();
+    assert_eq!(opened.metadata().unwrap().ino(), fs::metadata(view.join("file")).unwrap().ino());
+    drop(opened);
+    let before = Instant::now();
+    let refused = loop {
+        fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+        match sys::open_handle(&mount, &handle) {
+            Ok(_) => assert!(before.elapsed() < PATIENCE, "the kernel keeps it for ever"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused.raw_os_error(), Some(libc::ESTALE));
+    assert_eq!(fs::read(view.join("file")).unwrap().len(), 100_000, "its name is as good as before");
 }

@@ -1,7 +1,7 @@
 //! System calls in the short form that the tests want them.
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags, renameat_with};
@@ -66,6 +66,39 @@ pub(crate) fn listing(path: &Path) -> Result<Vec<Entry>, Errno> {
         });
     }
     Ok(found)
+}
+
+/// Longest handle, in bytes.
+const HANDLE_MAX: usize = 128;
+
+/// name_to_handle_at(2)'s answer, which is of variable length: a header, and the handle behind it.
+#[repr(C)]
+pub(crate) struct Handle {
+    header: libc::file_handle,
+    bytes: [u8; HANDLE_MAX],
+}
+
+pub(crate) fn handle_of(path: &Path) -> std::io::Result<Handle> {
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).unwrap();
+    // SAFETY: all zeros is a valid handle of no length.
+    let mut handle: Handle = unsafe { std::mem::zeroed() };
+    handle.header.handle_bytes = HANDLE_MAX as u32;
+    let (at, mut mount) = (&raw mut handle, 0);
+    // SAFETY: behind the header there is as much room as it says.
+    match unsafe { libc::name_to_handle_at(libc::AT_FDCWD, path.as_ptr(), at.cast(), &mut mount, 0) } {
+        0 => Ok(handle),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+pub(crate) fn open_handle(mount: &File, handle: &Handle) -> std::io::Result<File> {
+    let (mount, handle) = (mount.as_raw_fd(), (&raw const *handle).cast_mut());
+    // SAFETY: the kernel reads the handle, which lives through the call, and writes nothing.
+    match unsafe { libc::open_by_handle_at(mount, handle.cast(), libc::O_RDONLY | libc::O_CLOEXEC) } {
+        -1 => Err(std::io::Error::last_os_error()),
+        // SAFETY: the descriptor is new and nobody else's.
+        fd => Ok(unsafe { File::from_raw_fd(fd) }),
+    }
 }
 
 /// A mapping of the first bytes of a file.
