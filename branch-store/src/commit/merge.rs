@@ -142,7 +142,12 @@ impl Merge<'_> {
         let [fork_child, their_child, our_child] =
             [self.fork, self.theirs, self.ours].map(|tree| child_of(tree, dir, name));
         if their_child == our_child {
-            return Ok(None);
+            let moved = our_child.is_none() && self.moved_there(dir, name);
+            return if moved {
+                Err(self.conflict_at(dir, name, ConflictKind::BothChanged))
+            } else {
+                Ok(None)
+            };
         }
         let kind = match (their_child, our_child) {
             (None, _) => ConflictKind::GoneBelow,
@@ -173,6 +178,18 @@ impl Merge<'_> {
             Some(dir) => dir.inode.meta.nlink == 0 || dir.entries.contains_key(&slot.name),
             None => self.removed_from_base(slot.dir),
         }
+    }
+
+    /// Whether the base object that both took this name from has another there, and none here.
+    fn moved_there(&self, dir: NodeId, name: &Name) -> bool {
+        let was_here = |node: &Node| {
+            let slot = node.inode.origin.as_deref().and_then(|origin| origin.slot.as_ref());
+            slot.is_some_and(|slot| slot.dir == dir && slot.name == *name)
+        };
+        self.theirs.nodes().any(|(id, node)| {
+            let since = self.fork.get(id).is_none() && node.inode.meta.nlink > 0;
+            since && was_here(node) && !self.lives(self.ours, Some(id))
+        })
     }
 
     fn lives(&self, tree: &Tree, id: Option<NodeId>) -> bool {

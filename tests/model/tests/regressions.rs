@@ -229,3 +229,37 @@ fn regression_a_new_directory_takes_a_linked_file_once() {
     ];
     replay(&store, 0, &calls);
 }
+
+/// One side changed and moved a file of the base, the other removed it: the removal was forgotten.
+#[test]
+fn regression_a_file_moved_there_and_removed_here_is_a_conflict() {
+    let calls = [
+        Fork { parent: 0, first: 2, count: 2, group: Independent },
+        Fork { parent: 3, first: 4, count: 2, group: Independent },
+        SetXattr { place: In(3, "d/a".into()), name: "trusted.t", len: 55, fill: 144, expect: Expect::Any },
+        Rename { from: In(3, "d/a".into()), to: In(3, "b/b".into()), mode: Replace },
+        Unlink { place: In(4, "d/a".into()) },
+        Commit { branch: 4 },
+    ];
+    replay(&store, 0, &calls);
+}
+
+/// A sibling's commit had replaced a directory; committing what was changed in it answered ESTALE, for ever,
+/// where a conflict was to be reported.
+#[test]
+fn regression_a_directory_that_a_sibling_replaced_is_a_conflict_and_no_errno() {
+    let calls = [
+        Fork { parent: 0, first: 1, count: 1, group: Exclusive },
+        Rename { from: In(1, "x".into()), to: In(1, "w".into()), mode: Exchange },
+        Commit { branch: 1 },
+        Fork { parent: 0, first: 5, count: 2, group: Independent },
+        Fork { parent: 6, first: 7, count: 1, group: Independent },
+        Unlink { place: In(5, "x/c".into()) },
+        Rename { from: In(5, "d".into()), to: In(5, "x".into()), mode: Replace },
+        Unlink { place: In(7, "x/c".into()) },
+        Commit { branch: 7 },
+        Commit { branch: 5 },
+        Commit { branch: 6 },
+    ];
+    replay(&store, 3, &calls);
+}

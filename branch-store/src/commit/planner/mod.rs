@@ -134,7 +134,11 @@ impl<'a> Planner<'a> {
         self.collect_reused(NodeId::ROOT);
         let dirs: Vec<NodeId> = self.merged_dirs(NodeId::ROOT);
         for dir in &dirs {
-            self.decide(*dir)?;
+            match self.decide(*dir) {
+                // A directory that the base has no more: that is among the conflicts.
+                Err(Error::Posix(rustix::io::Errno::STALE)) if !self.conflicts.is_empty() => {}
+                decided => decided?,
+            }
         }
         if self.conflicts.is_empty() {
             self.place_children(NodeId::ROOT, b"")?;

@@ -37,9 +37,9 @@ pub(super) fn merge(fork: &Tree, theirs: &Tree, ours: &Tree, into: Into, clock: 
     if into == Into::Base {
         merge.paths();
     }
-    merge.nodes(clock);
+    merge.nodes(into, clock);
     merge.entries();
-    merge.settle(clock);
+    merge.settle(into, clock);
     Merged { conflict: merge.conflict, tree: merge.tree }
 }
 
@@ -96,7 +96,7 @@ impl Merge<'_> {
         }
     }
 
-    fn nodes(&mut self, clock: Clock) {
+    fn nodes(&mut self, into: Into, clock: Clock) {
         let all: BTreeSet<Ino> = self.ours.nodes.keys().chain(self.fork.nodes.keys()).copied().collect();
         for ino in all {
             let [fork, theirs, ours] = [self.fork, self.theirs, self.ours].map(|tree| linked(tree, ino));
@@ -133,7 +133,8 @@ impl Merge<'_> {
                 (None, Some(_)) if differs(ours) => {
                     self.surely(format!("they removed object {ino}, we changed it"))
                 }
-                (Some(node), None) if differs(theirs) && !node.is_dir() => {
+                // The base does not tell a file that went elsewhere from one that was removed: it stays.
+                (Some(node), None) if differs(theirs) && !node.is_dir() && into == Into::Branch => {
                     self.surely(format!("we removed object {ino}, they changed it"));
                 }
                 _ => self.perhaps(format!("one side removed object {ino}")),
@@ -217,7 +218,7 @@ impl Merge<'_> {
     }
 
     /// The merged tree must be one: every entry an object, every directory in one place, every object named.
-    fn settle(&mut self, clock: Clock) {
+    fn settle(&mut self, into: Into, clock: Clock) {
         self.tree.version = clock.serial;
         let mut found: Vec<Ino> = Vec::new();
         let mut stack = vec![super::ROOT];
@@ -241,7 +242,8 @@ impl Merge<'_> {
         }
         for (ino, node) in &mut self.tree.nodes {
             let names = found.iter().filter(|child| *child == ino).count() as u32;
-            if *ino != super::ROOT && !node.is_dir() && names > 0 && node.names != names {
+            let counted = into == Into::Branch && *ino != super::ROOT && !node.is_dir();
+            if counted && names > 0 && node.names != names {
                 wrong.get_or_insert(format!("object {ino} has {names} names, not {}", node.names));
             }
             node.names = if *ino == super::ROOT { 1 } else { names };
