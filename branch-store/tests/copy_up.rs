@@ -438,3 +438,23 @@ fn a_change_of_mode_owner_or_times_changes_the_change_time_and_nothing_else() {
         }
     }
 }
+
+/// Story: a look at a directory through a branch moved its access time in the base, over the one a commit had set.
+#[test]
+fn listing_and_reading_in_a_branch_is_no_access_to_the_base() {
+    let w = Workspace::new(&[("d/f", "bytes")]);
+    let old = rustix::fs::Timespec { tv_sec: 1, tv_nsec: 0 };
+    let times = rustix::fs::Timestamps { last_access: old, last_modification: old };
+    let atime = |path: &str| std::fs::metadata(w.base().join(path)).unwrap().accessed().unwrap();
+    for path in ["d", "d/f"] {
+        rustix::fs::utimensat(rustix::fs::CWD, w.base().join(path), &times, rustix::fs::AtFlags::empty())
+            .unwrap();
+    }
+    let before = ["d", "d/f"].map(atime);
+    let a = w.fork("main", "a");
+    assert_eq!(a.names("d").unwrap(), ["f"]);
+    assert_eq!(a.read_all("d/f").unwrap(), "bytes");
+    a.put("d/f", "copied up").unwrap();
+    a.put("d/g", "").unwrap();
+    assert_eq!(["d", "d/f"].map(atime), before);
+}

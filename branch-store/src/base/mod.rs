@@ -5,7 +5,7 @@ pub(crate) mod places;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -224,7 +224,7 @@ impl Base {
 
     fn list_now(&self, dir: NodeId) -> Result<BTreeMap<Name, Listed>> {
         let fd = self.places.open(dir)?;
-        let fd = crate::disk::open_dir_readable(&*fd, b".")?;
+        let fd = open_quietly(&*fd, b".", OFlags::DIRECTORY)?;
         let mut names = BTreeMap::new();
         let mut buffer = Vec::with_capacity(64 * 1024);
         let mut entries = rustix::fs::RawDir::new(fd, buffer.spare_capacity_mut());
@@ -254,14 +254,7 @@ impl Base {
             None => &found.place,
         };
         let dir = self.places.open(place.dir)?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let open = |flags| rustix::fs::openat(&*dir, place.name.as_bytes(), flags, Mode::empty());
-        // Reading in a branch, or copying up, is no access to the base's file; of others' files the host counts it.
-        let file = match open(flags | OFlags::NOATIME) {
-            Err(Errno::PERM) => open(flags)?,
-            other => other?,
-        };
-        Ok(File::from(file))
+        Ok(File::from(open_quietly(&*dir, place.name.as_bytes(), OFlags::NONBLOCK)?))
     }
 
     pub(crate) fn read_link(&self, found: &Found) -> Result<Vec<u8>> {
@@ -405,10 +398,21 @@ pub(crate) fn is_hidden(slot: &Slot) -> bool {
 
 const STATX: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
 
-pub(crate) fn stat_at(dir: impl std::os::fd::AsFd, name: &[u8]) -> std::result::Result<Statx, Errno> {
+pub(crate) fn stat_at(dir: impl AsFd, name: &[u8]) -> std::result::Result<Statx, Errno> {
     rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, STATX)
 }
 
-pub(crate) fn stat_fd(fd: impl std::os::fd::AsFd) -> std::result::Result<Statx, Errno> {
+/// Opens an object of the base for reading. Being read, listed or copied up in a branch is no access to it; of
+/// what belongs to others the host counts it.
+fn open_quietly(dir: impl AsFd, name: &[u8], more: OFlags) -> std::result::Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
+    let open = |flags| rustix::fs::openat(&dir, name, flags, Mode::empty());
+    match open(flags | OFlags::NOATIME) {
+        Err(Errno::PERM) => open(flags),
+        opened => opened,
+    }
+}
+
+pub(crate) fn stat_fd(fd: impl AsFd) -> std::result::Result<Statx, Errno> {
     rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, STATX)
 }
