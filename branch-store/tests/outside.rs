@@ -209,3 +209,25 @@ fn a_new_file_with_the_number_of_an_old_one_has_its_own_attributes_in_older_snap
     assert_eq!((stat.mode, stat.size), (meta.mode() & 0o7777, meta.len()));
     assert_eq!(b.read_all("f").unwrap(), "somebody else's");
 }
+
+/// Attributes of an object with several names are set before its names go, whatever it is.
+#[test]
+fn attributes_of_a_symbolic_link_with_two_names_stay_off_its_target() {
+    let w = Workspace::new(&[]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let target = elsewhere.path().join("outside");
+    std::fs::write(&target, "not ours").unwrap();
+    let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(&target, mode(0o600)).unwrap();
+    std::os::unix::fs::symlink(&target, w.base().join("one")).unwrap();
+    std::fs::hard_link(w.base().join("one"), w.base().join("two")).unwrap();
+    let a = w.fork("main", "a");
+    let times = AttrChange { mtime: Some(Time { sec: 1, nsec: 0 }), ..AttrChange::default() };
+    a.set_attr(&a.at("one").unwrap().0, &times).unwrap();
+    a.remove("two").unwrap();
+    w.store().commit(&a).unwrap();
+    let seen = std::fs::metadata(&target).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(&seen) & 0o7777, 0o600);
+    let link = std::fs::symlink_metadata(w.base().join("one")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::mtime(&link), 1);
+}

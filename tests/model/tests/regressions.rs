@@ -263,3 +263,24 @@ fn regression_a_directory_that_a_sibling_replaced_is_a_conflict_and_no_errno() {
     ];
     replay(&store, 3, &calls);
 }
+
+/// A FIFO that keeps its place and changes its owner was fsynced, which a FIFO refuses: the commit, decided, could never
+/// be finished.
+#[test]
+fn regression_attributes_of_a_fifo_with_two_names_are_written_back() {
+    let calls = [
+        Fork { parent: 0, first: 5, count: 1, group: Exclusive },
+        Make { place: In(5, "b".into()), kind: Kind::Fifo, mode: 384 },
+        Rename { from: In(5, "b".into()), to: In(5, "d".into()), mode: NoReplace },
+        Make { place: In(5, "b".into()), kind: Kind::Dir, mode: 420 },
+        Commit { branch: 5 },
+        Fork { parent: 0, first: 6, count: 2, group: Independent },
+        Link { from: In(6, "d".into()), to: In(6, "b/c".into()) },
+        Commit { branch: 6 },
+        Fork { parent: 0, first: 22, count: 1, group: Independent },
+        Chown { place: In(22, "d".into()), uid: Some(0), gid: Some(1) },
+        Unlink { place: In(22, "d".into()) },
+        Commit { branch: 22 },
+    ];
+    replay(&store, 7, &calls);
+}

@@ -198,9 +198,8 @@ impl Writer<'_> {
     /// was carried out before a crash, or that somebody replaced it, and then it is not ours to write to.
     fn rewrite(&mut self, park: Option<Park>, path: &[u8], object: HostKey, meta: &Meta) -> Result<()> {
         let Some((parent, _, name)) = self.parent(path)? else { return Ok(()) };
-        if key_at(&parent, name)? != Some(object) {
-            return Ok(());
-        }
+        let now = stat_at(&*parent, name).ok().and_then(|st| fingerprint(&st));
+        let Some(kind) = now.filter(|now| now.key() == object).map(|now| now.kind) else { return Ok(()) };
         if let Some(park) = park {
             let failed = |e| Error::host("open", path, e);
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -210,9 +209,9 @@ impl Writer<'_> {
             rewrite(&self.shared.disk, &from, &to)?;
             self.shared.disk.fsync(&to).map_err(|e| Error::host("fsync", path, e))?;
         }
-        let refused = set_meta(&*parent, name, Kind::File, meta)?;
+        let refused = set_meta(&*parent, name, kind, meta)?;
         self.out.warnings.extend(refused.iter().map(|refused| refused.of(path)));
-        self.touch_object(&parent, name, Kind::File);
+        self.touch_object(&parent, name, kind);
         Ok(())
     }
 

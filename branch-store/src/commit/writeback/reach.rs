@@ -35,8 +35,10 @@ impl Writer<'_> {
 
     pub(super) fn touch_object(&mut self, parent: &Arc<OwnedFd>, name: &[u8], kind: Kind) {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        match rustix::fs::openat(&**parent, name, flags, Mode::empty()) {
-            Ok(fd) if kind == Kind::File => self.touch(Arc::new(fd)),
+        // Opening a device does something to it.
+        let opened = (kind == Kind::File).then(|| rustix::fs::openat(&**parent, name, flags, Mode::empty()));
+        match opened {
+            Some(Ok(fd)) => self.touch(Arc::new(fd)),
             // Attributes of what cannot be opened reach the disk with everything else.
             _ => self.many = true,
         }
