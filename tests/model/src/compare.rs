@@ -49,10 +49,10 @@ impl Model {
     }
 }
 
-/// Links as they must be; where some are hidden, a file that has a name may have more.
+/// Links as they must be; where some are hidden, a file may have more.
 fn links(tree: &Tree, ino: Ino, seen: &Seen, hidden: bool) -> u32 {
     let wanted = tree.nlink(ino);
-    let more = hidden && wanted > 0 && !tree.node(ino).is_dir();
+    let more = hidden && !tree.node(ino).is_dir();
     if more { wanted.max(seen.nlink) } else { wanted }
 }
 

@@ -284,3 +284,22 @@ fn regression_attributes_of_a_fifo_with_two_names_are_written_back() {
     ];
     replay(&store, 7, &calls);
 }
+
+/// A child that has changed nothing met a directory that its parent had removed and still had open: the model, not the
+/// store, took that for a conflict.
+#[test]
+fn regression_nothing_changed_meets_nothing_removed() {
+    let calls = [
+        Fork { parent: 0, first: 7, count: 1, group: Frozen },
+        Make { place: In(7, "a".into()), kind: Kind::Dir, mode: 384 },
+        Commit { branch: 7 },
+        Fork { parent: 0, first: 8, count: 2, group: Exclusive },
+        Open { slot: 2, place: In(9, "a".into()), write: false, truncate: false },
+        Make { place: In(9, "a/c".into()), kind: Kind::File, mode: 493 },
+        Fork { parent: 9, first: 16, count: 2, group: Independent },
+        Unlink { place: In(9, "a/c".into()) },
+        Rmdir { place: In(9, "a".into()) },
+        Commit { branch: 16 },
+    ];
+    replay(&store, 7, &calls);
+}

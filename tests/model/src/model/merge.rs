@@ -250,7 +250,14 @@ impl Merge<'_> {
         }
         let holds =
             |dir: &Ino| names_in(self.theirs, *dir).count() > 0 || names_in(self.ours, *dir).count() > 0;
-        let lost = self.tree.nodes.iter().find(|(ino, node)| node.is_dir() && node.names == 0 && holds(ino));
+        // Removed before, and alive only for who has it open.
+        let removed = |dir: &Ino| {
+            [self.theirs, self.ours]
+                .iter()
+                .any(|side| side.nodes.get(dir).is_some_and(|node| node.names == 0))
+        };
+        let mut dirs = self.tree.nodes.iter().filter(|(_, node)| node.is_dir() && node.names == 0);
+        let lost = dirs.find(|(ino, _)| holds(ino) && !removed(ino));
         if let Some((ino, _)) = lost {
             let (ino, both) =
                 (*ino, self.theirs.nodes.contains_key(ino) && self.ours.nodes.contains_key(ino));
