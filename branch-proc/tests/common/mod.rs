@@ -120,6 +120,8 @@ pub(crate) fn copy_for_everyone() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let copy = dir.path().join("tests");
-    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    // Not by this process: children that other tests fork meanwhile would have it open for writing (ETXTBSY).
+    let copied = process::Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&copy).status();
+    assert!(copied.unwrap().success());
     (dir, copy)
 }

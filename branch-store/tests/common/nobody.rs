@@ -3,15 +3,12 @@
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::process::Command;
 
 /// Who has nothing.
 pub const NOBODY: u32 = 65534;
 /// Whose files nobody else's are.
 pub const SOMEBODY: u32 = 65533;
-
-static FORKING: Mutex<()> = Mutex::new(());
 
 /// Where the second run finds its base.
 const BASE: &str = "BRANCH_STORE_TEST_BASE";
@@ -35,14 +32,11 @@ pub fn as_nobody(name: &str, prepare: fn(&Path), act: fn(&Path), check: fn(&Path
     let program = dir.path().join("test");
     let mut command = Command::new(&program);
     command.args(["--exact", name, "--nocapture"]).env(BASE, &base).uid(NOBODY).gid(NOBODY);
-    command.current_dir(dir.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = {
-        // A child that another test forks meanwhile has the copy open for writing until it executes: ETXTBSY.
-        let _alone = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
-        std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-        command.spawn().unwrap()
-    };
-    let output = child.wait_with_output().unwrap();
+    command.current_dir(dir.path());
+    // Not by this process: children that other tests fork meanwhile would have it open for writing (ETXTBSY).
+    let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status();
+    assert!(copied.unwrap().success());
+    let output = command.output().unwrap();
     let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(output.status.success() && out.contains("1 passed"), "{out}{err}");
     check(&base);
