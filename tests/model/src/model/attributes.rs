@@ -55,6 +55,10 @@ impl Tree {
             (Expect::Replace, false) => return Err(Errno::NODATA),
             _ => {}
         }
+        // As on ext4, that is no change.
+        if self.node(ino).xattrs.get(name) == Some(&value) {
+            return Ok(());
+        }
         let node = self.node_mut(ino, clock);
         node.xattrs.insert(name.to_owned(), value);
         node.ctime = clock.now;
