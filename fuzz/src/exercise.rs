@@ -71,6 +71,8 @@ fn walk(branch: &Arc<Branch>, dir: &Object, path: &[u8], depth: usize, out: &mut
         }
         let path = [path, b"/", entry.name.as_bytes()].concat();
         let shown = match branch.lookup(dir, entry.name.as_bytes()) {
+            // It has a name and says that it has none: recovery takes it for an orphan.
+            Ok((_, stat)) if stat.nlink == 0 => DAMAGED.to_owned(),
             Ok((object, stat)) => {
                 let body = body(branch, &object, stat.kind);
                 format!("{:?} {:o} {} {} {}", stat.kind, stat.mode, stat.uid, stat.size, body)
