@@ -25,7 +25,7 @@ pub type Picture = BTreeMap<(String, Vec<u8>), String>;
 /// Opens the store if it can be, and does everything with it.
 ///
 /// # Panics
-/// If what it shows changes by a checkpoint and a restart, or it does not open again.
+/// If what it shows changes by a checkpoint and a restart.
 pub fn open_and_use(options: &Options) {
     let Ok(store) = open(options) else { return };
     picture(&store);
@@ -40,7 +40,8 @@ pub fn open_and_use(options: &Options) {
     match open(options) {
         Ok(_) if damaged => {}
         Ok(store) => assert_eq!(picture(&store), before, "a checkpoint and a restart change nothing"),
-        Err(error) => assert!(damaged, "it opened once, and now: {error}"),
+        // What was forged may come to light at the second opening only; a named error is all that is promised.
+        Err(_) => {}
     }
 }
 
