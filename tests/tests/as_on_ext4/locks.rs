@@ -4,12 +4,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::both::same;
 use crate::play::Play;
+use crate::sys;
 
 fn content(at: &Path) {
     fs::write(at.join("file"), "0123456789").unwrap();
@@ -25,14 +26,7 @@ impl Holder {
         let script = format!(
             "import fcntl, os, struct, sys\nf = os.open(sys.argv[1], os.O_RDWR)\n{how}\nsys.stdout.write('held'); sys.stdout.flush()\nsys.stdin.read(1)"
         );
-        let mut python = Command::new("python3");
-        let mut child = python
-            .args(["-c", &script])
-            .arg(path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = sys::python(&script, path);
         child.stdout.as_mut().unwrap().read_exact(&mut [0; 4]).unwrap();
         Holder(child)
     }

@@ -5,10 +5,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout};
 
 use crate::both::same;
-use crate::sys::Map;
+use crate::sys::{self, Map};
 
 const PAGE: usize = 4096;
 
@@ -29,14 +29,7 @@ impl Peer {
         let script = format!(
             "import mmap, os, sys\nf = os.open(sys.argv[1], {flags})\nm = mmap.mmap(f, 0, access=mmap.{access})\nfor line in sys.stdin: print(repr(eval(line)), flush=True)"
         );
-        let mut python = Command::new("python3");
-        let mut child = python
-            .args(["-c", &script])
-            .arg(path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = sys::python(&script, path);
         let (to, from) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         Peer { child, to, from }
     }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -66,6 +67,13 @@ pub(crate) fn listing(path: &Path) -> Result<Vec<Entry>, Errno> {
         });
     }
     Ok(found)
+}
+
+/// Another process: a script that has `path` as its argument, to be talked to.
+pub(crate) fn python(script: &str, path: &Path) -> Child {
+    let mut python = Command::new("python3");
+    python.args(["-c", script]).arg(path).stdin(Stdio::piped()).stdout(Stdio::piped());
+    python.spawn().unwrap()
 }
 
 /// Longest handle, in bytes.
