@@ -22,6 +22,10 @@ pub enum ConflictKind {
     BothCreated,
     /// The other side removed or replaced what this branch changed.
     GoneBelow,
+    /// The other side made something in a directory that this branch removed.
+    CreatedInRemoved,
+    /// The other side moved what this branch removed.
+    MovedAndRemoved,
     /// The base object was edited outside any branch since this branch first changed it.
     BaseEdited,
     /// The base holds the object, or the directory it is in, immutable or append-only.
@@ -39,6 +43,8 @@ impl ConflictKind {
             ConflictKind::BothChanged => "both the branch and its parent changed it",
             ConflictKind::BothCreated => "both the branch and its parent created it",
             ConflictKind::GoneBelow => "the parent removed or replaced it",
+            ConflictKind::CreatedInRemoved => "the parent made it in a directory that the branch removed",
+            ConflictKind::MovedAndRemoved => "the parent moved it elsewhere and the branch removed it",
             ConflictKind::BaseEdited => "the base was edited here since the branch first changed it",
             ConflictKind::Immutable => "the base holds it immutable or append-only (chattr +i, +a)",
             ConflictKind::NotPermitted => "the base does not permit this user to change it",

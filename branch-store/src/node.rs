@@ -268,6 +268,14 @@ pub(crate) struct Node {
     pub(crate) entries: OrdMap<Name, Entry>,
 }
 
+impl Node {
+    /// A base directory that the branch removed. Its node stays: what a commit takes away must be what was
+    /// removed here, and its entries say what that was.
+    pub(crate) fn is_grave(&self) -> bool {
+        self.inode.meta.nlink == 0 && self.inode.kind() == Kind::Dir && self.inode.origin.is_some()
+    }
+}
+
 impl Inode {
     /// What the node is.
     pub(crate) fn kind(&self) -> Kind {

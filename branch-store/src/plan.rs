@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Name, NodeId, STORE_DIR};
-use crate::node::{HostKey, Meta};
+use crate::node::{HostKey, Meta, Slot};
 
 /// Components joined by `/`, relative to the base; never empty, never with `.` or `..`.
 pub(crate) type RelPath = Vec<u8>;
@@ -49,6 +49,8 @@ pub(crate) enum Step {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
+    /// Names that go along with a detached directory, of files that have others.
+    pub(crate) along: Vec<(HostKey, Slot)>,
 }
 
 /// Checks what no planner draws: a path that leaves the base, or leads into the store.

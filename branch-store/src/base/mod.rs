@@ -183,6 +183,18 @@ impl Base {
         Ok(None)
     }
 
+    /// Whether an object is in the base under a name that a commit gave it.
+    pub(crate) fn find_moved(&self, object: &Fingerprint) -> Result<bool> {
+        for place in self.places.displaced(object.key()) {
+            if !self.places.is_parked(place.dir)
+                && self.resolve_now(&place)?.is_some_and(|found| found.print.same_object(object))
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn at_epoch(&self, mut found: Found, epoch: CommitId) -> Found {
         found.was = self.history.read().object(&found.print, epoch);
         found

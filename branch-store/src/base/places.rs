@@ -81,7 +81,7 @@ impl Places {
 
     /// An object went to a place, maybe into a preimage directory, maybe out of one.
     pub(crate) fn note_displaced(&self, moved: &DisplacedTo) {
-        let into_park = matches!(self.dirs.read().get(&moved.to.dir), Some(Place { at: At::Park(_), .. }));
+        let into_park = self.is_parked(moved.to.dir);
         let mut parked = self.parked.write();
         let names = parked.entry(moved.key).or_default();
         if into_park {
@@ -95,6 +95,21 @@ impl Places {
         }
         drop(parked);
         self.displaced.write().insert(moved.key, moved.to.clone());
+    }
+
+    /// Whether a directory is a preimage directory or lies, at any depth, in one.
+    pub(crate) fn is_parked(&self, dir: NodeId) -> bool {
+        let dirs = self.dirs.read();
+        let mut at = dir;
+        // A damaged table may go round in circles.
+        for _ in 0..DEPTH_MAX {
+            match dirs.get(&at).map(|place| &place.at) {
+                Some(At::Park(_)) => return true,
+                Some(At::Slot(slot)) if slot.dir != NodeId::ROOT => at = slot.dir,
+                Some(At::Slot(_)) | None => return false,
+            }
+        }
+        false
     }
 
     /// Recovery: an object whose place is a name of the base, whatever else of it is parked.

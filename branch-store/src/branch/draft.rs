@@ -237,20 +237,6 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// A base directory was seen empty and removed: what appears in it from now on is a conflict (S14, S15).
-    pub(crate) fn seal_removed(&mut self, dir: NodeId, name: &[u8]) -> Result<()> {
-        let Some(entry) = self.node(dir)?.entries.get(name).cloned() else { return Ok(()) };
-        let Some(over) = entry.over.filter(|over| over.kind == Kind::Dir && over.mtime == Time::default())
-        else {
-            return Ok(());
-        };
-        let slot = Slot { dir, name: Name::trusted(name) };
-        let Some(found) = self.shared.base.resolve(&slot, self.epoch)? else { return Ok(()) };
-        let mtime = found.stat(NodeId::ROOT).mtime;
-        let over = Some(Arc::new(Fingerprint { mtime, ..*over }));
-        self.push(Change::Link { dir, name: slot.name, entry: Entry { child: None, over } })
-    }
-
     /// An entry of the directory changed now.
     pub(crate) fn touch(&mut self, dir: NodeId) -> Result<()> {
         self.push(Change::Touch { dir, time: Time::now() })

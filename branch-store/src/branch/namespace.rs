@@ -10,7 +10,7 @@ use crate::branch::view::Meaning;
 use crate::branch::{Branch, Draft, Names};
 use crate::error::{Error, Result};
 use crate::ids::{LINK_MAX, Name, NodeId, STORE_DIR, SYMLINK_MAX};
-use crate::node::{Body, Content, Inode, Kind, Lower, Meta, Object, Slot, Stat, Time};
+use crate::node::{Body, Content, Inode, Kind, Lower, Meta, Node, Object, Slot, Stat, Time};
 use crate::tree::Change;
 
 /// An object to be made.
@@ -204,17 +204,19 @@ impl Branch {
         })
     }
 
-    /// Forgets an orphan once nobody has it open or looked up. No effect on anything that has a link.
+    /// Forgets an orphan once nobody has it open or looked up. No effect on anything that has a link, nor on what a
+    /// commit still has to know.
     ///
     /// # Errors
     /// The host's.
     pub fn reap(&self, id: NodeId) -> Result<()> {
-        if !self.is_live() || self.data.read().tree.get(id).is_none_or(|node| node.inode.meta.nlink > 0) {
+        let stays = |node: &Node| node.inode.meta.nlink > 0 || node.is_grave();
+        if !self.is_live() || self.data.read().tree.get(id).is_none_or(|node| stays(node)) {
             return Ok(());
         }
         let own = self.mutate_nameless(|draft| {
             let Ok(node) = draft.node(id) else { return Ok(None) };
-            if node.inode.meta.nlink > 0 {
+            if stays(node) {
                 return Ok(None);
             }
             let own = match node.inode.body {
@@ -333,7 +335,6 @@ fn remove_dir(draft: &mut Draft<'_>, dir: NodeId, name: &[u8], id: NodeId) -> Re
         return Err(Error::Posix(Errno::NOTEMPTY));
     }
     draft.clear_entry(dir, name)?;
-    draft.seal_removed(dir, name)?;
     bury_dir(draft, id)?;
     draft.relink(dir, -1)?;
     Ok(())

@@ -40,6 +40,8 @@ pub(crate) fn merge(fork: &Tree, theirs: &Tree, ours: &Tree) -> Result<Vec<Chang
 struct Touched {
     nodes: HashSet<NodeId>,
     entries: HashSet<(NodeId, Name)>,
+    /// Objects that got a name.
+    named: HashSet<NodeId>,
 }
 
 impl Touched {
@@ -54,6 +56,9 @@ impl Touched {
                     // Within one tick of the clock the times of the directory do not show it.
                     touched.nodes.insert(*dir);
                     touched.entries.insert((*dir, name.clone()));
+                    if let Change::Link { entry: Entry { child: Some(child), .. }, .. } = change {
+                        touched.named.insert(*child);
+                    }
                 }
             }
         }
@@ -91,7 +96,7 @@ impl Merge<'_> {
                     return Ok(None);
                 }
                 // Edited there, removed here: the entry's own check reports it if a name is involved.
-                let edited = self.touched.nodes.contains(id);
+                let edited = self.touched.nodes.contains(id) || self.touched.named.contains(id);
                 if edited { Err(self.conflict(*id, ConflictKind::BothChanged)) } else { Ok(Some(change)) }
             }
             Change::Touch { .. } => Ok(Some(change)),
@@ -113,6 +118,9 @@ impl Merge<'_> {
         if ours.kind() != Kind::Dir || theirs.inode.kind() != Kind::Dir {
             return Err(self.conflict(id, ConflictKind::BothChanged));
         }
+        if ours.meta.nlink == 0 && theirs.inode.meta.nlink == 0 {
+            return Ok(None);
+        }
         if (ours.meta.nlink == 0) != (theirs.inode.meta.nlink == 0) {
             return Err(self.conflict(id, ConflictKind::BothChanged));
         }
@@ -124,7 +132,13 @@ impl Merge<'_> {
     }
 
     fn entry(&self, dir: NodeId, name: &Name, change: Change) -> Result<Option<Change>, Conflict> {
-        let gone = self.theirs.get(dir).is_some_and(|node| node.inode.meta.nlink == 0);
+        let is_gone = |tree: &Tree| tree.get(dir).is_some_and(|node| node.inode.meta.nlink == 0);
+        let gone = is_gone(self.theirs);
+        if gone && is_gone(self.ours) {
+            // Both removed the directory: what it held is of no more interest than before.
+            let known = self.theirs.get(dir).is_some_and(|node| node.entries.contains_key(name));
+            return Ok((!known).then_some(change));
+        }
         let dropped = self.theirs.get(dir).is_none() && self.touched.nodes.contains(&dir);
         if gone || dropped || self.is_gone(&change) {
             return Err(self.conflict_at(dir, name, ConflictKind::GoneBelow));
@@ -250,12 +264,14 @@ impl Merge<'_> {
     }
 
     fn conflict(&self, id: NodeId, kind: ConflictKind) -> Conflict {
-        Conflict { path: path_of(self.ours, id).unwrap_or_default(), kind }
+        // What one side removed has its path on the other.
+        let path = [self.ours, self.theirs, self.fork].into_iter().find_map(|tree| path_of(tree, id));
+        Conflict { path: path.unwrap_or_default(), kind }
     }
 
     fn conflict_at(&self, dir: NodeId, name: &Name, kind: ConflictKind) -> Conflict {
-        let parent = path_of(self.ours, dir).or_else(|| path_of(self.theirs, dir)).unwrap_or_default();
-        Conflict { path: crate::plan::join(&parent, name.as_bytes()), kind }
+        let parent = [self.ours, self.theirs, self.fork].into_iter().find_map(|tree| path_of(tree, dir));
+        Conflict { path: crate::plan::join(&parent.unwrap_or_default(), name.as_bytes()), kind }
     }
 }
 

@@ -66,7 +66,7 @@ fn decide(commit: u64, steps: Vec<Step>) -> Record {
         park: (NodeId(NodeId::FIRST_ALLOCATED), print),
         displaced: Vec::new(),
         changed: 0,
-        plan: Plan { steps },
+        plan: Plan { steps, along: Vec::new() },
     })
 }
 

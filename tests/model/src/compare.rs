@@ -19,12 +19,11 @@ pub(crate) enum Numbers {
 impl Model {
     /// Compares a whole branch.
     pub(crate) fn compare(&mut self, branch: u32, picture: &Picture, numbers: Numbers) -> Result<(), String> {
-        let hidden = self.hidden_links;
         let mine = self.branches.get_mut(&branch).expect("it is known");
         let paths = mine.tree.paths();
         for (path, ino) in &paths {
             let Some(seen) = picture.get(path) else { return Err(format!("{path:?} is missing")) };
-            let nlink = links(&mine.tree, *ino, seen, hidden);
+            let nlink = mine.tree.nlink(*ino);
             let node = mine.tree.nodes.get_mut(ino).expect("it has a path");
             node.compare(nlink, seen).map_err(|what| format!("{path:?}: {what}"))?;
             if numbers == Numbers::Own {
@@ -42,18 +41,11 @@ impl Model {
     pub(crate) fn compare_slot(&mut self, slot: u8, seen: &Seen) -> Result<(), String> {
         let handle = self.slots[&slot];
         let branch = self.branches.get_mut(&handle.branch).expect("it is known");
-        let nlink = links(&branch.tree, handle.ino, seen, self.hidden_links);
+        let nlink = branch.tree.nlink(handle.ino);
         let node = branch.tree.nodes.get_mut(&handle.ino).expect("an open object is kept");
         node.compare(nlink, seen)?;
         same_number(&mut branch.ids, handle.ino, seen.ino)
     }
-}
-
-/// Links as they must be; where some are hidden, a file may have more.
-fn links(tree: &Tree, ino: Ino, seen: &Seen, hidden: bool) -> u32 {
-    let wanted = tree.nlink(ino);
-    let more = hidden && !tree.node(ino).is_dir();
-    if more { wanted.max(seen.nlink) } else { wanted }
 }
 
 fn same_number(ids: &mut BTreeMap<Ino, u64>, ino: Ino, seen: u64) -> Result<(), String> {

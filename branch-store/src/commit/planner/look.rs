@@ -6,7 +6,7 @@ use crate::base::Found;
 use crate::base::history::{Displaced, ObjectWas, Was};
 use crate::error::{Conflict, ConflictKind, Result};
 use crate::ids::NodeId;
-use crate::node::{Body, Content, Entry, HostKey, Kind, Lower, Meta, Node, Slot, Time};
+use crate::node::{Body, Content, Entry, HostKey, Kind, Lower, Meta, Node, Slot};
 use crate::plan::{Step, join};
 
 impl Planner<'_> {
@@ -31,7 +31,7 @@ impl Planner<'_> {
 
     fn look_at(&mut self, slot: Slot, entry: &Entry, path: &[u8]) -> Result<()> {
         let found = self.base.resolve(&slot, self.head)?;
-        if let Some(kind) = clash(entry, found.as_ref()).or_else(|| self.lost(&slot, entry, found.as_ref())) {
+        if let Some(kind) = clash(entry, found.as_ref()).or(self.lost(&slot, entry, found.as_ref())?) {
             self.conflicts.push(Conflict { path: path.to_vec(), kind });
         }
         if let Some(found) = &found {
@@ -39,6 +39,7 @@ impl Planner<'_> {
                 self.conflicts.push(Conflict { path: path.to_vec(), kind: ConflictKind::OtherFilesystem });
             }
             self.permit_change(entry, found, path)?;
+            self.look_in_removed(found, path)?;
             self.links.insert(found.print.key(), found.links());
             self.seen_at.insert(found.print.key(), slot.clone());
         }
@@ -46,15 +47,29 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Both took the name away, but we gave the object another: it is removed there and moved here.
-    fn lost(&self, slot: &Slot, entry: &Entry, found: Option<&Found>) -> Option<ConflictKind> {
-        let over = entry.over.as_ref().filter(|_| entry.child.is_none() && found.is_none())?;
-        let moved = |node: &Node| {
+    /// Both took the name away, but one of us gave the object another: removed there and moved here, or the
+    /// other way round.
+    pub(super) fn lost(
+        &self,
+        slot: &Slot,
+        entry: &Entry,
+        found: Option<&Found>,
+    ) -> Result<Option<ConflictKind>> {
+        let Some(over) = entry.over.as_ref().filter(|_| entry.child.is_none() && found.is_none()) else {
+            return Ok(None);
+        };
+        let here = self.tree.get(self.base.id_of(over, self.tree)?).is_some_and(|node| {
             let origin = node.inode.origin.as_deref();
             node.inode.meta.nlink > 0
                 && origin.is_some_and(|o| o.slot.as_ref() == Some(slot) && o.print.same_object(over))
-        };
-        self.tree.nodes().any(|(_, node)| moved(node)).then_some(ConflictKind::GoneBelow)
+        });
+        let there = self.base.find_moved(over)?;
+        Ok(match (here, there) {
+            (true, false) => Some(ConflictKind::GoneBelow),
+            (false, true) => Some(ConflictKind::MovedAndRemoved),
+            (true, true) => Some(ConflictKind::BothChanged),
+            (false, false) => None,
+        })
     }
 
     /// Files with further links whose own entry is gone with its directory: still to be rewritten in place.
@@ -197,16 +212,10 @@ impl Planner<'_> {
 }
 
 /// Whether the base went on under a name that the branch changed.
-fn clash(entry: &Entry, found: Option<&Found>) -> Option<ConflictKind> {
+pub(super) fn clash(entry: &Entry, found: Option<&Found>) -> Option<ConflictKind> {
     match (&entry.over, found) {
         (None, None) => None,
-        (Some(over), Some(found)) => {
-            let same = over.is_unedited(&found.print);
-            // A directory that the branch removed: nothing may have come or gone in it since.
-            let removed = over.kind == Kind::Dir && over.mtime != Time::default();
-            let same = same && !(removed && found.stat(NodeId::ROOT).mtime != over.mtime);
-            (!same).then_some(ConflictKind::BaseEdited)
-        }
+        (Some(over), Some(found)) => (!over.is_unedited(&found.print)).then_some(ConflictKind::BaseEdited),
         // Both removed it: equal changes never conflict (S14).
         (Some(_), None) => entry.child.is_some().then_some(ConflictKind::GoneBelow),
         (None, Some(_)) => Some(ConflictKind::BothCreated),

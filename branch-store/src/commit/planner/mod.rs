@@ -7,6 +7,7 @@
 mod look;
 mod permit;
 mod place;
+mod removed;
 
 use std::collections::{HashMap, HashSet};
 
@@ -85,6 +86,8 @@ pub(crate) struct Planner<'a> {
     metas: Vec<Step>,
     /// Base directories whose names the host lets us change.
     permitted: HashMap<NodeId, permit::Names>,
+    /// Names of files with several, in directories that the branch removed.
+    leaving_with_dir: Vec<(Slot, Found)>,
     conflicts: Vec<Conflict>,
     drawn: Drawn,
 }
@@ -119,6 +122,7 @@ pub(crate) fn draw(base: &Base, tree: &Tree, head: CommitId) -> Result<Drawn> {
         rewrites: Vec::new(),
         metas: Vec::new(),
         permitted: HashMap::new(),
+        leaving_with_dir: Vec::new(),
         conflicts: Vec::new(),
         drawn,
     };
@@ -143,6 +147,7 @@ impl<'a> Planner<'a> {
         if self.conflicts.is_empty() {
             self.place_children(NodeId::ROOT, b"")?;
             self.change_nameless()?;
+            self.count_leaving_with_dir()?;
             self.meta_of(NodeId::ROOT, root, b"", true)?;
         }
         Ok(())

@@ -65,6 +65,9 @@ pub(crate) fn run(shared: &Shared, commit: CommitId, park_id: NodeId, plan: &Pla
         }
         writer.step(step)?;
     }
+    for (key, slot) in &plan.along {
+        writer.note(*key, None, slot.clone(), None)?;
+    }
     writer.sync()?;
     Ok(writer.out)
 }

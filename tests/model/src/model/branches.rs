@@ -193,9 +193,6 @@ impl Model {
                 before.nodes.get(ino).map(|n| n.version) == tree.nodes.get(ino).map(|n| n.version)
             };
             into.ids.retain(|ino, _| same(ino));
-            let gone =
-                |(ino, node): (&Ino, &super::tree::Node)| node.is_dir() && !tree.nodes.contains_key(ino);
-            self.hidden_links |= before.nodes.iter().any(gone);
             // Change times are the host's.
             tree.nodes.values_mut().for_each(|node| node.ctime = When::sometime());
         }

@@ -37,7 +37,7 @@ pub(super) fn merge(fork: &Tree, theirs: &Tree, ours: &Tree, into: Into, clock: 
     if into == Into::Base {
         merge.paths();
     }
-    merge.nodes(into, clock);
+    merge.nodes(clock);
     merge.entries();
     merge.settle(into, clock);
     Merged { conflict: merge.conflict, tree: merge.tree }
@@ -96,7 +96,7 @@ impl Merge<'_> {
         }
     }
 
-    fn nodes(&mut self, into: Into, clock: Clock) {
+    fn nodes(&mut self, clock: Clock) {
         let all: BTreeSet<Ino> = self.ours.nodes.keys().chain(self.fork.nodes.keys()).copied().collect();
         for ino in all {
             let [fork, theirs, ours] = [self.fork, self.theirs, self.ours].map(|tree| linked(tree, ino));
@@ -133,13 +133,25 @@ impl Merge<'_> {
                 (None, Some(_)) if differs(ours) => {
                     self.surely(format!("they removed object {ino}, we changed it"))
                 }
-                // The base does not tell a file that went elsewhere from one that was removed: it stays.
-                (Some(node), None) if differs(theirs) && !node.is_dir() && into == Into::Branch => {
+                (Some(_), None) if differs(theirs) => {
                     self.surely(format!("we removed object {ino}, they changed it"));
+                }
+                (Some(_), None) if self.gave_name(ino) => {
+                    self.surely(format!("we removed object {ino}, they gave it or put into it a name"));
                 }
                 _ => self.perhaps(format!("one side removed object {ino}")),
             }
         }
+    }
+
+    /// Whether they gave an object a name, or, if it is a directory, gave something a name in it.
+    fn gave_name(&self, ino: Ino) -> bool {
+        let dirs = self.theirs.nodes.keys().filter(|dir| linked(self.theirs, **dir).is_some());
+        let mut names = dirs.flat_map(|dir| names_in(self.theirs, *dir).map(move |name| (*dir, name)));
+        names.any(|(dir, name)| {
+            let [fork, theirs] = [self.fork, self.theirs].map(|tree| child(tree, dir, name));
+            theirs.is_some() && fork != theirs && (dir == ino || theirs == Some(ino))
+        })
     }
 
     /// Attribute by attribute; what each did to the names is looked at apart.

@@ -47,8 +47,6 @@ pub struct Model {
     serial: u64,
     pub(crate) branches: BTreeMap<u32, Branch>,
     pub(crate) slots: BTreeMap<u8, Handle>,
-    /// A commit moved a whole directory out of the base: links in it go on being counted until it is pruned.
-    pub(crate) hidden_links: bool,
 }
 
 /// What may be answered.
@@ -59,7 +57,7 @@ impl Model {
         let tree = Tree::of(base, ROOT);
         let serial = ROOT + base.len() as u64;
         let branches = BTreeMap::from([(MAIN, Branch::main(tree))]);
-        Model { level, host, serial, branches, slots: BTreeMap::new(), hidden_links: false }
+        Model { level, host, serial, branches, slots: BTreeMap::new() }
     }
 
     /// Whether the call speaks of things that there are, in a way that means the same at every level.
