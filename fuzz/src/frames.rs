@@ -4,7 +4,7 @@
 /// The workspace id of every store the fuzzer makes.
 pub const WORKSPACE: [u8; 16] = [7; 16];
 /// Version of the format the seeds are in; `make_seeds` writes them again when it changes.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 const MAGIC: &[u8; 8] = b"BFSLOG\r\n";
 const HEADER_LEN: usize = 40;
 const FRAME_LEN: usize = 24;

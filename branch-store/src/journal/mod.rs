@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// First bytes of every journal and checkpoint.
 pub(crate) const MAGIC: &[u8; 8] = b"BFSLOG\r\n";
 /// Version of the format; any other is refused, never reinterpreted (S22). What 1 lacked: `docs/on-disk-format.md`.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 /// magic, format, workspace id, first sequence number, crc32c of all before.
 pub(crate) const HEADER_LEN: usize = 8 + 4 + 16 + 8 + 4;
 /// length, crc32c of all that follows, sequence, first sequence number not yet durable when it was written.
