@@ -33,7 +33,9 @@ fn remove_all(branch: &Arc<Branch>, path: &str) -> Result<()> {
 type Act = fn(&Arc<Branch>) -> Result<()>;
 
 /// What a sibling does, and where the conflict is.
-const DEEDS: &[(&str, Act, &[(&str, ConflictKind)])] = &[
+type Where = &'static [(&'static str, ConflictKind)];
+
+const DEEDS: &[(&str, Act, Where)] = &[
     ("edits", |b| b.put("d/f", "precious"), &[("d/f", ConflictKind::BaseEdited)]),
     ("edits deep", |b| b.put("d/sub/deep/f", "precious"), &[("d/sub/deep/f", ConflictKind::BaseEdited)]),
     ("makes", |b| b.put("d/new", "precious"), &[("d/new", ConflictKind::CreatedInRemoved)]),
