@@ -1,23 +1,26 @@
-//! What a branch changed since its fork, as paths.
+//! What differs between two sides, as paths.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::branch::{Branch, View};
-use crate::error::Result;
-use crate::ids::{Name, NodeId};
-use crate::node::{Body, Kind, Object, Stat};
+use rustix::io::Errno;
+
+use crate::branch::View;
+use crate::error::{Error, Result};
+use crate::ids::{LayerId, Name, NodeId};
+use crate::node::{Body, Content, Fingerprint, Kind, Object, Slot, Stat, Time, Xattrs};
 use crate::plan::join;
+use crate::side::Side;
 
 /// One changed path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathChange {
-    /// Path in the branch, relative to the workspace.
+    /// Path on the new side (of what is deleted, on the old one), relative to the workspace.
     pub path: Vec<u8>,
     /// What happened to it.
     pub kind: ChangeKind,
-    /// Attributes at the fork.
+    /// Attributes on the old side.
     pub old: Option<Stat>,
-    /// Attributes now.
+    /// Attributes on the new side.
     pub new: Option<Stat>,
 }
 
@@ -41,24 +44,29 @@ pub enum ChangeKind {
     Attributes,
 }
 
-/// What a branch changed since its fork, sorted by path.
+/// How the result speaks of a renamed directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Directories {
+    /// As one renamed path, with what changed in it under its new name.
+    Whole,
+    /// By the renamed paths of all it holds.
+    Expanded,
+}
+
+/// What differs between two sides, sorted by path.
 ///
 /// # Errors
-/// `Ended`, `Stale`, and the host's.
-pub(crate) fn diff(branch: &Branch) -> Result<Vec<PathChange>> {
-    branch.check_live().map_err(|_| branch.ended_error())?;
-    let data = branch.data.read().clone();
-    let (base, contents) = (&branch.shared.base, &branch.shared.contents);
-    let view = |tree| View { base, contents, tree, epoch: data.epoch };
-    let mut diff = Diff {
-        old: view(&data.fork_tree),
-        new: view(&data.tree),
-        added: vec![],
-        deleted: vec![],
-        out: vec![],
-    };
-    diff.dir(NodeId::ROOT, b"")?;
-    diff.finish()
+/// `Ended`, `Stale`, `NotKept`, and the host's.
+pub(crate) fn compare(old: &Side, new: &Side, directories: Directories) -> Result<Vec<PathChange>> {
+    let (from, to) = (old.view(), new.view());
+    let one_base = from.epoch == to.epoch;
+    let (added, deleted, out) = (vec![], vec![], vec![]);
+    let mut diff = Diff { old: from, new: to, one_base, directories, added, deleted, out };
+    let found = diff.dir(NodeId::ROOT, b"").and_then(|()| diff.finish());
+    // First of all: what a dead side answers says nothing.
+    old.check()?;
+    new.check()?;
+    found
 }
 
 /// An object at a path.
@@ -71,6 +79,9 @@ struct At {
 struct Diff<'a> {
     old: View<'a>,
     new: View<'a>,
+    /// Both see the base after the same commit: only what one of the trees speaks of can differ.
+    one_base: bool,
+    directories: Directories,
     added: Vec<At>,
     deleted: Vec<At>,
     out: Vec<PathChange>,
@@ -79,18 +90,16 @@ struct Diff<'a> {
 fn look(view: &View<'_>, dir: NodeId, name: &Name, path: &[u8]) -> Result<Option<At>> {
     match view.lookup(dir, name.as_bytes()) {
         Ok((object, stat)) => Ok(Some(At { path: path.to_vec(), object, stat })),
-        Err(e) if e.errno() == rustix::io::Errno::NOENT => Ok(None),
+        Err(e) if e.errno() == Errno::NOENT => Ok(None),
         Err(e) => Err(e),
     }
 }
 
 impl Diff<'_> {
-    /// Compares a directory that exists on both sides: only names that either tree speaks of can differ.
+    /// Compares a directory that exists on both sides.
     fn dir(&mut self, dir: NodeId, path: &[u8]) -> Result<()> {
-        let names = |view: &View<'_>| -> Vec<Name> {
-            view.tree.get(dir).map(|node| node.entries.keys().cloned().collect()).unwrap_or_default()
-        };
-        let all: BTreeSet<Name> = names(&self.old).into_iter().chain(names(&self.new)).collect();
+        let (old, new) = (self.names(&self.old, dir)?, self.names(&self.new, dir)?);
+        let all: BTreeSet<Name> = old.into_iter().chain(new).collect();
         for name in all {
             let path = join(path, name.as_bytes());
             let old = look(&self.old, dir, &name, &path)?;
@@ -98,6 +107,16 @@ impl Diff<'_> {
             self.name(old, new)?;
         }
         Ok(())
+    }
+
+    /// Names under which a directory can differ.
+    fn names(&self, view: &View<'_>, dir: NodeId) -> Result<Vec<Name>> {
+        if self.one_base {
+            let node = view.tree.get(dir);
+            return Ok(node.map(|node| node.entries.keys().cloned().collect()).unwrap_or_default());
+        }
+        let entries = view.read_dir(&Object { id: dir, slot: None })?;
+        Ok(entries.into_iter().map(|entry| entry.name).collect())
     }
 
     fn name(&mut self, old: Option<At>, new: Option<At>) -> Result<()> {
@@ -109,9 +128,7 @@ impl Diff<'_> {
                 Ok(())
             }
             (Some(old), Some(new)) => {
-                let kind =
-                    if old.stat.kind == new.stat.kind { ChangeKind::Modified } else { ChangeKind::Type };
-                self.push(new.path, kind, Some(old.stat), Some(new.stat));
+                self.replaced(old, new);
                 Ok(())
             }
             (old, new) => {
@@ -127,7 +144,8 @@ impl Diff<'_> {
         let path = new.path.clone();
         let id = new.object.id;
         let kind = new.stat.kind;
-        if self.content_differs(id) {
+        let (before, after) = ((&self.old, &old.object), (&self.new, &new.object));
+        if kind == Kind::File && bytes_differ(before, after)? {
             self.push(new.path, ChangeKind::Modified, Some(old.stat), Some(new.stat));
         } else if self.attributes_differ(&old, &new)? {
             self.push(new.path, ChangeKind::Attributes, Some(old.stat), Some(new.stat));
@@ -135,34 +153,23 @@ impl Diff<'_> {
         if kind == Kind::Dir { self.dir(id, &path) } else { Ok(()) }
     }
 
-    fn content_differs(&self, id: NodeId) -> bool {
-        let body = |view: &View<'_>| view.tree.get(id).map(|node| node.inode.body.clone());
-        match (body(&self.old), body(&self.new)) {
-            (Some(Body::File(old)), Some(Body::File(new))) => old != new,
-            (None, Some(Body::File(new))) => matches!(new, crate::node::Content::Own(_)),
-            _ => false,
-        }
-    }
-
     fn attributes_differ(&self, old: &At, new: &At) -> Result<bool> {
         let (o, n) = (&old.stat, &new.stat);
         if (o.mode, o.uid, o.gid) != (n.mode, n.uid, n.gid) || (n.kind == Kind::File && o.mtime != n.mtime) {
             return Ok(true);
         }
-        let Some(node) = self.new.tree.get(new.object.id) else { return Ok(false) };
-        let before = match self.old.tree.get(old.object.id) {
-            Some(node) => node.inode.meta.xattrs.clone(),
-            None => {
-                let root = old.object.id == NodeId::ROOT;
-                self.old.base.xattrs(&self.old.found(&old.object)?, root)?
-            }
-        };
-        Ok(before != node.inode.meta.xattrs)
+        let nodes = self.old.tree.get(old.object.id).is_some() || self.new.tree.get(new.object.id).is_some();
+        if !nodes && (self.one_base || o.ctime == n.ctime) {
+            return Ok(false);
+        }
+        Ok(xattrs(&self.old, &old.object)? != xattrs(&self.new, &new.object)?)
     }
 
     /// Pairs what went with what came: first whole directories, then what they hold.
     fn finish(mut self) -> Result<Vec<PathChange>> {
-        self.pair_renames()?;
+        if self.directories == Directories::Whole {
+            self.pair_renames()?;
+        }
         let (added, deleted) = (std::mem::take(&mut self.added), std::mem::take(&mut self.deleted));
         for at in added {
             let leaves = leaves(&self.new, at)?;
@@ -173,6 +180,7 @@ impl Diff<'_> {
             self.deleted.extend(leaves);
         }
         self.pair_renames()?;
+        self.pair_paths();
         for at in std::mem::take(&mut self.added) {
             self.push(at.path, ChangeKind::Added, None, Some(at.stat));
         }
@@ -184,20 +192,51 @@ impl Diff<'_> {
     }
 
     fn pair_renames(&mut self) -> Result<()> {
-        let mut gone: HashMap<NodeId, At> = self.deleted.drain(..).map(|at| (at.object.id, at)).collect();
+        // A file with several names may have lost more than one.
+        let mut gone: HashMap<NodeId, VecDeque<At>> = HashMap::new();
+        for at in self.deleted.drain(..) {
+            gone.entry(at.object.id).or_default().push_back(at);
+        }
         for new in std::mem::take(&mut self.added) {
-            let Some(old) = gone.remove(&new.object.id) else {
+            let Some(old) = gone.get_mut(&new.object.id).and_then(VecDeque::pop_front) else {
                 self.added.push(new);
                 continue;
             };
+            if old.path == new.path {
+                self.same(old, new)?;
+                continue;
+            }
             let kind = ChangeKind::Renamed { from: old.path.clone() };
             self.push(new.path.clone(), kind, Some(old.stat.clone()), Some(new.stat.clone()));
             if new.stat.kind == Kind::Dir {
                 self.dir(new.object.id, &new.path)?;
             }
         }
-        self.deleted.extend(gone.into_values());
+        self.deleted.extend(gone.into_values().flatten());
         Ok(())
+    }
+
+    /// What both went and came under a path, in directories that are not the same.
+    fn pair_paths(&mut self) {
+        let mut gone: HashMap<Vec<u8>, At> = self.deleted.drain(..).map(|at| (at.path.clone(), at)).collect();
+        for new in std::mem::take(&mut self.added) {
+            match gone.remove(&new.path) {
+                Some(old) if old.stat.kind != Kind::Dir || new.stat.kind != Kind::Dir => {
+                    self.replaced(old, new);
+                }
+                // An empty directory in the place of another.
+                Some(_) => {}
+                None => self.added.push(new),
+            }
+        }
+        self.deleted.extend(gone.into_values());
+    }
+
+    /// Another object under the same path.
+    fn replaced(&mut self, old: At, new: At) {
+        let same = old.stat.kind == new.stat.kind;
+        let kind = if same { ChangeKind::Modified } else { ChangeKind::Type };
+        self.push(new.path, kind, Some(old.stat), Some(new.stat));
     }
 
     fn push(&mut self, path: Vec<u8>, kind: ChangeKind, old: Option<Stat>, new: Option<Stat>) {
@@ -221,4 +260,49 @@ fn leaves(view: &View<'_>, top: At) -> Result<Vec<At>> {
         }
     }
     Ok(out)
+}
+
+/// Where a file's bytes are: what is equal has the same bytes, without a look at them.
+#[derive(PartialEq, Eq)]
+enum Bytes {
+    Own(LayerId),
+    /// In a file of the base, as it is or as a commit kept it.
+    Base(Fingerprint, Option<Slot>),
+}
+
+fn bytes_differ(old: (&View<'_>, &Object), new: (&View<'_>, &Object)) -> Result<bool> {
+    if old.0.epoch == new.0.epoch && own_layer(old).is_none() && own_layer(new).is_none() {
+        return Ok(false);
+    }
+    Ok(bytes_of(old)? != bytes_of(new)?)
+}
+
+fn own_layer((view, object): (&View<'_>, &Object)) -> Option<LayerId> {
+    match view.tree.get(object.id).map(|node| &node.inode.body) {
+        Some(Body::File(Content::Own(layer))) => Some(*layer),
+        _ => None,
+    }
+}
+
+fn bytes_of(at: (&View<'_>, &Object)) -> Result<Bytes> {
+    if let Some(layer) = own_layer(at) {
+        return Ok(Bytes::Own(layer));
+    }
+    let (view, object) = at;
+    let slot = match view.tree.get(object.id).map(|node| &node.inode.body) {
+        Some(Body::File(Content::Base(slot))) => slot.clone(),
+        _ => view.slot_of(object)?,
+    };
+    let found = view.base.resolve(&slot, view.epoch)?.ok_or(Error::Posix(Errno::STALE))?;
+    let mut print = found.seen_print();
+    // Changes of attributes alone.
+    (print.mode, print.uid, print.gid, print.ctime) = (0, 0, 0, Time::default());
+    Ok(Bytes::Base(print, found.was.as_ref().and_then(|was| was.content.clone())))
+}
+
+fn xattrs(view: &View<'_>, object: &Object) -> Result<Xattrs> {
+    match view.tree.get(object.id) {
+        Some(node) => Ok(node.inode.meta.xattrs.clone()),
+        None => view.base.xattrs(&view.found(object)?, object.id == NodeId::ROOT),
+    }
 }

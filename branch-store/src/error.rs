@@ -115,6 +115,17 @@ pub enum Error {
         /// Its value.
         max: u64,
     },
+    /// The base as it was after this commit: there is no such commit yet, or what later ones replaced is no longer
+    /// kept.
+    #[error("the base after commit {commit} cannot be seen; after commits {oldest} to {newest} it can")]
+    NotKept {
+        /// The commit asked for.
+        commit: u64,
+        /// The oldest that can be.
+        oldest: u64,
+        /// The newest.
+        newest: u64,
+    },
     /// Another daemon has the store open (S22).
     #[error("the store {0} is open in another process")]
     Locked(String),
@@ -179,7 +190,7 @@ impl Error {
             Error::Posix(errno) | Error::Host { errno, .. } => *errno,
             Error::NoSuchBranch(_) | Error::NoStore(_) => Errno::NOENT,
             Error::BranchExists(_) | Error::StoreExists(_) => Errno::EXIST,
-            Error::BadBranchName { .. } | Error::NotAllowed(_) => Errno::INVAL,
+            Error::BadBranchName { .. } | Error::NotAllowed(_) | Error::NotKept { .. } => Errno::INVAL,
             Error::Stale(_) | Error::Ended(_) => Errno::STALE,
             Error::HasChildren { .. } => Errno::NOTEMPTY,
             Error::Busy(_) | Error::Locked(_) => Errno::BUSY,

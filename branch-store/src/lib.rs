@@ -29,6 +29,7 @@ mod ids;
 mod journal;
 mod node;
 mod plan;
+mod side;
 mod store;
 mod tree;
 mod xattr;
@@ -38,7 +39,7 @@ pub use branch::{
     XattrChange, XattrMode,
 };
 pub use commit::{Committed, Invalid, Invalidate};
-pub use diff::{ChangeKind, PathChange};
+pub use diff::{ChangeKind, Directories, PathChange};
 pub use disk::{Disk, Gatekeeper};
 pub use error::{Conflict, ConflictKind, Error, Result};
 pub use ids::{
@@ -47,4 +48,5 @@ pub use ids::{
     XATTRS_SIZE_MAX, check_branch_name,
 };
 pub use node::{DirEntry, Kind, Object, Owner, Slot, Stat, Time};
+pub use side::Side;
 pub use store::{Children, Ended, LogEntry, Options, Report, Store, Unrecovered, Usage, init, wait_closed};

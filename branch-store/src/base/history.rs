@@ -67,6 +67,8 @@ pub(crate) struct History {
     entries: HashMap<NodeId, BTreeMap<Name, Line<Was>>>,
     objects: HashMap<HostKey, Line<Arc<ObjectWas>>>,
     dirs: HashMap<NodeId, Line<Slot>>,
+    /// The oldest commit after which the base can be seen as it was: displacements of all later ones are here.
+    oldest: u64,
 }
 
 fn first_after<T>(line: &[(CommitId, T)], epoch: CommitId) -> Option<&(CommitId, T)> {
@@ -75,6 +77,15 @@ fn first_after<T>(line: &[(CommitId, T)], epoch: CommitId) -> Option<&(CommitId,
 }
 
 impl History {
+    pub(crate) fn oldest(&self) -> CommitId {
+        CommitId(self.oldest)
+    }
+
+    /// Recovery: displacements of this commit and earlier ones are not here.
+    pub(crate) fn note_forgotten(&mut self, upto: CommitId) {
+        self.oldest = self.oldest.max(upto.0);
+    }
+
     pub(crate) fn record(&mut self, commit: CommitId, displaced: &Displaced) {
         match displaced {
             Displaced::Entry { slot, was } => {
@@ -141,6 +152,7 @@ impl History {
             line.retain(|(commit, _)| *commit > oldest);
             !line.is_empty()
         }
+        self.note_forgotten(oldest);
         self.entries.retain(|_, names| {
             names.retain(|_, line| keep(line, oldest));
             !names.is_empty()

@@ -24,11 +24,11 @@ impl Store {
         {
             let _no_commit = shared.writeback.lock();
             let _gate = shared.gate.read();
-            let (park_upto, history_upto) = limits(shared);
-            let parks = parks(shared)?.into_iter().filter(|commit| *commit <= park_upto).collect::<Vec<_>>();
+            let upto = limit(shared);
+            let parks = parks(shared)?.into_iter().filter(|commit| *commit <= upto).collect::<Vec<_>>();
             if !parks.is_empty() {
-                shared.journal.append(&Record::Prune { park_upto, history_upto })?;
-                apply_prune(shared, park_upto, history_upto);
+                shared.journal.append(&Record::Prune { park_upto: upto, history_upto: upto })?;
+                apply_prune(shared, upto, upto);
                 for commit in parks {
                     let name = commit.0.to_string();
                     shared.contents.trash_preimage(&shared.park_fd, name.as_bytes())?;
@@ -39,12 +39,12 @@ impl Store {
     }
 }
 
-/// Up to which commit preimages, and displacements, are no longer needed.
-fn limits(shared: &Shared) -> (CommitId, CommitId) {
+/// Up to which commit preimages, and what says where they belong, are no longer needed.
+fn limit(shared: &Shared) -> CommitId {
     let head = shared.counters.commit.load(std::sync::atomic::Ordering::Acquire);
     let epochs = shared.registry.read().all().into_iter().map(|branch| branch.data.read().epoch);
     let oldest = epochs.min().unwrap_or(CommitId(head));
-    (CommitId(oldest.0.min(head.saturating_sub(PREIMAGES_KEPT))), oldest)
+    CommitId(oldest.0.min(head.saturating_sub(PREIMAGES_KEPT)))
 }
 
 pub(super) fn apply_prune(shared: &Shared, park_upto: CommitId, history_upto: CommitId) {

@@ -10,6 +10,7 @@ mod read;
 mod recovery;
 mod replay;
 mod report;
+mod sides;
 mod sweep;
 
 use std::path::Path;
@@ -23,7 +24,6 @@ pub use report::Report;
 
 use crate::branch::{Branch, Shared};
 use crate::commit::{self, Committed};
-use crate::diff::{self, PathChange};
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId};
 use crate::node::Time;
@@ -98,14 +98,6 @@ impl Store {
     /// goes on), `NotAllowed` for main, `Poisoned`, and the host's.
     pub fn commit(&self, branch: &Branch) -> Result<Committed> {
         commit::commit(&self.shared, branch)
-    }
-
-    /// What a branch changed since its fork, sorted by path.
-    ///
-    /// # Errors
-    /// `Ended`, `Stale`, and the host's.
-    pub fn diff(&self, branch: &Branch) -> Result<Vec<PathChange>> {
-        diff::diff(branch)
     }
 
     /// The newest commits into the base, newest first.

@@ -132,6 +132,10 @@ impl Replay<'_> {
         counters.commit.fetch_max(from.commits, Ordering::Relaxed);
         let base = &self.shared.base;
         base.note_allocated(crate::ids::NodeId(from.next_node.saturating_sub(1)));
+        // Each commit has a preimage directory, and its displacements are kept as long as that.
+        let kept = from.parks.iter().map(|(_, commit, _)| commit.0).min();
+        let forgotten = kept.map_or(from.commits, |first| first.saturating_sub(1));
+        base.history.write().note_forgotten(CommitId(forgotten));
         self.note_dirs(&from.dirs);
         for (id, commit, object) in from.parks {
             base.places.note_park(id, commit, object);
