@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use branch_proc::{GroupError, SpawnError};
-use branch_proto::{ClientError, Failure};
+use branch_proto::{ClientError, Conflict, Failure};
 
 /// Any failure of this library. Rank one: names only things below it.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +83,14 @@ impl Error {
         match self {
             Error::Failed(failure) => Some(failure),
             _ => None,
+        }
+    }
+
+    /// Where a commit met what others did; empty if that is not what happened.
+    pub fn into_conflicts(self) -> Vec<Conflict> {
+        match self {
+            Error::Failed(Failure::Conflicts { conflicts }) => conflicts,
+            _ => Vec::new(),
         }
     }
 

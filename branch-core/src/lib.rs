@@ -25,8 +25,8 @@ mod workspace;
 
 pub use backend::{Backend, Daemon, Launcher, no_daemon};
 pub use branch_proto::{
-    BranchInfo, ChangeStatus, Children, ClientError, CommitReport, Conflict, DiffDetail, Failure, FileChange,
-    GroupKind, LogEntry, PathBytes, WorkspaceStatus,
+    BranchInfo, ChangeStatus, Children, ClientError, CommitReport, Conflict, ConflictKind, DiffDetail,
+    Failure, FileChange, FileKind, GroupKind, LogEntry, PathBytes, Version, WorkspaceStatus,
 };
 pub use error::{Error, LaunchError};
 pub use explore::{ATTEMPTS_MAX, AttemptReport, Explore, ExploreReport, Progress, Verdict};

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use branch_core::{Explore, ExploreReport, Program, Progress, Verdict, Workspace};
+use branch_core::{Explore, ExploreReport, PathBytes, Program, Progress, Verdict, Workspace};
 
 use common::Fake;
 
@@ -174,7 +174,8 @@ fn work_that_succeeded_but_conflicts_is_kept() {
     let scene = scene();
     scene.fake.make_commits_conflict("answer");
     let report = run(scene.explore(&["echo 42 > answer"]).names(vec!["kept".into()]));
-    assert!(matches!(verdicts(&report)[0], Verdict::NotCommitted { reason } if reason.contains("conflict")));
+    assert!(matches!(verdicts(&report)[0], Verdict::NotCommitted { reason, conflicts }
+        if reason.contains("conflict") && conflicts[0].path == PathBytes(b"answer".to_vec())));
     assert_eq!(scene.fake.live(), ["kept"]);
     assert_eq!(scene.answer(), "41\n");
 }

@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use conflict::{Conflict, ConflictKind, FileKind, Version};
+
 /// Version of this protocol. A daemon refuses every other one with [`Failure::Version`].
 pub const PROTOCOL_VERSION: u32 = 1;
 
@@ -331,15 +333,6 @@ pub struct LogEntry {
     pub changed: u64,
 }
 
-/// A path on which a commit cannot proceed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conflict {
-    /// Path, relative to the workspace.
-    pub path: PathBytes,
-    /// What clashed, in words.
-    pub reason: String,
-}
-
 /// Failures as data; the words are the client's business, except for `detail`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "failure", rename_all = "kebab-case")]
@@ -389,7 +382,7 @@ pub enum Failure {
     /// The parent or base changed on the same paths.
     #[error("{} conflicting path(s)", .conflicts.len())]
     Conflicts {
-        /// Every one of them.
+        /// Every one of them, sorted by path.
         conflicts: Vec<Conflict>,
     },
     /// Another operation holds the branch (it is being committed).
@@ -474,5 +467,6 @@ pub enum EndReason {
     Stale,
 }
 
+mod conflict;
 #[cfg(test)]
 mod tests;

@@ -4,54 +4,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-/// A path on which a commit cannot proceed (S14, S15).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Conflict {
-    /// Path relative to the workspace.
-    pub path: Vec<u8>,
-    /// What clashed.
-    pub kind: ConflictKind,
-}
-
-/// What clashed on a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConflictKind {
-    /// Both sides changed the object.
-    BothChanged,
-    /// The other side made something where this branch did, too.
-    BothCreated,
-    /// The other side removed or replaced what this branch changed.
-    GoneBelow,
-    /// The other side made something in a directory that this branch removed.
-    CreatedInRemoved,
-    /// The other side moved what this branch removed.
-    MovedAndRemoved,
-    /// The base object was edited outside any branch since this branch first changed it.
-    BaseEdited,
-    /// The base holds the object, or the directory it is in, immutable or append-only.
-    Immutable,
-    /// The host does not let this process change the object, or the directory it is in.
-    NotPermitted,
-    /// The path is on another filesystem than the base, so it cannot be replaced atomically.
-    OtherFilesystem,
-}
-
-impl ConflictKind {
-    /// The kind in words.
-    pub fn reason(self) -> &'static str {
-        match self {
-            ConflictKind::BothChanged => "both the branch and its parent changed it",
-            ConflictKind::BothCreated => "both the branch and its parent created it",
-            ConflictKind::GoneBelow => "the parent removed or replaced it",
-            ConflictKind::CreatedInRemoved => "the parent made it in a directory that the branch removed",
-            ConflictKind::MovedAndRemoved => "the parent moved it elsewhere and the branch removed it",
-            ConflictKind::BaseEdited => "the base was edited here since the branch first changed it",
-            ConflictKind::Immutable => "the base holds it immutable or append-only (chattr +i, +a)",
-            ConflictKind::NotPermitted => "the base does not permit this user to change it",
-            ConflictKind::OtherFilesystem => "it lies on another filesystem than the base",
-        }
-    }
-}
+use crate::conflict::Conflict;
 
 /// Everything the engine can answer instead of a result.
 #[derive(Debug, thiserror::Error)]

@@ -16,6 +16,7 @@ mod base;
 mod branch;
 mod clock;
 mod commit;
+mod conflict;
 mod content;
 mod copying;
 mod diff;
@@ -39,9 +40,10 @@ pub use branch::{
     XattrChange, XattrMode,
 };
 pub use commit::{Committed, Invalid, Invalidate};
+pub use conflict::{Conflict, ConflictKind, Target, Version};
 pub use diff::{ChangeKind, Directories, PathChange};
 pub use disk::{Disk, Gatekeeper};
-pub use error::{Conflict, ConflictKind, Error, Result};
+pub use error::{Error, Result};
 pub use ids::{
     ACL_ACCESS, BRANCH_ID_MAX, BRANCH_NAME_MAX, BRANCHES_MAX, BranchId, CommitId, DEPTH_MAX, FORK_MAX,
     GroupId, GroupKind, LayerId, MAIN, NAME_MAX, Name, NodeId, STORE_DIR, SYMLINK_MAX, XATTR_SIZE_MAX,

@@ -289,8 +289,8 @@ fn only_one_process_opens_a_store_and_one_of_another_format_is_left_alone() {
         std::fs::write(w.base().join(".branchfs/format"), text).unwrap();
         Unrecovered::open(w.options()).map(drop)
     };
-    assert!(matches!(format(3), Err(Error::Newer { found: 3, known: 2 })));
-    assert!(matches!(format(1), Err(Error::Older { found: 1, known: 2 })));
+    assert!(matches!(format(4), Err(Error::Newer { found: 4, known: 3 })));
+    assert!(matches!(format(2), Err(Error::Older { found: 2, known: 3 })));
 }
 
 #[test]

@@ -36,8 +36,8 @@ type Act = fn(&Arc<Branch>) -> Result<()>;
 type Where = &'static [(&'static str, ConflictKind)];
 
 const DEEDS: &[(&str, Act, Where)] = &[
-    ("edits", |b| b.put("d/f", "precious"), &[("d/f", ConflictKind::BaseEdited)]),
-    ("edits deep", |b| b.put("d/sub/deep/f", "precious"), &[("d/sub/deep/f", ConflictKind::BaseEdited)]),
+    ("edits", |b| b.put("d/f", "precious"), &[("d/f", ConflictKind::DeleteModify)]),
+    ("edits deep", |b| b.put("d/sub/deep/f", "precious"), &[("d/sub/deep/f", ConflictKind::DeleteModify)]),
     ("makes", |b| b.put("d/new", "precious"), &[("d/new", ConflictKind::CreatedInRemoved)]),
     (
         "makes deep",
@@ -48,27 +48,27 @@ const DEEDS: &[(&str, Act, Where)] = &[
     (
         "chmods a file",
         |b| b.set_attr(&b.at("d/sub/h")?.0, &mode(0o600)).map(drop),
-        &[("d/sub/h", ConflictKind::BaseEdited)],
+        &[("d/sub/h", ConflictKind::DeleteModify)],
     ),
     (
         "chmods a directory",
         |b| b.set_attr(&b.at("d/sub")?.0, &mode(0o700)).map(drop),
-        &[("d/sub", ConflictKind::BaseEdited)],
+        &[("d/sub", ConflictKind::DeleteModify)],
     ),
     (
         "names",
         |b| b.set_xattr(&b.at("d/sub")?.0, b"user.x", Some(b"precious"), XattrMode::Any),
-        &[("d/sub", ConflictKind::BaseEdited)],
+        &[("d/sub", ConflictKind::DeleteModify)],
     ),
-    ("moves out", |b| b.mv("d/sub/deep/f", "f"), &[("d/sub/deep/f", ConflictKind::MovedAndRemoved)]),
-    (
-        "moves a directory out",
-        |b| b.mv("d/sub/deep", "deep"),
-        &[("d/sub/deep", ConflictKind::MovedAndRemoved)],
-    ),
+    ("moves out", |b| b.mv("d/sub/deep/f", "f"), &[("d/sub/deep/f", ConflictKind::DeleteRename)]),
+    ("moves a directory out", |b| b.mv("d/sub/deep", "deep"), &[("d/sub/deep", ConflictKind::DeleteRename)]),
     ("moves in", |b| b.mv("z", "d/sub/z"), &[("d/sub/z", ConflictKind::CreatedInRemoved)]),
-    ("moves it", |b| b.mv("d", "e"), &[("d", ConflictKind::MovedAndRemoved)]),
-    ("replaces", |b| b.remove("d/f").and_then(|()| b.make_dir("d/f")), &[("d/f", ConflictKind::BaseEdited)]),
+    ("moves it", |b| b.mv("d", "e"), &[("d", ConflictKind::DeleteRename)]),
+    (
+        "replaces",
+        |b| b.remove("d/f").and_then(|()| b.make_dir("d/f")),
+        &[("d/f", ConflictKind::DeleteModify)],
+    ),
 ];
 
 /// Deeds after which nothing is lost: what they did, the removal does, too.
@@ -176,7 +176,7 @@ fn what_was_done_outside_in_a_directory_that_a_branch_removed_is_a_conflict() {
             "edit",
             |p| std::fs::write(p.join("d/sub/deep/f"), "precious"),
             "d/sub/deep/f",
-            ConflictKind::BaseEdited,
+            ConflictKind::DeleteModify,
         ),
         (
             "new",
@@ -203,7 +203,7 @@ fn what_was_done_outside_in_a_directory_that_a_branch_removed_is_a_conflict() {
                 std::fs::rename(p.join("d/sub/other"), p.join("d/sub/h"))
             },
             "d/sub/h",
-            ConflictKind::BaseEdited,
+            ConflictKind::DeleteModify,
         ),
     ];
     for (deed, act, path, kind) in deeds {
@@ -232,7 +232,7 @@ fn a_file_moved_by_a_sibling_and_removed_here_is_a_conflict() {
         if restart {
             w.reopen();
         }
-        let expected = [("d/f".to_owned(), ConflictKind::MovedAndRemoved)];
+        let expected = [("d/f".to_owned(), ConflictKind::DeleteRename)];
         assert_eq!(conflicts(w.store().commit(&w.branch("b"))), expected);
     }
 }

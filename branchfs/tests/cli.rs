@@ -189,6 +189,69 @@ fn what_the_base_changed_meanwhile_is_a_conflict_and_the_branch_is_kept() {
 }
 
 #[test]
+fn a_conflict_names_path_and_kind_and_what_both_sides_have() {
+    let workspace = Workspace::new();
+    workspace.ok("create one two --independent");
+    for (branch, text) in [("one", "one\n"), ("two", "the other\n")] {
+        fs::write(workspace.view(branch).join("a"), text).unwrap();
+        fs::write(workspace.view(branch).join("made\there"), text).unwrap();
+    }
+    workspace.ok("commit one");
+    let said = workspace.fails(6, &["commit", "two"]);
+    let seconds = |line: &str| line.split(", 20").next().unwrap().to_owned();
+    let lines: Vec<String> = said.lines().map(seconds).collect();
+    assert_eq!(
+        lines,
+        [
+            "branchfs: 2 conflicting path(s)",
+            "  a: content: both the branch and the base changed it",
+            "      base    file, 5 bytes",
+            "      ours    file, 10 bytes",
+            "      theirs  file, 4 bytes",
+            "  \"made\\there\": create/create: both the branch and the base made it",
+            "      base    nothing",
+            "      ours    file, 10 bytes",
+            "      theirs  file, 4 bytes",
+            "hint: the branch is untouched: compare 'branchfs diff' with the parent, then commit or abort",
+        ]
+    );
+    let ran = workspace.run(&["--json", "commit", "two"]);
+    assert_eq!(ran.status.code(), Some(6));
+    let json: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let [content, made] = &json["error"]["conflicts"].as_array().unwrap()[..] else { panic!("{json}") };
+    assert_eq!((&content["path"], &content["kind"]), (&"a".into(), &"content".into()));
+    let sizes = ["base", "ours", "theirs"].map(|side| content[side]["size"].as_u64());
+    assert_eq!(sizes, [Some(5), Some(10), Some(4)]);
+    assert_eq!(made["kind"], "create-create");
+    assert!(made.get("base").is_none() && made["ours"]["mtime"].is_i64(), "{made}");
+    assert_eq!(workspace.branches(), ["two"]);
+}
+
+#[test]
+fn an_explore_that_cannot_commit_shows_the_same_conflicts() {
+    let workspace = Workspace::new();
+    let pipes = ["changed", "edited"].map(|name| workspace.temp.path().join(name));
+    for pipe in &pipes {
+        assert!(Command::new("mkfifo").arg(pipe).status().unwrap().success());
+    }
+    let line = format!("echo mine > a; echo > {}; cat {}", pipes[0].display(), pipes[1].display());
+    let explore = workspace
+        .command(["explore", "--cmd", &line])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    fs::read(&pipes[0]).unwrap();
+    fs::write(workspace.base.join("a"), "edited outside\n").unwrap();
+    fs::write(&pipes[1], "").unwrap();
+    let ran = explore.wait_with_output().unwrap();
+    let said = String::from_utf8(ran.stdout).unwrap();
+    assert!(said.contains("  a: content: both the branch and the base changed it\n"), "{said}");
+    assert!(said.contains("      theirs  file, 15 bytes"), "{said}");
+    assert_eq!(workspace.read("a"), "edited outside\n");
+}
+
+#[test]
 fn a_run_that_succeeds_commits_and_one_that_fails_leaves_nothing() {
     let workspace = Workspace::new();
     let ran = workspace.run(&["run", "--", "sh", "-c", "pwd; echo made > made"]);

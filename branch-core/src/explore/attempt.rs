@@ -70,7 +70,9 @@ impl Attempt<'_> {
             Err(failed) => {
                 // The work succeeded: it is not ours to throw away.
                 failed.branch.keep();
-                (Verdict::NotCommitted { reason: failed.error.to_string() }, None)
+                let reason = failed.error.to_string();
+                let conflicts = failed.error.into_conflicts();
+                (Verdict::NotCommitted { reason, conflicts }, None)
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use branch_proto::CommitReport;
+use branch_proto::{CommitReport, Conflict};
 use serde::{Serialize, Serializer};
 
 use crate::tail::Tail;
@@ -67,6 +67,9 @@ pub enum Verdict {
     NotCommitted {
         /// Why.
         reason: String,
+        /// Where it met what others did, if that is why.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        conflicts: Vec<Conflict>,
     },
     /// It could not be run.
     Error {

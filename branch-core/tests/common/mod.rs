@@ -12,8 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use branch_core::{
-    Backend, BranchInfo, Children, CommitReport, Conflict, DiffDetail, Error, Failure, FileChange, GroupKind,
-    LogEntry, PathBytes, WorkspaceStatus,
+    Backend, BranchInfo, Children, CommitReport, Conflict, ConflictKind, DiffDetail, Error, Failure,
+    FileChange, GroupKind, LogEntry, PathBytes, WorkspaceStatus,
 };
 use branch_proto::{Answer, PROTOCOL_VERSION, Reply, Request, Verb, Welcome, server};
 
@@ -163,7 +163,15 @@ impl Backend for Fake {
         let (parent, group) = state.find(branch).map(|live| (live.parent.clone(), live.group))?;
         if let Some(path) = &state.conflict {
             let path = PathBytes(path.clone().into_bytes());
-            let conflicts = vec![Conflict { path, reason: "changed in the parent".into() }];
+            let conflicts = vec![Conflict {
+                path,
+                kind: ConflictKind::Content,
+                reason: "changed in the parent".into(),
+                others: vec![],
+                base: None,
+                ours: None,
+                theirs: None,
+            }];
             return Err(Error::Failed(Failure::Conflicts { conflicts }));
         }
         copy(&self.view(branch), &self.view(&parent));

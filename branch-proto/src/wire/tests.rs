@@ -112,7 +112,30 @@ fn every_answer_comes_back() {
 fn every_failure_comes_back_and_names_its_thing() {
     let name = || "some-branch".to_owned();
     let reason = || "because some-branch".to_owned();
-    let conflict = Conflict { path: PathBytes(b"\x80".to_vec()), reason: "both changed".into() };
+    let link = Version {
+        kind: FileKind::Symlink,
+        mode: 0o777,
+        uid: 0,
+        gid: 0,
+        size: None,
+        mtime: None,
+        target: Some(PathBytes(b"\xff".to_vec())),
+    };
+    let conflict = Conflict {
+        path: PathBytes(b"\x80".to_vec()),
+        kind: ConflictKind::DeleteModify,
+        reason: "both changed".into(),
+        others: vec![PathBytes(b"moved".to_vec())],
+        base: None,
+        ours: None,
+        theirs: Some(link),
+    };
+    let json = serde_json::to_value(&conflict).expect("plain data");
+    let version = serde_json::json!({"kind": "symlink", "mode": 0o777, "uid": 0, "gid": 0, "mtime": null,
+        "target": [255]});
+    assert_eq!(json["theirs"], version, "null is unknown");
+    assert_eq!(json["kind"], "delete-modify");
+    assert!(json.get("base").is_none(), "absent is nothing");
     let failures = [
         Failure::NoSuchBranch { name: name() },
         Failure::Exists { name: name() },

@@ -183,16 +183,16 @@ impl Base {
         Ok(None)
     }
 
-    /// Whether an object is in the base under a name that a commit gave it.
-    pub(crate) fn find_moved(&self, object: &Fingerprint) -> Result<bool> {
+    /// The name in the base that a commit gave an object.
+    pub(crate) fn find_moved(&self, object: &Fingerprint) -> Result<Option<Slot>> {
         for place in self.places.displaced(object.key()) {
             if !self.places.is_parked(place.dir)
                 && self.resolve_now(&place)?.is_some_and(|found| found.print.same_object(object))
             {
-                return Ok(true);
+                return Ok(Some(place));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     fn at_epoch(&self, mut found: Found, epoch: CommitId) -> Found {
@@ -216,6 +216,19 @@ impl Base {
             return Ok(slot);
         }
         self.places.dir(id).map(|(slot, _)| slot).ok_or(Error::Posix(Errno::STALE))
+    }
+
+    /// The path that leads to a name at an epoch.
+    pub(crate) fn path_of(&self, slot: &Slot, epoch: CommitId) -> Result<Vec<u8>> {
+        let mut names: Vec<Name> = vec![slot.name.clone()];
+        let mut at = slot.dir;
+        while at != NodeId::ROOT {
+            let above = self.dir_slot(at, epoch)?;
+            names.push(above.name);
+            at = above.dir;
+        }
+        let names: Vec<&[u8]> = names.iter().rev().map(Name::as_bytes).collect();
+        Ok(names.join(&b'/'))
     }
 
     /// Names in a directory at an epoch, with their kinds.

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use crate::base::history::Displaced;
 use crate::branch::{Branch, Data, Shared, State};
+use crate::commit::clash::Sides;
 use crate::commit::planner::{Drawn, draw};
 use crate::commit::stage::Staging;
 use crate::commit::writeback::{self, Written};
@@ -30,7 +31,14 @@ pub(super) fn commit_into_base(
     shared.refuse_children(branch)?;
     let ours = branch.data.read().clone();
     let commit = CommitId(shared.counters.commit.load(Ordering::Acquire) + 1);
-    let mut drawn = draw(&shared.base, &ours.tree, CommitId(commit.0 - 1))?;
+    let head = CommitId(commit.0 - 1);
+    let mut drawn = match draw(&shared.base, &ours.tree, head)? {
+        Ok(drawn) => drawn,
+        Err(clashes) => {
+            let sides = Sides::of_base(branch, &ours, &ours.fork_tree, head);
+            return Err(Error::Conflicts(sides.describe(&clashes)?));
+        }
+    };
     let changes = Tree::default().diff(&ours.tree);
     let mut staging = Staging::new(shared, &ours.tree, commit)?;
     staging.fill(&mut drawn)?;

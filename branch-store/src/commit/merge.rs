@@ -4,16 +4,16 @@
 use std::collections::HashSet;
 
 use crate::commit::attributes::{self, pick};
-use crate::error::{Conflict, ConflictKind};
+use crate::commit::clash::{Clash, Subject, Why};
 use crate::ids::{Name, NodeId};
-use crate::node::{Body, Entry, Inode, Kind, Lower, Node};
+use crate::node::{Body, Entry, Inode, Kind, Lower, Node, Slot};
 use crate::tree::{Change, Tree};
 
 /// What the parent has to go through to hold the child's changes, too.
 ///
 /// # Errors
 /// Every conflicting path.
-pub(crate) fn merge(fork: &Tree, theirs: &Tree, ours: &Tree) -> Result<Vec<Change>, Vec<Conflict>> {
+pub(crate) fn merge(fork: &Tree, theirs: &Tree, ours: &Tree) -> Result<Vec<Change>, Vec<Clash>> {
     let merge = Merge { fork, theirs, ours, touched: Touched::of(&fork.diff(theirs)) };
     let mut changes = Vec::new();
     let mut conflicts = Vec::new();
@@ -30,8 +30,6 @@ pub(crate) fn merge(fork: &Tree, theirs: &Tree, ours: &Tree) -> Result<Vec<Chang
     if let (true, Ok(merged)) = (conflicts.is_empty(), &merged) {
         changes.extend(merge.recounted(merged));
     }
-    conflicts.sort_by(|a, b| a.path.cmp(&b.path));
-    conflicts.dedup();
     if conflicts.is_empty() { Ok(changes) } else { Err(conflicts) }
 }
 
@@ -84,7 +82,7 @@ struct Merge<'a> {
 }
 
 impl Merge<'_> {
-    fn one(&self, change: Change) -> Result<Option<Change>, Conflict> {
+    fn one(&self, change: Change) -> Result<Option<Change>, Clash> {
         match &change {
             Change::Put { id, inode } => self.put(*id, inode),
             Change::Link { dir, name, .. } | Change::Unlink { dir, name } => {
@@ -97,41 +95,41 @@ impl Merge<'_> {
                 }
                 // Edited there, removed here: the entry's own check reports it if a name is involved.
                 let edited = self.touched.nodes.contains(id) || self.touched.named.contains(id);
-                if edited { Err(self.conflict(*id, ConflictKind::BothChanged)) } else { Ok(Some(change)) }
+                if edited { Err(self.conflict(*id, Why::BothChanged)) } else { Ok(Some(change)) }
             }
             Change::Touch { .. } => Ok(Some(change)),
         }
     }
 
-    fn put(&self, id: NodeId, ours: &Inode) -> Result<Option<Change>, Conflict> {
+    fn put(&self, id: NodeId, ours: &Inode) -> Result<Option<Change>, Clash> {
         let put = |inode: Inode| Ok(Some(Change::Put { id, inode: Box::new(inode) }));
         if !self.touched.nodes.contains(&id) {
             let lost = ours.meta.nlink > 0 && self.removed_from_base(id);
-            return if lost { Err(self.conflict(id, ConflictKind::GoneBelow)) } else { put(ours.clone()) };
+            return if lost { Err(self.conflict(id, Why::GoneBelow)) } else { put(ours.clone()) };
         }
         let Some(theirs) = self.theirs.get(id) else {
-            return Err(self.conflict(id, ConflictKind::GoneBelow));
+            return Err(self.conflict(id, Why::GoneBelow));
         };
         if theirs.inode == *ours {
             return Ok(None);
         }
         if ours.kind() != Kind::Dir || theirs.inode.kind() != Kind::Dir {
-            return Err(self.conflict(id, ConflictKind::BothChanged));
+            return Err(self.conflict(id, Why::BothChanged));
         }
         if ours.meta.nlink == 0 && theirs.inode.meta.nlink == 0 {
             return Ok(None);
         }
         if (ours.meta.nlink == 0) != (theirs.inode.meta.nlink == 0) {
-            return Err(self.conflict(id, ConflictKind::BothChanged));
+            return Err(self.conflict(id, Why::BothChanged));
         }
         let fork = self.fork.get(id).map(|node| &node.inode);
         match merge_dir(fork, &theirs.inode, ours) {
             Some(inode) => put(inode),
-            None => Err(self.conflict(id, ConflictKind::BothChanged)),
+            None => Err(self.conflict(id, Why::BothChanged)),
         }
     }
 
-    fn entry(&self, dir: NodeId, name: &Name, change: Change) -> Result<Option<Change>, Conflict> {
+    fn entry(&self, dir: NodeId, name: &Name, change: Change) -> Result<Option<Change>, Clash> {
         let is_gone = |tree: &Tree| tree.get(dir).is_some_and(|node| node.inode.meta.nlink == 0);
         let gone = is_gone(self.theirs);
         if gone && is_gone(self.ours) {
@@ -141,7 +139,7 @@ impl Merge<'_> {
         }
         let dropped = self.theirs.get(dir).is_none() && self.touched.nodes.contains(&dir);
         if gone || dropped || self.is_gone(&change) {
-            return Err(self.conflict_at(dir, name, ConflictKind::GoneBelow));
+            return Err(self.conflict_at(dir, name, Why::GoneBelow));
         }
         if !self.touched.entries.contains(&(dir, name.clone())) {
             return Ok(Some(change));
@@ -157,18 +155,14 @@ impl Merge<'_> {
             [self.fork, self.theirs, self.ours].map(|tree| child_of(tree, dir, name));
         if their_child == our_child {
             let moved = our_child.is_none() && self.moved_there(dir, name);
-            return if moved {
-                Err(self.conflict_at(dir, name, ConflictKind::BothChanged))
-            } else {
-                Ok(None)
-            };
+            return if moved { Err(self.conflict_at(dir, name, Why::BothChanged)) } else { Ok(None) };
         }
-        let kind = match (their_child, our_child) {
-            (None, _) => ConflictKind::GoneBelow,
-            (Some(_), Some(_)) if fork_child.is_none() => ConflictKind::BothCreated,
-            _ => ConflictKind::BothChanged,
+        let why = match (their_child, our_child) {
+            (None, _) => Why::GoneBelow,
+            (Some(_), Some(_)) if fork_child.is_none() => Why::BothCreated,
+            _ => Why::BothChanged,
         };
-        Err(self.conflict_at(dir, name, kind))
+        Err(self.conflict_at(dir, name, why))
     }
 
     /// Whether an entry only came to be because something at or below it changed: it means what it meant.
@@ -228,7 +222,7 @@ impl Merge<'_> {
     }
 
     /// Directories that moves of both sides together would give two names, or none below the root.
-    fn misplaced(&self, merged: &Tree, changes: &[Change]) -> Vec<Conflict> {
+    fn misplaced(&self, merged: &Tree, changes: &[Change]) -> Vec<Clash> {
         let mut out = Vec::new();
         for change in changes {
             let Change::Link { dir, name, entry } = change else { continue };
@@ -241,7 +235,7 @@ impl Merge<'_> {
                 entries.into_iter().any(|(n, e)| e.child == Some(id) && (above, n) != (*dir, name))
             });
             if twice || !reaches_root(merged, id) {
-                out.push(self.conflict_at(*dir, name, ConflictKind::BothChanged));
+                out.push(self.conflict_at(*dir, name, Why::BothChanged));
             }
         }
         out
@@ -263,15 +257,16 @@ impl Merge<'_> {
         self.touched.nodes.iter().filter_map(recount).collect()
     }
 
-    fn conflict(&self, id: NodeId, kind: ConflictKind) -> Conflict {
+    fn conflict(&self, id: NodeId, why: Why) -> Clash {
         // What one side removed has its path on the other.
         let path = [self.ours, self.theirs, self.fork].into_iter().find_map(|tree| path_of(tree, id));
-        Conflict { path: path.unwrap_or_default(), kind }
+        Clash::new(path.unwrap_or_default(), why, Subject::Object(id))
     }
 
-    fn conflict_at(&self, dir: NodeId, name: &Name, kind: ConflictKind) -> Conflict {
+    fn conflict_at(&self, dir: NodeId, name: &Name, why: Why) -> Clash {
         let parent = [self.ours, self.theirs, self.fork].into_iter().find_map(|tree| path_of(tree, dir));
-        Conflict { path: crate::plan::join(&parent.unwrap_or_default(), name.as_bytes()), kind }
+        let path = crate::plan::join(&parent.unwrap_or_default(), name.as_bytes());
+        Clash::new(path, why, Subject::Name(Slot { dir, name: name.clone() }))
     }
 }
 
@@ -338,14 +333,20 @@ pub(crate) fn path_of(tree: &Tree, id: NodeId) -> Option<Vec<u8>> {
     if id == NodeId::ROOT {
         return Some(Vec::new());
     }
+    let holder = holder_of(tree, id)?;
+    Some(crate::plan::join(&path_of(tree, holder.dir)?, holder.name.as_bytes()))
+}
+
+/// Some name of a node.
+pub(crate) fn holder_of(tree: &Tree, id: NodeId) -> Option<Slot> {
     let node = tree.get(id)?;
-    let holds = |dir: NodeId| -> Option<(NodeId, Name)> {
+    let holds = |dir: NodeId| -> Option<Slot> {
         let entries = &tree.get(dir)?.entries;
-        entries.iter().find(|(_, entry)| entry.child == Some(id)).map(|(name, _)| (dir, name.clone()))
+        let mut names = entries.iter().filter(|(_, entry)| entry.child == Some(id));
+        names.next().map(|(name, _)| Slot { dir, name: name.clone() })
     };
-    let (dir, name) = match &node.inode.body {
-        Body::Dir { parent, .. } => holds(*parent)?,
-        _ => tree.nodes().find_map(|(dir, _)| holds(dir))?,
-    };
-    Some(crate::plan::join(&path_of(tree, dir)?, name.as_bytes()))
+    match &node.inode.body {
+        Body::Dir { parent, .. } => holds(*parent),
+        _ => tree.nodes().find_map(|(dir, _)| holds(dir)),
+    }
 }

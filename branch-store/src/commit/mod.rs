@@ -2,6 +2,7 @@
 
 mod apply_meta;
 mod attributes;
+pub(crate) mod clash;
 pub(crate) mod decide;
 mod lend;
 mod merge;
@@ -13,6 +14,7 @@ pub(crate) mod writeback;
 use std::sync::Arc;
 
 use crate::branch::{Branch, Data, Shared, State};
+use crate::commit::clash::Sides;
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId, Name, NodeId};
 use crate::journal::record::Record;
@@ -120,7 +122,14 @@ fn commit_into_branch(shared: &Arc<Shared>, branch: &Branch, parent: &Arc<Branch
     let changes = if into.tree.is_same(&ours.fork_tree) {
         None
     } else {
-        Some(merge::merge(&ours.fork_tree, &into.tree, &ours.tree).map_err(Error::Conflicts)?)
+        let merged = merge::merge(&ours.fork_tree, &into.tree, &ours.tree);
+        Some(match merged {
+            Ok(changes) => changes,
+            Err(clashes) => {
+                let sides = Sides::of_branch(branch, &ours, &into);
+                return Err(Error::Conflicts(sides.describe(&clashes)?));
+            }
+        })
     };
     let losers = shared.losers(branch);
     let stale = losers.iter().map(|b| b.id()).collect();

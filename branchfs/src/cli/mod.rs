@@ -4,6 +4,7 @@
 mod abort;
 mod branch_tree;
 mod commit;
+mod conflicts;
 mod context;
 mod create;
 mod daemon;

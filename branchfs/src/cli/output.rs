@@ -61,9 +61,7 @@ fn reader_may_leave(written: io::Result<()>) -> io::Result<()> {
 
 fn error_text(out: &mut dyn Write, error: &CliError) -> io::Result<()> {
     writeln!(out, "branchfs: {error}")?;
-    for conflict in error.conflicts() {
-        writeln!(out, "  {}: {}", super::text::path(&conflict.path), conflict.reason)?;
-    }
+    super::conflicts::describe(out, error.conflicts())?;
     writeln!(out, "hint: {}", error.hint())
 }
 

@@ -2,9 +2,11 @@
 
 use std::io;
 
-use branch_proto::{Conflict, Failure, PathBytes};
+use branch_proto::Failure;
 use branch_store::Error;
 use rustix::io::Errno;
+
+use super::wire_types::conflict;
 
 /// What a client is told. The last arm is for what cannot come from a verb on an open store, or is new.
 pub(super) fn of_store(error: Error) -> Failure {
@@ -48,10 +50,6 @@ pub(super) fn errno(failure: &Failure) -> Errno {
         Failure::Io { errno: 0, .. } => Errno::IO,
         Failure::Io { errno, .. } => Errno::from_raw_os_error(*errno),
     }
-}
-
-fn conflict(conflict: branch_store::Conflict) -> Conflict {
-    Conflict { path: PathBytes(conflict.path), reason: conflict.kind.reason().to_owned() }
 }
 
 #[cfg(test)]

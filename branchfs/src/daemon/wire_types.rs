@@ -50,6 +50,63 @@ pub(super) fn file_change(change: PathChange) -> wire::FileChange {
     }
 }
 
+/// A conflict, with its words.
+pub(super) fn conflict(conflict: branch_store::Conflict) -> wire::Conflict {
+    wire::Conflict {
+        path: PathBytes(conflict.path),
+        kind: conflict_kind(conflict.kind),
+        reason: conflict.kind.reason(conflict.target),
+        others: conflict.others.into_iter().map(PathBytes).collect(),
+        base: conflict.base.map(version),
+        ours: conflict.ours.map(version),
+        theirs: conflict.theirs.map(version),
+    }
+}
+
+fn conflict_kind(kind: branch_store::ConflictKind) -> wire::ConflictKind {
+    use branch_store::ConflictKind as Kind;
+    match kind {
+        Kind::Content => wire::ConflictKind::Content,
+        Kind::Attributes => wire::ConflictKind::Attributes,
+        Kind::CreateCreate => wire::ConflictKind::CreateCreate,
+        Kind::ModifyDelete => wire::ConflictKind::ModifyDelete,
+        Kind::DeleteModify => wire::ConflictKind::DeleteModify,
+        Kind::RenameRename => wire::ConflictKind::RenameRename,
+        Kind::RenameDelete => wire::ConflictKind::RenameDelete,
+        Kind::DeleteRename => wire::ConflictKind::DeleteRename,
+        Kind::Type => wire::ConflictKind::Type,
+        Kind::CreatedInRemoved => wire::ConflictKind::CreatedInRemoved,
+        Kind::RemovedAround => wire::ConflictKind::RemovedAround,
+        Kind::Immutable => wire::ConflictKind::Immutable,
+        Kind::NotPermitted => wire::ConflictKind::NotPermitted,
+        Kind::OtherFilesystem => wire::ConflictKind::OtherFilesystem,
+    }
+}
+
+fn version(version: branch_store::Version) -> wire::Version {
+    wire::Version {
+        kind: file_kind(version.kind),
+        mode: version.mode,
+        uid: version.uid,
+        gid: version.gid,
+        size: version.size,
+        mtime: version.mtime.map(|time| time.sec),
+        target: version.target.map(PathBytes),
+    }
+}
+
+fn file_kind(kind: Kind) -> wire::FileKind {
+    match kind {
+        Kind::File => wire::FileKind::File,
+        Kind::Dir => wire::FileKind::Directory,
+        Kind::Symlink => wire::FileKind::Symlink,
+        Kind::Fifo => wire::FileKind::Fifo,
+        Kind::Socket => wire::FileKind::Socket,
+        Kind::Char => wire::FileKind::CharDevice,
+        Kind::Block => wire::FileKind::BlockDevice,
+    }
+}
+
 pub(super) fn log_entry(entry: branch_store::LogEntry) -> wire::LogEntry {
     wire::LogEntry {
         commit: entry.commit.0,

@@ -4,7 +4,8 @@ use super::permit::Names;
 use super::{Fate, Planner, Seen, is_merged};
 use crate::base::Found;
 use crate::base::history::{Displaced, ObjectWas, Was};
-use crate::error::{Conflict, ConflictKind, Result};
+use crate::commit::clash::{Clash, Subject, Why};
+use crate::error::Result;
 use crate::ids::NodeId;
 use crate::node::{Body, Content, Entry, HostKey, Kind, Lower, Meta, Node, Slot};
 use crate::plan::{Step, join};
@@ -31,14 +32,14 @@ impl Planner<'_> {
 
     fn look_at(&mut self, slot: Slot, entry: &Entry, path: &[u8]) -> Result<()> {
         let found = self.base.resolve(&slot, self.head)?;
-        if let Some(kind) = clash(entry, found.as_ref()).or(self.lost(&slot, entry, found.as_ref())?) {
-            self.conflicts.push(Conflict { path: path.to_vec(), kind });
+        if let Some(why) = clash(entry, found.as_ref()).or(self.lost(&slot, entry, found.as_ref())?) {
+            self.clash_at(path, why, &slot, entry);
         }
         if let Some(found) = &found {
             if found.print.dev != self.base.root_print().dev {
-                self.conflicts.push(Conflict { path: path.to_vec(), kind: ConflictKind::OtherFilesystem });
+                self.clash_at(path, Why::OtherFilesystem, &slot, entry);
             }
-            self.permit_change(entry, found, path)?;
+            self.permit_change(&slot, entry, found, path)?;
             self.look_in_removed(found, path)?;
             self.links.insert(found.print.key(), found.links());
             self.seen_at.insert(found.print.key(), slot.clone());
@@ -47,14 +48,14 @@ impl Planner<'_> {
         Ok(())
     }
 
+    pub(super) fn clash_at(&mut self, path: &[u8], why: Why, slot: &Slot, entry: &Entry) {
+        let saw = entry.over.clone();
+        self.conflicts.push(Clash { saw, ..Clash::new(path.to_vec(), why, Subject::Name(slot.clone())) });
+    }
+
     /// Both took the name away, but one of us gave the object another: removed there and moved here, or the
     /// other way round.
-    pub(super) fn lost(
-        &self,
-        slot: &Slot,
-        entry: &Entry,
-        found: Option<&Found>,
-    ) -> Result<Option<ConflictKind>> {
+    pub(super) fn lost(&self, slot: &Slot, entry: &Entry, found: Option<&Found>) -> Result<Option<Why>> {
         let Some(over) = entry.over.as_ref().filter(|_| entry.child.is_none() && found.is_none()) else {
             return Ok(None);
         };
@@ -63,11 +64,11 @@ impl Planner<'_> {
             node.inode.meta.nlink > 0
                 && origin.is_some_and(|o| o.slot.as_ref() == Some(slot) && o.print.same_object(over))
         });
-        let there = self.base.find_moved(over)?;
+        let there = self.base.find_moved(over)?.is_some();
         Ok(match (here, there) {
-            (true, false) => Some(ConflictKind::GoneBelow),
-            (false, true) => Some(ConflictKind::MovedAndRemoved),
-            (true, true) => Some(ConflictKind::BothChanged),
+            (true, false) => Some(Why::GoneBelow),
+            (false, true) => Some(Why::MovedAndRemoved),
+            (true, true) => Some(Why::BothChanged),
             (false, false) => None,
         })
     }
@@ -212,12 +213,12 @@ impl Planner<'_> {
 }
 
 /// Whether the base went on under a name that the branch changed.
-pub(super) fn clash(entry: &Entry, found: Option<&Found>) -> Option<ConflictKind> {
+pub(super) fn clash(entry: &Entry, found: Option<&Found>) -> Option<Why> {
     match (&entry.over, found) {
         (None, None) => None,
-        (Some(over), Some(found)) => (!over.is_unedited(&found.print)).then_some(ConflictKind::BaseEdited),
+        (Some(over), Some(found)) => (!over.is_unedited(&found.print)).then_some(Why::BaseEdited),
         // Both removed it: equal changes never conflict (S14).
-        (Some(_), None) => entry.child.is_some().then_some(ConflictKind::GoneBelow),
-        (None, Some(_)) => Some(ConflictKind::BothCreated),
+        (Some(_), None) => entry.child.is_some().then_some(Why::GoneBelow),
+        (None, Some(_)) => Some(Why::BothCreated),
     }
 }

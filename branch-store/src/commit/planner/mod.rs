@@ -13,10 +13,11 @@ use std::collections::{HashMap, HashSet};
 
 use crate::base::history::Displaced;
 use crate::base::{Base, Found};
-use crate::error::{Conflict, Error, Result};
-use crate::ids::{CommitId, Name, NodeId};
+use crate::commit::clash::Clash;
+use crate::error::{Error, Result};
+use crate::ids::{CommitId, NodeId};
 use crate::node::{Body, Fingerprint, HostKey, Kind, Lower, Node, Slot};
-use crate::plan::{Park, Plan, RelPath, Step, join};
+use crate::plan::{Park, Plan, RelPath, Step};
 use crate::tree::Tree;
 
 /// Stands for a staged object until staging has made it and knows its inode.
@@ -88,15 +89,19 @@ pub(crate) struct Planner<'a> {
     permitted: HashMap<NodeId, permit::Names>,
     /// Names of files with several, in directories that the branch removed.
     leaving_with_dir: Vec<(Slot, Found)>,
-    conflicts: Vec<Conflict>,
+    conflicts: Vec<Clash>,
     drawn: Drawn,
 }
 
-/// Draws the plan that brings `tree` into the base.
+/// Draws the plan that brings `tree` into the base, or says where the two sides met.
 ///
 /// # Errors
-/// `Conflicts`, and the host's.
-pub(crate) fn draw(base: &Base, tree: &Tree, head: CommitId) -> Result<Drawn> {
+/// The host's.
+pub(crate) fn draw(
+    base: &Base,
+    tree: &Tree,
+    head: CommitId,
+) -> Result<std::result::Result<Drawn, Vec<Clash>>> {
     let drawn = Drawn {
         plan: Plan::default(),
         stages: Vec::new(),
@@ -127,7 +132,7 @@ pub(crate) fn draw(base: &Base, tree: &Tree, head: CommitId) -> Result<Drawn> {
         drawn,
     };
     planner.run()?;
-    planner.finish()
+    Ok(planner.finish())
 }
 
 impl<'a> Planner<'a> {
@@ -153,11 +158,9 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Drawn> {
+    fn finish(mut self) -> std::result::Result<Drawn, Vec<Clash>> {
         if !self.conflicts.is_empty() {
-            self.conflicts.sort_by(|a, b| a.path.cmp(&b.path));
-            self.conflicts.dedup();
-            return Err(Error::Conflicts(self.conflicts));
+            return Err(self.conflicts);
         }
         // Deepest first: a directory goes only after what moves out of it.
         let depth = |step: &Step| match step {
@@ -188,14 +191,7 @@ impl<'a> Planner<'a> {
 
     /// Where a base name is now.
     fn base_path(&self, slot: &Slot) -> Result<RelPath> {
-        let mut names: Vec<Name> = vec![slot.name.clone()];
-        let mut at = slot.dir;
-        while at != NodeId::ROOT {
-            let above = self.base.dir_slot(at, self.head)?;
-            names.push(above.name);
-            at = above.dir;
-        }
-        Ok(names.iter().rev().fold(Vec::new(), |path, name| join(&path, name.as_bytes())))
+        self.base.path_of(slot, self.head)
     }
 }
 

@@ -5,7 +5,8 @@ use rustix::io::Errno;
 
 use super::Planner;
 use crate::base::{Found, Guard, stat_fd};
-use crate::error::{Conflict, ConflictKind, Result};
+use crate::commit::clash::{Clash, Subject, Why};
+use crate::error::Result;
 use crate::ids::NodeId;
 use crate::node::{Entry, HostKey, Kind, Slot};
 use crate::plan::RelPath;
@@ -23,7 +24,13 @@ pub(super) enum Names {
 
 impl Planner<'_> {
     /// An object that the branch changed or took away. A directory that only holds changes is none.
-    pub(super) fn permit_change(&mut self, entry: &Entry, found: &Found, path: &[u8]) -> Result<()> {
+    pub(super) fn permit_change(
+        &mut self,
+        slot: &Slot,
+        entry: &Entry,
+        found: &Found,
+        path: &[u8],
+    ) -> Result<()> {
         let holds = match entry.child {
             Some(child) if found.print.kind == Kind::Dir => {
                 self.identity(self.node(child)?) == Some(found.print.key())
@@ -31,7 +38,7 @@ impl Planner<'_> {
             _ => false,
         };
         if found.guard() != Guard::None && !holds {
-            self.refuse(path.to_vec(), ConflictKind::Immutable);
+            self.clash_at(path, Why::Immutable, slot, entry);
         }
         Ok(())
     }
@@ -53,12 +60,12 @@ impl Planner<'_> {
             (Guard::None, _) | (Guard::AppendOnly, Names::Added) => {}
             (Guard::AppendOnly | Guard::Immutable, _) => {
                 let path = self.dir_path(dir)?;
-                self.refuse(path, ConflictKind::Immutable);
+                self.refuse(path, Why::Immutable, Subject::Object(dir));
             }
         }
         if !is_ours(st.stx_uid) && !may(&*fd, b".", Access::WRITE_OK | Access::EXEC_OK) {
             let path = self.dir_path(dir)?;
-            self.refuse(path, ConflictKind::NotPermitted);
+            self.refuse(path, Why::NotPermitted, Subject::Object(dir));
         }
         Ok(())
     }
@@ -76,11 +83,11 @@ impl Planner<'_> {
             && !may(&*dir, found.place.name.as_bytes(), Access::WRITE_OK);
         if kept || fixed {
             let path = self.base_path(slot)?;
-            self.refuse(path, ConflictKind::NotPermitted);
+            self.refuse(path, Why::NotPermitted, Subject::Name(slot.clone()));
         }
         if found.guard() != Guard::None {
             let path = self.base_path(slot)?;
-            self.refuse(path, ConflictKind::Immutable);
+            self.refuse(path, Why::Immutable, Subject::Name(slot.clone()));
         }
         Ok(())
     }
@@ -90,15 +97,15 @@ impl Planner<'_> {
         let dir = self.base.places.open(found.place.dir)?;
         if !is_ours(found.print.uid) && !may(&*dir, found.place.name.as_bytes(), Access::WRITE_OK) {
             let path = self.base_path(&found.place)?;
-            self.refuse(path, ConflictKind::NotPermitted);
+            self.refuse(path, Why::NotPermitted, Subject::Name(found.place.clone()));
         }
         Ok(())
     }
 
     /// Attributes of a directory that keeps its place. (Of other objects `permit_change` has spoken.)
-    pub(super) fn permit_attributes(&mut self, found: &Found, path: &[u8]) {
+    pub(super) fn permit_attributes(&mut self, dir: NodeId, found: &Found, path: &[u8]) {
         if found.print.kind == Kind::Dir && found.guard() != Guard::None {
-            self.refuse(path.to_vec(), ConflictKind::Immutable);
+            self.refuse(path.to_vec(), Why::Immutable, Subject::Object(dir));
         }
     }
 
@@ -114,13 +121,13 @@ impl Planner<'_> {
             && may(&*dir, found.place.name.as_bytes(), Access::READ_OK | Access::WRITE_OK);
         if !is_root() && !is_ours(print.uid) && !safe {
             let path = self.base_path(&found.place)?;
-            self.refuse(path, ConflictKind::NotPermitted);
+            self.refuse(path, Why::NotPermitted, Subject::Name(found.place.clone()));
         }
         Ok(())
     }
 
-    fn refuse(&mut self, path: RelPath, kind: ConflictKind) {
-        self.conflicts.push(Conflict { path, kind });
+    fn refuse(&mut self, path: RelPath, why: Why, subject: Subject) {
+        self.conflicts.push(Clash::new(path, why, subject));
     }
 
     /// `.` is the base itself.

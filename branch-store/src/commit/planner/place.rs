@@ -2,8 +2,9 @@
 
 use super::{Fate, Planner, Seen, Stage, UNSTAGED, is_merged};
 use crate::base::Found;
+use crate::commit::clash::{Clash, Subject, Why};
 use crate::commit::{attributes, path_of};
-use crate::error::{Conflict, ConflictKind, Error, Result};
+use crate::error::{Error, Result};
 use crate::ids::NodeId;
 use crate::node::{Attributes, Body, Content, HostKey, Kind, Meta, Node, Slot};
 use crate::plan::{Park, RelPath, Step, join};
@@ -77,11 +78,11 @@ impl<'a> Planner<'a> {
         }
         if changes {
             let mut meta = Box::new(node.inode.meta.clone());
-            self.keep_theirs(&mut meta, node, path, &now);
+            self.keep_theirs(&mut meta, (id, node), path, &now);
             // Its times change with its names; a host that allows one but not the other is reported.
             let wanted = Attributes { atime: now.atime, mtime: now.mtime, ..meta.attributes() };
             if wanted != now {
-                self.permit_attributes(found, path);
+                self.permit_attributes(id, found, path);
             }
             self.metas.push(Step::SetMeta { path: path.to_vec(), object: Some(key), meta });
         }
@@ -145,7 +146,7 @@ impl<'a> Planner<'a> {
             return self.add_link(id, path, key);
         }
         let Some((park, found)) = self.take_parked(id, node, key)? else {
-            self.conflicts.push(Conflict { path: path.to_vec(), kind: ConflictKind::GoneBelow });
+            self.conflicts.push(Clash::new(path.to_vec(), Why::GoneBelow, Subject::Object(id)));
             return Ok(());
         };
         self.placed.insert(id, path.to_vec());
@@ -259,7 +260,7 @@ impl<'a> Planner<'a> {
             debug_assert_eq!(id, NodeId::ROOT);
             let found = self.base.resolve_root(self.head)?;
             let old = found.meta(self.base.xattrs(&found, true)?);
-            self.keep_theirs(&mut meta, node, path, &old.attributes());
+            self.keep_theirs(&mut meta, (id, node), path, &old.attributes());
             self.displace_object(&found, old);
         }
         self.metas.push(Step::SetMeta { path: path.to_vec(), object: None, meta });
@@ -268,15 +269,14 @@ impl<'a> Planner<'a> {
 
     /// What the branch left alone of a directory's attributes stays as the base has it now: directories that
     /// only hold changes do not conflict.
-    fn keep_theirs(&mut self, meta: &mut Meta, node: &Node, path: &[u8], now: &Attributes) {
+    fn keep_theirs(&mut self, meta: &mut Meta, (id, node): (NodeId, &Node), path: &[u8], now: &Attributes) {
         let Some(then) = node.inode.origin.as_deref().and_then(|origin| origin.attributes.as_ref()) else {
             return;
         };
         match attributes::merge(then, now, &meta.attributes()) {
             Some(merged) => meta.set_attributes(merged),
             None => {
-                let kind = ConflictKind::BaseEdited;
-                self.conflicts.push(Conflict { path: path.to_vec(), kind });
+                self.conflicts.push(Clash::new(path.to_vec(), Why::BaseEdited, Subject::Object(id)));
             }
         }
     }

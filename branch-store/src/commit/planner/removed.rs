@@ -5,7 +5,8 @@ use super::Planner;
 use super::look::clash;
 use crate::base::Found;
 use crate::commit::attributes;
-use crate::error::{Conflict, ConflictKind, Result};
+use crate::commit::clash::{Clash, Subject, Why};
+use crate::error::Result;
 use crate::ids::NodeId;
 use crate::node::{Entry, Kind, Node, Slot};
 use crate::plan::{RelPath, join};
@@ -40,12 +41,13 @@ impl<'a> Planner<'a> {
         let then = grave.inode.origin.as_deref().and_then(|origin| origin.attributes.as_ref());
         let now = found.meta(self.base.xattrs(found, false)?).attributes();
         if !then.is_some_and(|then| attributes::agree(&now, then)) {
-            self.conflicts.push(Conflict { path: path.to_vec(), kind: ConflictKind::BaseEdited });
+            self.conflicts.push(Clash::new(path.to_vec(), Why::BaseEdited, Subject::Object(id)));
         }
         for name in self.base.list(id, self.head)?.into_keys() {
             if !grave.entries.contains_key(&name) {
                 let path = join(path, name.as_bytes());
-                self.conflicts.push(Conflict { path, kind: ConflictKind::CreatedInRemoved });
+                let subject = Subject::Name(Slot { dir: id, name });
+                self.conflicts.push(Clash::new(path, Why::CreatedInRemoved, subject));
             }
         }
         Ok(())
@@ -54,8 +56,8 @@ impl<'a> Planner<'a> {
     /// Returns the base object that the name goes on meaning until the directory goes.
     fn look_at_removed_name(&mut self, slot: Slot, entry: &Entry, path: &RelPath) -> Result<Option<Found>> {
         let found = self.base.resolve(&slot, self.head)?;
-        if let Some(kind) = clash(entry, found.as_ref()).or(self.lost(&slot, entry, found.as_ref())?) {
-            self.conflicts.push(Conflict { path: path.clone(), kind });
+        if let Some(why) = clash(entry, found.as_ref()).or(self.lost(&slot, entry, found.as_ref())?) {
+            self.clash_at(path, why, &slot, entry);
         }
         if let Some(found) = found.as_ref().filter(|found| found.print.kind != Kind::Dir && found.links() > 1)
         {

@@ -113,7 +113,7 @@ pub(in super::super) fn describe(verdict: &Verdict) -> String {
         Verdict::TimedOut => "out of time, killed".into(),
         Verdict::Lost => "lost, killed".into(),
         Verdict::Stopped => "stopped, killed".into(),
-        Verdict::NotCommitted { reason } => format!("succeeded, but did not commit: {reason}"),
+        Verdict::NotCommitted { reason, .. } => format!("succeeded, but did not commit: {reason}"),
         Verdict::Error { reason } => format!("could not run: {reason}"),
     }
 }

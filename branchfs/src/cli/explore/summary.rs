@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use branch_core::{AttemptReport, ExploreReport, Verdict};
 
 use super::super::commit;
+use super::super::conflicts;
 use super::super::text;
 use super::live::describe;
 
@@ -25,7 +26,11 @@ pub(super) fn write(out: &mut dyn Write, report: &ExploreReport) -> io::Result<(
     }
     writeln!(out, "no attempt succeeded; nothing was changed")?;
     for attempt in &report.attempts {
-        if let (Verdict::NotCommitted { .. }, branch) = (&attempt.verdict, &attempt.branch) {
+        if let (Verdict::NotCommitted { conflicts, .. }, branch) = (&attempt.verdict, &attempt.branch) {
+            if !conflicts.is_empty() {
+                writeln!(out, "{branch}: {}", text::count(conflicts.len() as u64, "conflicting path"))?;
+                conflicts::describe(out, conflicts)?;
+            }
             writeln!(out, "hint: '{branch}' is kept: see 'branchfs diff {branch}', then commit or abort it")?;
         }
     }

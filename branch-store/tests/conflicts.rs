@@ -1,0 +1,373 @@
+//! Conflicts as data: what a commit that cannot proceed says of each path, into a branch and into the base (S14, S15).
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use branch_store::*;
+use common::{Paths, Workspace, new};
+
+const FILES: &[(&str, &str)] = &[("f", "base"), ("d/g", "base"), ("d/h", "h"), ("z", "z")];
+
+type Act = fn(&Arc<Branch>) -> Result<()>;
+
+fn chmod(branch: &Arc<Branch>, path: &str, mode: u32) -> Result<()> {
+    let change = AttrChange { mode: Some(mode), ..AttrChange::default() };
+    branch.set_attr(&branch.at(path)?.0, &change).map(drop)
+}
+
+fn link(branch: &Arc<Branch>, path: &str, target: &str) -> Result<()> {
+    let (dir, name) = branch.parent_of(path)?;
+    branch.create(&dir, name.as_bytes(), new(NewKind::Symlink(target.as_bytes().to_vec()), 0o777)).map(drop)
+}
+
+/// `rm -r` of `d`.
+fn remove_d(branch: &Arc<Branch>) -> Result<()> {
+    branch.names("d")?.iter().try_for_each(|name| branch.remove(&format!("d/{name}")))?;
+    branch.remove_dir("d")
+}
+
+/// What they do, what the branch does, and the conflict: path, kind, other paths, base/ours/theirs. Where a merge of
+/// trees and a walk over the base meet different things first, there is a case for each.
+struct Case {
+    name: &'static str,
+    targets: &'static [Target],
+    theirs: Act,
+    ours: Act,
+    path: &'static str,
+    kind: ConflictKind,
+    others: &'static [&'static str],
+    sides: [&'static str; 3],
+}
+
+const BRANCH: &[Target] = &[Target::Branch];
+const BASE: &[Target] = &[Target::Base];
+const BOTH: &[Target] = &[Target::Branch, Target::Base];
+
+const CASES: &[Case] = &[
+    Case {
+        name: "both edit",
+        targets: BOTH,
+        theirs: |b| b.put("f", "their content"),
+        ours: |b| b.put("f", "ours"),
+        path: "f",
+        kind: ConflictKind::Content,
+        others: &[],
+        sides: ["file 644 4", "file 644 4", "file 644 13"],
+    },
+    Case {
+        name: "both replace",
+        targets: BOTH,
+        theirs: |b| b.put("new", "their content").and_then(|()| b.mv("new", "f")),
+        ours: |b| b.put("new", "our one").and_then(|()| b.mv("new", "f")),
+        path: "f",
+        kind: ConflictKind::Content,
+        others: &[],
+        sides: ["file 644 4", "file 644 7", "file 644 13"],
+    },
+    Case {
+        name: "both chmod",
+        targets: BOTH,
+        theirs: |b| chmod(b, "f", 0o600),
+        ours: |b| chmod(b, "f", 0o640),
+        path: "f",
+        kind: ConflictKind::Attributes,
+        others: &[],
+        sides: ["file 644 4", "file 640 4", "file 600 4"],
+    },
+    Case {
+        name: "they edit, we chmod",
+        targets: BOTH,
+        theirs: |b| b.put("f", "their content"),
+        ours: |b| chmod(b, "f", 0o640),
+        path: "f",
+        kind: ConflictKind::Attributes,
+        others: &[],
+        sides: ["file 644 4", "file 640 4", "file 644 13"],
+    },
+    Case {
+        name: "both chmod a directory",
+        targets: BOTH,
+        theirs: |b| chmod(b, "d", 0o700),
+        ours: |b| chmod(b, "d", 0o750),
+        path: "d",
+        kind: ConflictKind::Attributes,
+        others: &[],
+        sides: ["dir 755", "dir 750", "dir 700"],
+    },
+    Case {
+        name: "they remove, we edit",
+        targets: BOTH,
+        theirs: |b| b.remove("f"),
+        ours: |b| b.put("f", "our content"),
+        path: "f",
+        kind: ConflictKind::ModifyDelete,
+        others: &[],
+        sides: ["file 644 4", "file 644 11", "-"],
+    },
+    Case {
+        name: "they edit, we remove",
+        targets: BOTH,
+        theirs: |b| b.put("f", "their content"),
+        ours: |b| b.remove("f"),
+        path: "f",
+        kind: ConflictKind::DeleteModify,
+        others: &[],
+        sides: ["file 644 4", "-", "file 644 13"],
+    },
+    Case {
+        name: "both make a file",
+        targets: BOTH,
+        theirs: |b| b.put("n", "their content"),
+        ours: |b| b.put("n", "ours"),
+        path: "n",
+        kind: ConflictKind::CreateCreate,
+        others: &[],
+        sides: ["-", "file 644 4", "file 644 13"],
+    },
+    Case {
+        name: "they make a directory, we a file",
+        targets: BOTH,
+        theirs: |b| b.make_dir("n"),
+        ours: |b| b.put("n", "ours"),
+        path: "n",
+        kind: ConflictKind::Type,
+        others: &[],
+        sides: ["-", "file 644 4", "dir 755"],
+    },
+    Case {
+        name: "they make a link, we a file",
+        targets: BOTH,
+        theirs: |b| link(b, "n", "z"),
+        ours: |b| b.put("n", "ours"),
+        path: "n",
+        kind: ConflictKind::Type,
+        others: &[],
+        sides: ["-", "file 644 4", "link z"],
+    },
+    Case {
+        name: "both move a file",
+        targets: BRANCH,
+        theirs: |b| b.mv("f", "their"),
+        ours: |b| b.mv("f", "our"),
+        path: "our",
+        kind: ConflictKind::RenameRename,
+        others: &["f", "their"],
+        sides: ["file 644 4", "file 644 4", "file 644 4"],
+    },
+    Case {
+        name: "both move a file",
+        targets: BASE,
+        theirs: |b| b.mv("f", "their"),
+        ours: |b| b.mv("f", "our"),
+        path: "f",
+        kind: ConflictKind::RenameRename,
+        others: &["our", "their"],
+        sides: ["file 644 4", "file 644 4", "file 644 4"],
+    },
+    Case {
+        name: "they remove, we move",
+        targets: BASE,
+        theirs: |b| b.remove("f"),
+        ours: |b| b.mv("f", "our"),
+        path: "f",
+        kind: ConflictKind::RenameDelete,
+        others: &["our"],
+        sides: ["file 644 4", "file 644 4", "-"],
+    },
+    Case {
+        name: "they remove, we move",
+        targets: BRANCH,
+        theirs: |b| b.remove("f"),
+        ours: |b| b.mv("f", "our"),
+        path: "our",
+        kind: ConflictKind::RenameDelete,
+        others: &["f"],
+        sides: ["file 644 4", "file 644 4", "-"],
+    },
+    Case {
+        name: "they move, we remove",
+        targets: BOTH,
+        theirs: |b| b.mv("f", "their"),
+        ours: |b| b.remove("f"),
+        path: "f",
+        kind: ConflictKind::DeleteRename,
+        others: &["their"],
+        sides: ["file 644 4", "-", "file 644 4"],
+    },
+    Case {
+        name: "they make a file in a directory that we remove",
+        targets: BASE,
+        theirs: |b| b.put("d/n", "precious"),
+        ours: remove_d,
+        path: "d/n",
+        kind: ConflictKind::CreatedInRemoved,
+        others: &[],
+        sides: ["-", "-", "file 644 8"],
+    },
+    Case {
+        name: "they make a file in a directory that we remove",
+        targets: BRANCH,
+        theirs: |b| b.put("d/n", "precious"),
+        ours: remove_d,
+        path: "d",
+        kind: ConflictKind::DeleteModify,
+        others: &[],
+        sides: ["dir 755", "-", "dir 755"],
+    },
+    Case {
+        name: "they remove the directory that we make a file in",
+        targets: BRANCH,
+        theirs: remove_d,
+        ours: |b| b.put("d/n", "precious"),
+        path: "d/n",
+        kind: ConflictKind::RemovedAround,
+        others: &[],
+        sides: ["-", "file 644 8", "-"],
+    },
+    Case {
+        name: "they remove the directory that we make a file in",
+        targets: BASE,
+        theirs: remove_d,
+        ours: |b| b.put("d/n", "precious"),
+        path: "d",
+        kind: ConflictKind::ModifyDelete,
+        others: &[],
+        sides: ["dir 755", "dir 755", "-"],
+    },
+];
+
+fn facts(version: Option<&Version>) -> String {
+    let Some(version) = version else { return "-".to_owned() };
+    match (version.kind, &version.target) {
+        (Kind::File, _) => format!("file {:o} {}", version.mode, version.size.unwrap()),
+        (Kind::Dir, _) => format!("dir {:o}", version.mode),
+        (Kind::Symlink, Some(target)) => format!("link {}", String::from_utf8_lossy(target)),
+        (other, _) => format!("{other:?}"),
+    }
+}
+
+fn conflicts(committed: Result<Committed>) -> Vec<Conflict> {
+    let Err(Error::Conflicts(conflicts)) = committed else { panic!("{committed:?}") };
+    assert!(conflicts.is_sorted_by_key(|conflict| conflict.path.clone()));
+    conflicts
+}
+
+fn shown(conflict: &Conflict) -> String {
+    let path = |path: &Vec<u8>| String::from_utf8_lossy(path).into_owned();
+    let others: Vec<String> = conflict.others.iter().map(path).collect();
+    let sides = [&conflict.base, &conflict.ours, &conflict.theirs].map(|side| facts(side.as_ref()));
+    format!("{} {:?} {others:?} {sides:?}", path(&conflict.path), conflict.kind)
+}
+
+fn expected(case: &Case) -> String {
+    format!("{} {:?} {:?} {:?}", case.path, case.kind, case.others, case.sides)
+}
+
+/// A sibling commits first, into a parent branch and into the base; the store is opened again or not.
+#[test]
+fn every_kind_of_conflict_is_told_with_what_both_sides_have() {
+    let mut wrong = Vec::new();
+    for case in CASES {
+        let rounds = case.targets.iter().flat_map(|target| [(*target, false), (*target, true)]);
+        for (target, restart) in rounds {
+            let parent = if target == Target::Branch { "p" } else { "main" };
+            let mut w = Workspace::new(FILES);
+            w.fork("main", "p");
+            let ab = w.fork_as(parent, &["a", "b"], GroupKind::Independent);
+            (case.theirs)(&ab[0]).unwrap();
+            (case.ours)(&ab[1]).unwrap();
+            w.store().commit(&ab[0]).unwrap();
+            drop(ab);
+            if restart {
+                w.reopen();
+            }
+            let before = (w.branch(parent).tree(), w.branch("b").tree(), w.base_tree());
+            let found = conflicts(w.store().commit(&w.branch("b")));
+            assert!(found.iter().all(|conflict| conflict.target == target));
+            let all: Vec<String> = found.iter().map(shown).collect();
+            if !all.contains(&expected(case)) {
+                wrong.push(format!("{} into {parent}: {all:#?}, not {}", case.name, expected(case)));
+            }
+            assert_eq!(
+                (w.branch(parent).tree(), w.branch("b").tree(), w.base_tree()),
+                before,
+                "{}",
+                case.name
+            );
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Somebody edits the base behind the branch's back: the branch remembers what it saw first.
+#[test]
+fn an_edit_outside_is_told_with_what_the_branch_saw_first() {
+    type Outside = fn(&Path) -> std::io::Result<()>;
+    let cases: &[(&str, Outside, Act, &str)] = &[
+        (
+            "edit",
+            |p| std::fs::write(p.join("f"), "outside"),
+            |b| b.put("f", "ours"),
+            r#"f Content [] ["file 644 4", "file 644 4", "file 644 7"]"#,
+        ),
+        (
+            "another object",
+            |p| {
+                std::fs::write(p.join("x"), "outside")
+                    .and_then(|()| std::fs::rename(p.join("x"), p.join("f")))
+            },
+            |b| b.put("f", "ours"),
+            r#"f Content [] ["file 644 4", "file 644 4", "file 644 7"]"#,
+        ),
+        (
+            "chmod of a file",
+            |p| std::fs::set_permissions(p.join("f"), std::fs::Permissions::from_mode(0o600)),
+            |b| b.put("f", "ours"),
+            r#"f Attributes [] ["file 644 4", "file 644 4", "file 600 4"]"#,
+        ),
+        (
+            "chmod of a directory",
+            |p| std::fs::set_permissions(p.join("d"), std::fs::Permissions::from_mode(0o700)),
+            |b| chmod(b, "d", 0o711),
+            r#"d Attributes [] ["dir 755", "dir 711", "dir 700"]"#,
+        ),
+        (
+            "removal",
+            |p| std::fs::remove_file(p.join("f")),
+            |b| b.put("f", "ours"),
+            r#"f ModifyDelete [] ["file 644 4", "file 644 4", "-"]"#,
+        ),
+        (
+            "a new file",
+            |p| std::fs::write(p.join("n"), "outside"),
+            |b| b.put("n", "ours"),
+            r#"n CreateCreate [] ["-", "file 644 4", "file 644 7"]"#,
+        ),
+    ];
+    for (name, outside, act, expected) in cases {
+        let mut w = Workspace::new(FILES);
+        let a = w.fork("main", "a");
+        act(&a).unwrap();
+        drop(a);
+        outside(&w.base()).unwrap();
+        w.reopen();
+        let all: Vec<String> = conflicts(w.store().commit(&w.branch("a"))).iter().map(shown).collect();
+        assert_eq!(all, [*expected], "{name}");
+    }
+}
+
+#[test]
+fn every_kind_has_words_of_its_own_that_name_the_target() {
+    for target in [Target::Base, Target::Branch] {
+        let words: std::collections::BTreeSet<String> =
+            ConflictKind::ALL.iter().map(|kind| kind.reason(target)).collect();
+        assert_eq!(words.len(), ConflictKind::ALL.len());
+    }
+    assert!(ConflictKind::Content.reason(Target::Base).contains("the base"));
+    assert!(ConflictKind::Content.reason(Target::Branch).contains("the parent"));
+}
