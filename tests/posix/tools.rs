@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use branchfs_tests::skip;
+pub(crate) use branchfs_tests::{cannot, long};
 
 /// Whether all of these programs are there, if need be installed. Where not: prints why, and fails if the
 /// environment demands that nothing is skipped.
@@ -26,18 +27,6 @@ pub(crate) fn are_root(suite: &str) -> bool {
         skip(&format!("{suite} becomes other users and mounts: only root can"));
     }
     root
-}
-
-/// Skips, or fails where `BRANCHFS_REQUIRE_FUSE=1` says that nothing may be skipped.
-pub(crate) fn cannot(reason: &str) {
-    let required = std::env::var_os("BRANCHFS_REQUIRE_FUSE").is_some_and(|value| value == "1");
-    assert!(!required, "BRANCHFS_REQUIRE_FUSE=1, but: {reason}");
-    skip(reason);
-}
-
-/// Whether the long forms of the suites are asked for.
-pub(crate) fn long() -> bool {
-    std::env::var_os("BRANCHFS_LONG").is_some_and(|value| value == "1")
 }
 
 /// `PATH` with the installed suites first.

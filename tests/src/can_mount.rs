@@ -6,10 +6,15 @@ use std::path::Path;
 /// Whether tests that mount can run. Prints the reason if not; fails if the environment demands them.
 pub fn can_mount() -> bool {
     let Some(reason) = cannot_mount() else { return true };
+    cannot(&reason);
+    false
+}
+
+/// Skips, or fails where `BRANCHFS_REQUIRE_FUSE=1` says that nothing may be skipped.
+pub fn cannot(reason: &str) {
     let required = std::env::var_os("BRANCHFS_REQUIRE_FUSE").is_some_and(|value| value == "1");
     assert!(!required, "BRANCHFS_REQUIRE_FUSE=1, but: {reason}");
-    skip(&reason);
-    false
+    skip(reason);
 }
 
 /// Says that a test is skipped, and why.

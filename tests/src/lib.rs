@@ -14,11 +14,11 @@ mod tree;
 mod workspace;
 
 pub use binary::binary;
-pub use can_mount::{can_mount, skip};
+pub use can_mount::{can_mount, cannot, skip};
 pub use disk::{Disk, Frozen};
 pub use model::{Model, Op, Thing};
 pub use process::{Stopped, is_dead, pidfd, state_of, wait_dead, wait_until_readable};
-pub use seed::{Rng, rounds, seed};
+pub use seed::{Rng, long, rounds, seed};
 pub use site::Site;
 pub use tree::{Times, Tree, tree, tree_hash, tree_without};
 pub use workspace::{Workspace, clean_environment, is_mounted, run_ok};

@@ -1,4 +1,5 @@
-//! Randomness that can be replayed: `BRANCHFS_SEED` and `BRANCHFS_ROUNDS` override what a test chooses.
+//! How long tests run, and randomness that can be replayed: `BRANCHFS_LONG`, `BRANCHFS_SEED` and `BRANCHFS_ROUNDS`
+//! override what a test chooses.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -14,6 +15,11 @@ pub fn rounds(default: u64) -> u64 {
     let rounds = from_environment("BRANCHFS_ROUNDS").unwrap_or(default);
     eprintln!("BRANCHFS_ROUNDS={rounds}");
     rounds
+}
+
+/// Whether the long forms of tests are asked for (`BRANCHFS_LONG=1`).
+pub fn long() -> bool {
+    std::env::var_os("BRANCHFS_LONG").is_some_and(|value| value == "1")
 }
 
 fn from_environment(name: &str) -> Option<u64> {

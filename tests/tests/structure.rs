@@ -41,9 +41,21 @@ fn crates_depend_only_in_the_drawn_direction() {
 fn only_the_adapter_names_the_fuse_crate() {
     for file in sources(&root().join("branchfs/src")) {
         let inside = file.strip_prefix(root().join("branchfs/src")).unwrap().starts_with("fuse");
-        let text = std::fs::read_to_string(&file).unwrap();
-        assert!(inside || !code_of(&text).contains("fuser::"), "{} names fuser", file.display());
+        assert!(inside || !names_fuser(&file), "{} names fuser", file.display());
     }
+}
+
+/// What the product shows is tested through the kernel; only the disk that records is a file system of a test's own.
+#[test]
+fn of_the_tests_only_the_recorder_of_disks_names_the_fuse_crate() {
+    let recorder = root().join("tests/tests/block_device/recorder.rs");
+    let named: Vec<PathBuf> = sources(&root().join("tests")).into_iter().filter(|f| names_fuser(f)).collect();
+    assert_eq!(named, [recorder]);
+}
+
+fn names_fuser(file: &Path) -> bool {
+    let text = std::fs::read_to_string(file).unwrap();
+    code_of(&text).contains(concat!("fuser", "::"))
 }
 
 #[test]

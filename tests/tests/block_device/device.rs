@@ -1,0 +1,125 @@
+//! A recorded disk under a mounted filesystem, and plain disks made of what was recorded. All mounts are in a mount
+//! namespace of the test's own and end with it, whatever happens.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use branchfs_tests::run_ok;
+use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount,
+};
+
+use crate::log::{Logged, read_all};
+use crate::recorder;
+
+/// Runs `test` on a thread with a mount namespace of its own, in an empty directory in memory.
+pub(crate) fn in_own_namespace(test: impl FnOnce(&Path) + Send) {
+    let dir = tempfile::tempdir().unwrap();
+    let run = || {
+        // SAFETY: from here on this thread shares mounts, umask and directory with no other.
+        unsafe { assert_eq!(libc::unshare(libc::CLONE_NEWNS | libc::CLONE_FS), 0) };
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+        mount("none", dir.path(), "tmpfs", MountFlags::empty(), None).unwrap();
+        test(dir.path());
+    };
+    let ended = std::thread::scope(|scope| scope.spawn(run).join());
+    if let Err(panic) = ended {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// A mount that ends when this is dropped.
+pub(crate) struct Mounted(PathBuf);
+
+impl Mounted {
+    /// Of an image, through a loop device that goes with the mount. `options` are as for mount(8).
+    pub(crate) fn image(image: &Path, at: &Path, options: &str) -> Mounted {
+        run_ok(Command::new("mount").args(["-o", "loop", "-o", &format!("rw,{options}")]).arg(image).arg(at));
+        Mounted(at.to_owned())
+    }
+
+    /// Shows another file at a path.
+    pub(crate) fn bind(file: &Path, at: &Path) -> Mounted {
+        mount_bind(file, at).unwrap();
+        Mounted(at.to_owned())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let flags = if std::thread::panicking() { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+        let unmounted = unmount(&self.0, flags);
+        // The first panic tells more.
+        if !std::thread::panicking() {
+            unmounted.unwrap();
+        }
+    }
+}
+
+/// An image that a recorder shows as a file, and what it has written down so far.
+pub(crate) struct Recording {
+    file: Option<Mounted>,
+    server: Child,
+    log: File,
+}
+
+impl Recording {
+    /// Begins with the image's content; the image itself stays as it is. `test` is the name of the running test.
+    pub(crate) fn start(test: &str, image: &Path, dir: &Path) -> Recording {
+        let log = File::from(memfd_create("recording", MemfdFlags::CLOEXEC).unwrap());
+        let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let shown = dir.join("recorded");
+        File::create(&shown).unwrap();
+        mount_fuse(&device, &shown);
+        let server = Command::new(std::env::current_exe().unwrap())
+            .args([test, "--exact", "--nocapture", "--test-threads=1"])
+            .env(recorder::IMAGE, image)
+            .env(recorder::LOG, format!("/proc/{}/fd/{}", std::process::id(), log.as_raw_fd()))
+            .stdin(Stdio::from(device))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Recording { file: Some(Mounted(shown)), server, log }
+    }
+
+    /// The file that is the disk.
+    pub(crate) fn path(&self) -> &Path {
+        self.file.as_ref().unwrap().path()
+    }
+
+    /// Where the next request will be in the log. What the host was told so far lies before it.
+    pub(crate) fn position(&self) -> u64 {
+        self.log.metadata().unwrap().len()
+    }
+
+    /// Ends the recorder.
+    pub(crate) fn finish(mut self) -> Vec<Logged> {
+        self.file = None;
+        assert!(self.server.wait().unwrap().success(), "the recorder");
+        read_all(&File::open(format!("/proc/self/fd/{}", self.log.as_raw_fd())).unwrap())
+    }
+}
+
+impl Drop for Recording {
+    /// Killed, it fails what is asked of the disk, so that nobody waits for it.
+    fn drop(&mut self) {
+        if self.server.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.server.kill().ok();
+            self.server.wait().ok();
+        }
+    }
+}
+
+/// The file system's root is a regular file, so it is mounted on one.
+fn mount_fuse(device: &OwnedFd, at: &Path) {
+    let data = format!("fd={},rootmode=100000,user_id=0,group_id=0\0", device.as_fd().as_raw_fd());
+    let data = std::ffi::CStr::from_bytes_with_nul(data.as_bytes()).unwrap();
+    mount("recorder", at, "fuse", MountFlags::NOSUID | MountFlags::NODEV, data).unwrap();
+}
