@@ -5,8 +5,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use branch_proto::{
-    BranchInfo, Children, Client, ClientError, CommitReport, DiffDetail, FileChange, GroupKind, LogEntry,
-    WorkspaceStatus,
+    BranchInfo, Children, Client, ClientError, CommitReport, Compared, DiffDetail, FileChange, GroupKind,
+    LogEntry, Omitted, WorkspaceStatus,
 };
 
 use crate::error::{Error, LaunchError};
@@ -25,8 +25,10 @@ pub trait Backend: Send + Sync {
     fn inspect(&self, branch: &str) -> Result<BranchInfo, Error>;
     /// The workspace.
     fn status(&self) -> Result<WorkspaceStatus, Error>;
-    /// What the branch changed since its fork, sorted by path.
-    fn diff(&self, branch: &str, detail: DiffDetail) -> Result<Vec<FileChange>, Error>;
+    /// What differs between two sides, sorted by path.
+    fn diff(&self, compared: &Compared, detail: DiffDetail) -> Result<Vec<FileChange>, Error>;
+    /// Writes the same as a patch for `git apply` into a pipe; says what is not in it.
+    fn patch(&self, compared: &Compared, to: BorrowedFd<'_>) -> Result<Vec<Omitted>, Error>;
     /// Commits a leaf branch into its parent.
     fn commit(&self, branch: &str) -> Result<CommitReport, Error>;
     /// Discards a branch; the names of all that ended, leaves first.
@@ -132,8 +134,11 @@ impl Backend for Daemon {
     fn status(&self) -> Result<WorkspaceStatus, Error> {
         self.call(Client::status)
     }
-    fn diff(&self, branch: &str, detail: DiffDetail) -> Result<Vec<FileChange>, Error> {
-        self.call(|client| client.diff(branch, detail))
+    fn diff(&self, compared: &Compared, detail: DiffDetail) -> Result<Vec<FileChange>, Error> {
+        self.call(|client| client.diff(compared, detail))
+    }
+    fn patch(&self, compared: &Compared, to: BorrowedFd<'_>) -> Result<Vec<Omitted>, Error> {
+        self.call(|client| client.patch(compared, to))
     }
     fn commit(&self, branch: &str) -> Result<CommitReport, Error> {
         self.call(|client| client.commit(branch))

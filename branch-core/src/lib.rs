@@ -18,6 +18,7 @@ mod explore;
 mod follow;
 mod location;
 mod names;
+mod patch;
 mod program;
 mod stop;
 mod tail;
@@ -25,13 +26,15 @@ mod workspace;
 
 pub use backend::{Backend, Daemon, Launcher, no_daemon};
 pub use branch_proto::{
-    BranchInfo, ChangeStatus, Children, ClientError, CommitReport, Conflict, ConflictKind, DiffDetail,
-    Failure, FileChange, FileKind, GroupKind, LogEntry, PathBytes, Version, WorkspaceStatus,
+    BranchInfo, ChangeStatus, Children, ClientError, CommitReport, Compared, Conflict, ConflictKind,
+    DiffDetail, Failure, FileChange, FileKind, GroupKind, LogEntry, Omitted, OmittedBecause, PathBytes, Side,
+    Version, WorkspaceStatus,
 };
 pub use error::{Error, LaunchError};
 pub use explore::{ATTEMPTS_MAX, AttemptReport, Explore, ExploreReport, Progress, Verdict};
 pub use location::Location;
 pub use names::Names;
+pub use patch::Patch;
 pub use program::Program;
 pub use stop::Stopper;
 pub use tail::Tail;

@@ -6,12 +6,13 @@
 mod common;
 
 use std::fs;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use branch_core::{Error, Failure, GroupKind, LaunchError, Location, Program, Workspace};
+use branch_core::{Compared, Error, Failure, GroupKind, LaunchError, Location, Program, Workspace};
 
 use common::Fake;
 
@@ -47,6 +48,27 @@ fn a_dropped_branch_is_aborted_with_what_is_below_it() {
     drop(top.pop());
     assert!(scene.fake.live().is_empty());
     drop(below);
+}
+
+#[test]
+fn a_patch_is_read_while_it_is_written_and_its_failure_is_heard_at_the_end() {
+    let scene = scene();
+    let workspace = scene.workspace();
+    let branch = workspace.fork("b", GroupKind::Exclusive).unwrap().remove(0);
+    let since_fork = |branch: &str| Compared::SinceFork { branch: branch.to_owned() };
+    let read = |compared: &Compared| {
+        let mut patch = workspace.patch(compared).unwrap();
+        let mut text = String::new();
+        patch.read_to_string(&mut text).unwrap();
+        (text, patch.finish())
+    };
+    let (text, finished) = read(&since_fork("b"));
+    assert_eq!(text, format!("{:?}\n", since_fork("b")));
+    assert_eq!(finished.unwrap(), []);
+    let (text, finished) = read(&since_fork("nobody"));
+    assert_eq!(text, "");
+    assert!(matches!(finished, Err(Error::Failed(Failure::NoSuchBranch { .. }))), "{finished:?}");
+    drop(branch);
 }
 
 #[test]

@@ -11,8 +11,8 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use crate::frame::{FrameError, encode, read_frame, write_frame};
 use crate::socket::with_short_path;
 use crate::wire::{
-    Answer, BranchInfo, Children, CommitReport, DiffDetail, Event, Failure, FileChange, GroupKind, Hello,
-    LogEntry, PROTOCOL_VERSION, Reply, Request, Verb, Welcome, WorkspaceStatus,
+    Answer, BranchInfo, Children, CommitReport, Compared, DiffDetail, Event, Failure, FileChange, GroupKind,
+    Hello, LogEntry, Omitted, PROTOCOL_VERSION, Reply, Request, Verb, Welcome, WorkspaceStatus,
 };
 
 /// A connection to the daemon, past the handshake. After an error other than [`ClientError::Failed`] the
@@ -137,11 +137,20 @@ impl Client {
         }
     }
 
-    /// What the branch changed since its fork, sorted by path.
-    pub fn diff(&mut self, branch: &str, detail: DiffDetail) -> Result<Vec<FileChange>, ClientError> {
-        match self.call(Verb::Diff { branch: branch.to_owned(), detail })? {
+    /// What differs between two sides, sorted by path.
+    pub fn diff(&mut self, compared: &Compared, detail: DiffDetail) -> Result<Vec<FileChange>, ClientError> {
+        match self.call(Verb::Diff { compared: compared.clone(), detail })? {
             Answer::Diff { changes } => Ok(changes),
             _ => Err(ClientError::Mismatch { verb: "diff" }),
+        }
+    }
+
+    /// Has the daemon write what differs as a patch into a pipe that somebody else reads meanwhile. It makes the
+    /// pipe's writing end non-blocking. Says what is not in the patch.
+    pub fn patch(&mut self, compared: &Compared, to: BorrowedFd<'_>) -> Result<Vec<Omitted>, ClientError> {
+        match self.call_with(Verb::Patch { compared: compared.clone() }, to)? {
+            Answer::Patched { omitted } => Ok(omitted),
+            _ => Err(ClientError::Mismatch { verb: "patch" }),
         }
     }
 
@@ -171,11 +180,8 @@ impl Client {
 
     /// Hands the daemon a process group of `branch`, to be killed when the branch ends.
     pub fn attach(&mut self, branch: &str, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), ClientError> {
-        let id = self.take_id();
-        let request = Request { id, verb: Verb::Attach { branch: branch.to_owned(), pid } };
-        send_with_descriptor(&self.stream, &encode(&request)?, pidfd)
-            .map_err(|error| not_taken(FrameError::Io(error)))?;
-        expect_done(self.receive(id, "attach")?, "attach")
+        let answer = self.call_with(Verb::Attach { branch: branch.to_owned(), pid }, pidfd)?;
+        expect_done(answer, "attach")
     }
 
     /// Asks the daemon to unmount, checkpoint and exit. Branches stay. To see it gone, wait for the end of
@@ -200,6 +206,14 @@ impl Client {
         let answer = self.call(Verb::Subscribe)?;
         expect_done(answer, "subscribe")?;
         Ok(Events { stream: self.stream })
+    }
+
+    fn call_with(&mut self, verb: Verb, descriptor: BorrowedFd<'_>) -> Result<Answer, ClientError> {
+        let name = verb.name();
+        let id = self.take_id();
+        send_with_descriptor(&self.stream, &encode(&Request { id, verb })?, descriptor)
+            .map_err(|error| not_taken(FrameError::Io(error)))?;
+        self.receive(id, name)
     }
 
     fn take_id(&mut self) -> u64 {

@@ -52,12 +52,19 @@ pub enum Verb {
     },
     /// The workspace and its daemon. Any state.
     Status,
-    /// What the branch changed since its fork. Live.
+    /// What differs between two sides. Live.
     Diff {
-        /// Name of the branch.
-        branch: String,
+        /// The sides.
+        compared: Compared,
         /// Whether to count lines and bytes.
         detail: DiffDetail,
+    },
+    /// The same as a patch for `git apply`: the writing end of a pipe travels as SCM_RIGHTS with this frame. The
+    /// daemon writes the patch into it, closes it and answers. Nothing else may be sent meanwhile: it would end
+    /// the patch. Live.
+    Patch {
+        /// The sides.
+        compared: Compared,
     },
     /// Commit a leaf branch into its parent. Live.
     Commit {
@@ -99,6 +106,7 @@ impl Verb {
             Verb::Inspect { .. } => "inspect",
             Verb::Status => "status",
             Verb::Diff { .. } => "diff",
+            Verb::Patch { .. } => "patch",
             Verb::Commit { .. } => "commit",
             Verb::Abort { .. } => "abort",
             Verb::Log { .. } => "log",
@@ -129,6 +137,40 @@ pub enum Children {
     Refuse,
     /// Abort them first.
     Cascade,
+}
+
+/// What a diff compares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "compared", rename_all = "kebab-case")]
+pub enum Compared {
+    /// A branch as its fork found it with what it is now.
+    SinceFork {
+        /// Name of the branch.
+        branch: String,
+    },
+    /// Any two.
+    Between {
+        /// What the changes lead from.
+        old: Side,
+        /// What they lead to.
+        new: Side,
+    },
+}
+
+/// One side of a comparison.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "side", rename_all = "kebab-case")]
+pub enum Side {
+    /// A branch as it is now; `main` is the base.
+    Branch {
+        /// Its name.
+        name: String,
+    },
+    /// The base as it was after a commit, as long as what later ones replaced is kept; 0 is before the first.
+    Commit {
+        /// Number of the commit.
+        commit: u64,
+    },
 }
 
 /// How much a diff costs.
@@ -183,6 +225,11 @@ pub enum Answer {
     Diff {
         /// The changes.
         changes: Vec<FileChange>,
+    },
+    /// To `Patch`: what is not in it.
+    Patched {
+        /// One for each reason.
+        omitted: Vec<Omitted>,
     },
     /// To `Commit`.
     Committed {
@@ -300,6 +347,31 @@ pub enum ChangeStatus {
     Type,
     /// m: only attributes changed (mode, owner, times, extended attributes).
     Attributes,
+}
+
+/// Paths that a patch cannot speak of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Omitted {
+    /// Why.
+    pub why: OmittedBecause,
+    /// How many.
+    pub paths: u64,
+    /// The first of them.
+    pub first: PathBytes,
+}
+
+/// Why something is not in a patch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OmittedBecause {
+    /// Attributes other than the executable bit of files.
+    Attributes,
+    /// An empty directory.
+    EmptyDirectory,
+    /// A FIFO, socket or device.
+    Special,
+    /// A path that git takes for its own.
+    Reserved,
 }
 
 /// What a commit did.

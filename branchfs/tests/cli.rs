@@ -150,7 +150,7 @@ fn changes_of_a_branch_are_shown_and_committed_and_its_sibling_is_stale() {
     let workspace = Workspace::new();
     workspace.ok("create one two");
     fs::write(workspace.view("one").join("new"), "1\n2\n").unwrap();
-    assert_eq!(workspace.ok("diff one"), "A\tnew\n");
+    assert_eq!(workspace.ok("diff one --name-status"), "A\tnew\n");
     assert!(workspace.ok("diff one --stat").contains("+2 -0"));
     assert!(!workspace.base.join("new").exists());
     let report = workspace.json("commit one");
@@ -272,7 +272,7 @@ fn a_run_keeps_what_it_is_told_to_and_a_typing_mistake_costs_nothing() {
     workspace.fails(1, &["run", "-b", "mine", "--keep", "--", "sh", "-c", "echo x > x; false"]);
     assert_eq!(workspace.branches(), ["mine"]);
     workspace.fails(127, &["run", "-b", "mine", "--", "no-such-program"]);
-    assert_eq!(workspace.ok("diff mine"), "A\tx\n");
+    assert_eq!(workspace.ok("diff mine --name-status"), "A\tx\n");
     workspace.ok("run -b mine -- cat x");
     assert_eq!(workspace.read("x"), "x\n");
 }
@@ -504,7 +504,7 @@ fn names_that_upset_terminals_are_quoted_and_json_keeps_their_bytes() {
     fs::write(view.join("esc\x1b[2J"), "").unwrap();
     fs::write(view.join(OsStr::from_bytes(b"byte\xff")), "").unwrap();
     symlink("a", view.join("to a")).unwrap();
-    let shown = workspace.ok("diff one");
+    let shown = workspace.ok("diff one --name-status");
     assert_eq!(shown, "A\t\"byte\\377\"\nA\t\"esc\\033[2J\"\nA\tto a\n");
     let path = &workspace.json("diff one")["changes"][0]["path"];
     assert_eq!(*path, serde_json::json!([98, 121, 116, 101, 255]));
@@ -526,4 +526,152 @@ fn the_demo_holds_what_it_claims_and_leaves_nothing() {
     assert!(ran.status.success());
     assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
     assert!(Path::new(temp.path()).exists());
+}
+
+/// `git apply` of a patch on standard input, in a directory that is no repository of its own.
+fn git_apply(dir: &Path, patch: &[u8]) -> Output {
+    use std::io::Write;
+    let mut git = Command::new("git");
+    git.arg("apply").current_dir(dir).env("GIT_CEILING_DIRECTORIES", dir.parent().unwrap());
+    let mut git = git.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    git.stdin.take().unwrap().write_all(patch).unwrap();
+    git.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_diff_is_a_patch_that_git_takes() {
+    let workspace = Workspace::new();
+    let copy = workspace.temp.path().join("copy");
+    fs::create_dir_all(copy.join("src")).unwrap();
+    fs::write(copy.join("a"), "base\n").unwrap();
+    workspace.ok("create one");
+    let view = workspace.view("one");
+    fs::write(view.join("a"), "base\nmore\n").unwrap();
+    // More than one frame of the protocol could hold of paths, and than a pipe holds of bytes.
+    fs::write(view.join("src/bytes"), (0..3_000_000u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>())
+        .unwrap();
+    symlink("a", view.join("to a")).unwrap();
+    fs::create_dir(view.join("empty")).unwrap();
+    let ran = workspace.run(&["diff", "one"]);
+    assert!(ran.status.success());
+    let expected = "branchfs: git has no words for 1 empty directory (empty): not in the patch\n";
+    assert_eq!(String::from_utf8(ran.stderr).unwrap(), expected);
+    assert!(ran.stdout.starts_with(b"diff --git a/a b/a\nindex "), "{}", ran.stdout[..200].escape_ascii());
+    let applied = git_apply(&copy, &ran.stdout);
+    assert!(applied.status.success(), "{applied:?}");
+    for path in ["a", "src/bytes", "to a"] {
+        assert!(fs::read(copy.join(path)).unwrap() == fs::read(view.join(path)).unwrap(), "{path}");
+    }
+}
+
+#[test]
+fn any_two_of_branches_base_and_commits_are_compared() {
+    let workspace = Workspace::new();
+    for (branch, content) in [("one", "1\n"), ("two", "2\n")] {
+        workspace.ok(&format!("create {branch}"));
+        fs::write(workspace.view(branch).join("a"), content).unwrap();
+        workspace.ok(&format!("commit {branch}"));
+    }
+    workspace.ok("create three");
+    fs::write(workspace.view("three").join("b"), "3\n").unwrap();
+    let changed = |line: &str| {
+        let patch = workspace.ok(line);
+        patch.lines().filter(|line| line.starts_with(['-', '+'])).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(changed("diff @0 @1"), ["--- a/a", "+++ b/a", "-base", "+1"]);
+    assert_eq!(changed("diff @2 @0"), ["--- a/a", "+++ b/a", "-2", "+base"]);
+    assert_eq!(changed("diff @2 main"), [""; 0]);
+    assert_eq!(changed("diff main three"), ["--- /dev/null", "+++ b/b", "+3"]);
+    assert_eq!(workspace.ok("diff @1 three --name-status"), "M\ta\nA\tb\n");
+    let told = workspace.json("diff @1 three --stat");
+    assert_eq!((&told["old"], &told["new"]), (&"@1".into(), &"three".into()));
+    assert_eq!(told["changes"][0]["added"], 1);
+    let said = workspace.fails(1, &["diff", "@7", "main"]);
+    assert!(said.contains("the base after commit 7 cannot be seen; after commits 0 to 2 it can"), "{said}");
+    assert!(workspace.fails(2, &["diff", "@1"]).contains("hint: name two: 'branchfs diff @1 main'"));
+    assert!(workspace.fails(2, &["diff", "@x", "main"]).contains("'@x' is no commit"));
+    assert!(workspace.fails(4, &["diff", "main", "nobody"]).contains("'nobody'"));
+}
+
+/// Output of the program on a terminal, with these variables set; none of those that choose pager or colours otherwise.
+fn on_terminal(workspace: &Workspace, line: &str, environment: &[(&str, &str)]) -> (String, Option<i32>) {
+    use std::io::Read;
+    use std::os::fd::{FromRawFd, OwnedFd};
+    let (mut master, mut slave) = (-1, -1);
+    // SAFETY: two integers to write to; name, attributes and size may be null.
+    let made = unsafe {
+        let nothing = std::ptr::null_mut();
+        libc::openpty(&mut master, &mut slave, nothing, nothing.cast(), nothing.cast())
+    };
+    assert_eq!(made, 0);
+    // SAFETY: openpty made both for us.
+    let (master, slave) = unsafe { (OwnedFd::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
+    let mut command = workspace.command(line.split_whitespace());
+    for name in ["BRANCHFS_PAGER", "PAGER", "NO_COLOR", "LESS"] {
+        command.env_remove(name);
+    }
+    command.env("TERM", "xterm").envs(environment.iter().copied()).stdout(slave);
+    let mut program = command.spawn().unwrap();
+    drop(command);
+    let mut shown = Vec::new();
+    let mut buffer = [0; 4096];
+    let mut master = fs::File::from(master);
+    // The end of a terminal that nobody has open is EIO.
+    while let Ok(got @ 1..) = master.read(&mut buffer) {
+        shown.extend(&buffer[..got]);
+    }
+    let code = program.wait().unwrap().code();
+    (String::from_utf8(shown).unwrap().replace("\r\n", "\n"), code)
+}
+
+#[test]
+fn on_a_terminal_a_diff_is_coloured_and_paged() {
+    let workspace = Workspace::new();
+    workspace.ok("create one");
+    fs::write(workspace.view("one").join("a"), "changed\n").unwrap();
+    let plain = workspace.ok("diff one");
+    let coloured = workspace.ok("diff one --color=always");
+    assert!(coloured.contains("\x1b[31m-base\x1b[m\n\x1b[32m+changed\x1b[m\n"), "{coloured:?}");
+    let shown = |line: &str, environment: &[(&str, &str)]| on_terminal(&workspace, line, environment);
+    assert_eq!(shown("diff one --no-pager", &[]), (coloured.clone(), Some(0)));
+    assert_eq!(shown("diff one --no-pager", &[("NO_COLOR", "1")]), (plain.clone(), Some(0)));
+    assert_eq!(shown("diff one --color=never", &[("PAGER", "")]), (plain.clone(), Some(0)));
+    assert_eq!(shown("diff one", &[("PAGER", "cat")]), (coloured.clone(), Some(0)));
+    let numbered = [("PAGER", "false"), ("BRANCHFS_PAGER", "sed s/^/paged:/"), ("NO_COLOR", "1")];
+    let paged: String = plain.lines().map(|line| format!("paged:{line}\n")).collect();
+    assert_eq!(shown("diff one", &numbered), (paged, Some(0)));
+    assert_eq!(shown("diff one --name-status", &numbered), ("paged:M\ta\n".into(), Some(0)));
+    // A pager that leaves early is none of our business, one that is not there is.
+    assert_eq!(shown("diff one", &[("PAGER", "true")]).1, Some(0));
+    assert_eq!(shown("diff one", &[("PAGER", "/no/pager 2>/dev/null")]).1, Some(1));
+}
+
+#[test]
+fn a_reader_that_leaves_ends_a_diff_without_a_word_and_holds_nobody_up() {
+    use std::io::Read;
+    let workspace = Workspace::new();
+    workspace.ok("create one");
+    fs::write(
+        workspace.view("one").join("big"),
+        (0..4_000_000u32).flat_map(u32::to_le_bytes).collect::<Vec<_>>(),
+    )
+    .unwrap();
+    let mut diff = workspace.command(["diff", "one"]);
+    let mut diff = diff.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 10];
+    diff.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"diff --git");
+    // While it waits for its reader, others are served.
+    workspace.ok("create two");
+    workspace.ok("abort two");
+    drop(diff.stdout.take());
+    let ended = diff.wait_with_output().unwrap();
+    assert!(ended.status.success() && ended.stderr.is_empty(), "{ended:?}");
+    // One that never reads keeps the daemon from nothing, not even from stopping.
+    let mut stuck = workspace.command(["diff", "one"]);
+    let mut stuck = stuck.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    stuck.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    workspace.ok("stop");
+    stuck.kill().unwrap();
+    stuck.wait().unwrap();
 }

@@ -148,7 +148,7 @@ fn an_ordinary_user_creates_writes_diffs_and_commits() {
     );
     user.ok("cd \"$(branchfs path a)\"; echo by a >file; mkdir -m 2750 dir; echo new >dir/new; ln -s new dir/link");
     assert_eq!(user.ok("cat file; cat \"$(branchfs path b)/file\""), "base\nbase\n");
-    assert_eq!(user.ok("branchfs diff a"), "A\tdir/link\nA\tdir/new\nM\tfile\n");
+    assert_eq!(user.ok("branchfs diff --name-status a"), "A\tdir/link\nA\tdir/new\nM\tfile\n");
     let committed = user.ok("branchfs commit a");
     assert!(committed.contains("stale now: b") && !committed.contains("warning"), "{committed}");
     assert_eq!(user.ok("cat file dir/new; readlink dir/link"), "by a\nnew\nnew\n");

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use branch_proc::{Command, Group, Outcome};
-use branch_proto::{BranchInfo, Children, CommitReport, DiffDetail, FileChange, GroupKind};
+use branch_proto::{BranchInfo, Children, CommitReport, Compared, DiffDetail, FileChange, GroupKind};
 
 use crate::error::Error;
 use crate::names::Names;
@@ -50,7 +50,7 @@ impl Branch {
 
     /// What it changed since its fork, sorted by path.
     pub fn diff(&self, detail: DiffDetail) -> Result<Vec<FileChange>, Error> {
-        self.workspace.backend.diff(self.name(), detail)
+        self.workspace.backend.diff(&Compared::SinceFork { branch: self.name().to_owned() }, detail)
     }
 
     /// Forks branches off this one.

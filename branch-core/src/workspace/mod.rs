@@ -5,7 +5,7 @@ mod branch;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use branch_proto::{BranchInfo, GroupKind, LogEntry, WorkspaceStatus};
+use branch_proto::{BranchInfo, Compared, GroupKind, LogEntry, WorkspaceStatus};
 
 pub use branch::{Branch, CommitError};
 
@@ -13,6 +13,7 @@ use crate::backend::{Backend, Daemon, Launcher};
 use crate::error::Error;
 use crate::location::Location;
 use crate::names::Names;
+use crate::patch::Patch;
 
 /// Name of the root branch, which is the base directory itself.
 pub const MAIN: &str = "main";
@@ -68,6 +69,11 @@ impl Workspace {
     /// All live branches, parents before children.
     pub fn list(&self) -> Result<Vec<BranchInfo>, Error> {
         self.backend.list()
+    }
+
+    /// What differs between two sides, as a patch for `git apply` to be read.
+    pub fn patch(&self, compared: &Compared) -> Result<Patch, Error> {
+        Patch::start(self.backend.clone(), compared.clone())
     }
 
     /// The newest commits into the base, newest first.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,8 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use branch_core::{
-    Backend, BranchInfo, Children, CommitReport, Conflict, ConflictKind, DiffDetail, Error, Failure,
-    FileChange, GroupKind, LogEntry, PathBytes, WorkspaceStatus,
+    Backend, BranchInfo, Children, CommitReport, Compared, Conflict, ConflictKind, DiffDetail, Error,
+    Failure, FileChange, GroupKind, LogEntry, Omitted, PathBytes, Side, WorkspaceStatus,
 };
 use branch_proto::{Answer, PROTOCOL_VERSION, Reply, Request, Verb, Welcome, server};
 
@@ -57,6 +58,18 @@ impl Fake {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    fn find_sides(&self, compared: &Compared) -> Result<(), Error> {
+        let state = self.state();
+        let find = |side: &Side| match side {
+            Side::Branch { name } if name != "main" => state.find(name).map(drop),
+            Side::Branch { .. } | Side::Commit { .. } => Ok(()),
+        };
+        match compared {
+            Compared::SinceFork { branch } => state.find(branch).map(drop),
+            Compared::Between { old, new } => find(old).and_then(|()| find(new)),
+        }
     }
 
     fn view(&self, branch: &str) -> PathBuf {
@@ -154,8 +167,16 @@ impl Backend for Fake {
         })
     }
 
-    fn diff(&self, branch: &str, _detail: DiffDetail) -> Result<Vec<FileChange>, Error> {
-        self.state().find(branch).map(|_| vec![])
+    fn diff(&self, compared: &Compared, _detail: DiffDetail) -> Result<Vec<FileChange>, Error> {
+        self.find_sides(compared).map(|()| vec![])
+    }
+
+    /// One line, which says what was compared.
+    fn patch(&self, compared: &Compared, to: BorrowedFd<'_>) -> Result<Vec<Omitted>, Error> {
+        self.find_sides(compared)?;
+        let mut to = std::fs::File::from(to.try_clone_to_owned().expect("a descriptor"));
+        writeln!(to, "{compared:?}").expect("somebody reads");
+        Ok(vec![])
     }
 
     fn commit(&self, branch: &str) -> Result<CommitReport, Error> {
@@ -264,7 +285,10 @@ fn answer(fake: &Fake, verb: Verb, pidfd: Option<OwnedFd>) -> Result<Answer, Err
         Verb::List => Answer::Branches { branches: fake.list()? },
         Verb::Inspect { branch } => Answer::Branch { branch: fake.inspect(&branch)? },
         Verb::Status => Answer::Status { status: fake.status()? },
-        Verb::Diff { branch, detail } => Answer::Diff { changes: fake.diff(&branch, detail)? },
+        Verb::Diff { compared, detail } => Answer::Diff { changes: fake.diff(&compared, detail)? },
+        Verb::Patch { compared } => {
+            Answer::Patched { omitted: fake.patch(&compared, pidfd.expect("a pipe").as_fd())? }
+        }
         Verb::Commit { branch } => Answer::Committed { report: fake.commit(&branch)? },
         Verb::Abort { branch, children } => Answer::Aborted { branches: fake.abort(&branch, children)? },
         Verb::Log { limit } => Answer::Log { commits: fake.log(limit)? },

@@ -41,6 +41,8 @@ fn report() -> CommitReport {
 #[test]
 fn every_verb_comes_back_under_its_name() {
     let branch = || "b".to_owned();
+    let between =
+        || Compared::Between { old: Side::Commit { commit: u64::MAX }, new: Side::Branch { name: branch() } };
     let verbs = [
         Verb::Create {
             names: vec!["a".into(), "b".into()],
@@ -51,8 +53,9 @@ fn every_verb_comes_back_under_its_name() {
         Verb::List,
         Verb::Inspect { branch: branch() },
         Verb::Status,
-        Verb::Diff { branch: branch(), detail: DiffDetail::NameStatus },
-        Verb::Diff { branch: branch(), detail: DiffDetail::Stat },
+        Verb::Diff { compared: Compared::SinceFork { branch: branch() }, detail: DiffDetail::NameStatus },
+        Verb::Diff { compared: between(), detail: DiffDetail::Stat },
+        Verb::Patch { compared: between() },
         Verb::Commit { branch: branch() },
         Verb::Abort { branch: branch(), children: Children::Refuse },
         Verb::Abort { branch: branch(), children: Children::Cascade },
@@ -93,11 +96,19 @@ fn every_answer_comes_back() {
         recovery: vec!["replayed 3 records".into()],
     };
     let entry = LogEntry { commit: 1, branch: "b".into(), time: 0, changed: 2 };
+    let omitted = [
+        OmittedBecause::Attributes,
+        OmittedBecause::EmptyDirectory,
+        OmittedBecause::Special,
+        OmittedBecause::Reserved,
+    ];
+    let omitted = omitted.map(|why| Omitted { why, paths: 2, first: PathBytes(vec![0xff]) });
     let answers = [
         Answer::Branches { branches: vec![branch(b"/mnt/fix-1"), branch(b"/mnt/\xff")] },
         Answer::Branch { branch: BranchInfo { parent: None, group: None, ..branch(b"/") } },
         Answer::Status { status },
         Answer::Diff { changes: vec![change] },
+        Answer::Patched { omitted: omitted.to_vec() },
         Answer::Committed { report: report() },
         Answer::Aborted { branches: vec!["b".into()] },
         Answer::Log { commits: vec![entry] },

@@ -24,6 +24,7 @@ mod mount;
 mod output;
 mod path;
 mod run;
+mod screen;
 mod status;
 mod stop;
 mod text;

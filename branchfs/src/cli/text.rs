@@ -1,6 +1,5 @@
 //! Figures, times and paths as people read them.
 
-use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use branch_core::PathBytes;
@@ -8,29 +7,7 @@ use branch_core::PathBytes;
 /// A path that cannot upset a terminal: quoted like git does if it holds control characters, quotes or
 /// bytes that are no UTF-8.
 pub(super) fn path(path: &PathBytes) -> String {
-    match std::str::from_utf8(&path.0) {
-        Ok(text) if !text.chars().any(|c| c.is_control() || c == '"' || c == '\\') => text.to_owned(),
-        _ => quoted(&path.0),
-    }
-}
-
-fn quoted(bytes: &[u8]) -> String {
-    let mut text = String::from("\"");
-    for &byte in bytes {
-        match byte {
-            b'"' | b'\\' => text.extend(['\\', byte as char]),
-            b'\n' => text.push_str("\\n"),
-            b'\t' => text.push_str("\\t"),
-            0x20..=0x7e => text.push(byte as char),
-            _ => {
-                // Writing to a String cannot fail.
-                let written = write!(text, "\\{byte:03o}");
-                debug_assert!(written.is_ok());
-            }
-        }
-    }
-    text.push('"');
-    text
+    crate::patch::quoted(&path.0)
 }
 
 /// `3 paths`, `1 path`.

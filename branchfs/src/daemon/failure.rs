@@ -7,6 +7,7 @@ use branch_store::Error;
 use rustix::io::Errno;
 
 use super::wire_types::conflict;
+use crate::patch;
 
 /// What a client is told. The last arm is for what cannot come from a verb on an open store, or is new.
 pub(super) fn of_store(error: Error) -> Failure {
@@ -21,8 +22,22 @@ pub(super) fn of_store(error: Error) -> Failure {
             Failure::Conflicts { conflicts: conflicts.into_iter().map(conflict).collect() }
         }
         Error::NotAllowed(reason) => Failure::NotAllowed { reason: reason.to_owned() },
+        gone @ Error::NotKept { .. } => Failure::NotAllowed { reason: gone.to_string() },
         limit @ Error::Limit { .. } => Failure::Limit { reason: limit.to_string() },
         other => Failure::Io { errno: other.errno().raw_os_error(), detail: other.to_string() },
+    }
+}
+
+/// A patch that is not whole.
+pub(super) fn of_patch(error: patch::Error) -> Failure {
+    match error {
+        patch::Error::Side { path, source: Error::Posix(errno) } => {
+            let cause = io::Error::from(errno);
+            Failure::Io { errno: errno.raw_os_error(), detail: format!("reading {path}: {cause}") }
+        }
+        patch::Error::Side { path: _, source } => of_store(source),
+        long @ patch::Error::TooLong { .. } => Failure::Limit { reason: long.to_string() },
+        patch::Error::Output(error) => of_io("writing the patch", &error),
     }
 }
 

@@ -151,7 +151,7 @@ fn converse(daemon: &Daemon, stream: UnixStream) -> Result<(), FrameError> {
                 return Ok(());
             }
             verb => {
-                let done = verbs::carry_out(daemon, peer, verb, descriptor);
+                let done = verbs::carry_out(daemon, peer, stream.as_fd(), verb, descriptor);
                 let sent = server::send_reply(&stream, &Reply { id, outcome: done.outcome });
                 done.farewell.kill();
                 sent?;

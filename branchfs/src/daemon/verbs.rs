@@ -1,10 +1,10 @@
 //! The verbs: one function each, which asks the store and translates. What must happen around the end of a
 //! branch is in `endings`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use branch_proto::{
-    Answer, Children, DiffDetail, Event, Failure, GroupKind, PathBytes, Verb, WorkspaceStatus,
+    Answer, Children, Compared, DiffDetail, Event, Failure, GroupKind, PathBytes, Verb, WorkspaceStatus,
 };
 use branch_store::{Branch, State};
 
@@ -30,14 +30,22 @@ impl From<Result<Answer, Failure>> for Done {
     }
 }
 
-/// Carries out a request with an answer. The two verbs that take over the connection are the server's.
-pub(super) fn carry_out(daemon: &Daemon, peer: Peer, verb: Verb, descriptor: Option<OwnedFd>) -> Done {
+/// Carries out a request with an answer. The two verbs that take over the connection are the server's. `client` has
+/// something to say when it, or the daemon, wants no more of a long answer.
+pub(super) fn carry_out(
+    daemon: &Daemon,
+    peer: Peer,
+    client: BorrowedFd<'_>,
+    verb: Verb,
+    descriptor: Option<OwnedFd>,
+) -> Done {
     match verb {
         Verb::Create { names, parent, group } => create(daemon, &names, &parent, group).into(),
         Verb::List => list(daemon).into(),
         Verb::Inspect { branch } => inspect(daemon, &branch).into(),
         Verb::Status => status(daemon).into(),
-        Verb::Diff { branch, detail } => diff(daemon, &branch, detail).into(),
+        Verb::Diff { compared, detail } => diff(daemon, &compared, detail).into(),
+        Verb::Patch { compared } => patch(daemon, client, &compared, descriptor).into(),
         Verb::Commit { branch } => commit(daemon, peer, &branch),
         Verb::Abort { branch, children } => abort(daemon, peer, &branch, children),
         Verb::Log { limit } => log(daemon, limit).into(),
@@ -93,10 +101,18 @@ fn status(daemon: &Daemon) -> Result<Answer, Failure> {
     Ok(Answer::Status { status })
 }
 
-fn diff(daemon: &Daemon, branch: &str, detail: DiffDetail) -> Result<Answer, Failure> {
-    let branch = daemon.branch(branch)?;
-    daemon.flush(&branch)?;
-    Ok(Answer::Diff { changes: diff::changes(&daemon.store, &branch, detail)? })
+fn diff(daemon: &Daemon, compared: &Compared, detail: DiffDetail) -> Result<Answer, Failure> {
+    Ok(Answer::Diff { changes: diff::changes(daemon, compared, detail)? })
+}
+
+fn patch(
+    daemon: &Daemon,
+    client: BorrowedFd<'_>,
+    compared: &Compared,
+    descriptor: Option<OwnedFd>,
+) -> Result<Answer, Failure> {
+    let pipe = descriptor.ok_or_else(|| malformed("patch comes with the writing end of a pipe"))?;
+    Ok(Answer::Patched { omitted: diff::patch(daemon, client, compared, pipe)? })
 }
 
 fn commit(daemon: &Daemon, peer: Peer, branch: &str) -> Done {

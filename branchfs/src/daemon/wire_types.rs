@@ -7,6 +7,7 @@ use branch_proto::PathBytes;
 use branch_store::{Branch, ChangeKind, Kind, PathChange, Stat, Store};
 
 use super::groups::Groups;
+use crate::patch::Why;
 
 /// One branch, as clients see it.
 pub(super) fn branch_info(
@@ -27,6 +28,17 @@ pub(super) fn branch_info(
         children: branch.children().into_iter().filter_map(|id| name_of(store, id)).collect(),
         path: PathBytes::from(mountpoint.join(branch.name()).as_path()),
     }
+}
+
+/// What a patch left out, as clients see it.
+pub(super) fn omitted(omitted: crate::patch::Omitted) -> wire::Omitted {
+    let why = match omitted.why {
+        Why::Attributes => wire::OmittedBecause::Attributes,
+        Why::EmptyDirectory => wire::OmittedBecause::EmptyDirectory,
+        Why::Special => wire::OmittedBecause::Special,
+        Why::Reserved => wire::OmittedBecause::Reserved,
+    };
+    wire::Omitted { why, paths: omitted.paths, first: PathBytes(omitted.first) }
 }
 
 /// A change without line counts.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 
-use branch_proto::{Children, ClientError, DiffDetail, Event, Failure};
+use branch_proto::{Children, ClientError, Compared, DiffDetail, Event, Failure};
 
 use crate::harness::{Sleeper, Workspace, next};
 
@@ -173,7 +173,8 @@ fn a_diff_counts_lines() {
     fs::write(view.join("new"), "a\nb\nc\n").expect("written");
     fs::write(view.join("bytes"), [0, 1, 2]).expect("written");
     fs::remove_file(view.join("gone")).expect("removed");
-    let changes = workspace.client().diff("b", DiffDetail::Stat).expect("diff");
+    let changes =
+        workspace.client().diff(&Compared::SinceFork { branch: "b".into() }, DiffDetail::Stat).expect("diff");
     let lines: Vec<_> = changes
         .iter()
         .map(|change| (change.path.to_string(), change.added, change.removed, change.new_size))

@@ -162,7 +162,7 @@ fn a_deep_tree_is_forked_compared_and_committed() {
     let bottom = descend(&view.join("new"), |dir, _| mkdirat(dir, "a directory", Mode::from(0o755)).unwrap());
     openat(&bottom, "file", OFlags::CREATE | OFlags::WRONLY, Mode::from(0o644)).unwrap();
     drop(bottom);
-    assert!(workspace.ok(&["diff", "b"]).contains("file"));
+    assert!(workspace.ok(&["diff", "--name-status", "b"]).contains("file"));
     workspace.commit("b");
     let bottom = descend(&workspace.base().join("new"), |_, _| ());
     assert!(openat(&bottom, "file", OFlags::RDONLY, Mode::empty()).is_ok());
