@@ -31,6 +31,10 @@ pub trait Backend: Send + Sync {
     fn patch(&self, compared: &Compared, to: BorrowedFd<'_>) -> Result<Vec<Omitted>, Error>;
     /// Commits a leaf branch into its parent.
     fn commit(&self, branch: &str) -> Result<CommitReport, Error>;
+    /// Takes the last commit into the base back that still stands.
+    fn undo(&self) -> Result<CommitReport, Error>;
+    /// Takes the last `undo` back, unless something was committed since.
+    fn redo(&self) -> Result<CommitReport, Error>;
     /// Discards a branch; the names of all that ended, leaves first.
     fn abort(&self, branch: &str, children: Children) -> Result<Vec<String>, Error>;
     /// The newest commits into the base, newest first.
@@ -142,6 +146,12 @@ impl Backend for Daemon {
     }
     fn commit(&self, branch: &str) -> Result<CommitReport, Error> {
         self.call(|client| client.commit(branch))
+    }
+    fn undo(&self) -> Result<CommitReport, Error> {
+        self.call(Client::undo)
+    }
+    fn redo(&self) -> Result<CommitReport, Error> {
+        self.call(Client::redo)
     }
     fn abort(&self, branch: &str, children: Children) -> Result<Vec<String>, Error> {
         self.call(|client| client.abort(branch, children))

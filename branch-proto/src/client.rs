@@ -162,6 +162,22 @@ impl Client {
         }
     }
 
+    /// Takes the last commit into the base back that still stands.
+    pub fn undo(&mut self) -> Result<CommitReport, ClientError> {
+        match self.call(Verb::Undo)? {
+            Answer::Committed { report } => Ok(report),
+            _ => Err(ClientError::Mismatch { verb: "undo" }),
+        }
+    }
+
+    /// Takes the last [`Client::undo`] back.
+    pub fn redo(&mut self) -> Result<CommitReport, ClientError> {
+        match self.call(Verb::Redo)? {
+            Answer::Committed { report } => Ok(report),
+            _ => Err(ClientError::Mismatch { verb: "redo" }),
+        }
+    }
+
     /// Discards a branch; the names of those that ended, leaves first.
     pub fn abort(&mut self, branch: &str, children: Children) -> Result<Vec<String>, ClientError> {
         match self.call(Verb::Abort { branch: branch.to_owned(), children })? {

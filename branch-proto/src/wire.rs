@@ -71,6 +71,10 @@ pub enum Verb {
         /// Name of the branch.
         branch: String,
     },
+    /// Take the last commit into the base back that still stands. Any state.
+    Undo,
+    /// Take the last `Undo` back, unless something was committed since. Any state.
+    Redo,
     /// Discard a branch. Live.
     Abort {
         /// Name of the branch.
@@ -108,6 +112,8 @@ impl Verb {
             Verb::Diff { .. } => "diff",
             Verb::Patch { .. } => "patch",
             Verb::Commit { .. } => "commit",
+            Verb::Undo => "undo",
+            Verb::Redo => "redo",
             Verb::Abort { .. } => "abort",
             Verb::Log { .. } => "log",
             Verb::Attach { .. } => "attach",
@@ -231,7 +237,7 @@ pub enum Answer {
         /// One for each reason.
         omitted: Vec<Omitted>,
     },
-    /// To `Commit`.
+    /// To `Commit`, `Undo` and `Redo`.
     Committed {
         /// What happened.
         report: CommitReport,
@@ -377,7 +383,10 @@ pub enum OmittedBecause {
 /// What a commit did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitReport {
-    /// The branch that committed.
+    /// What it was.
+    #[serde(flatten)]
+    pub action: CommitAction,
+    /// The branch that committed; of an undoing, the branch whose commit it is about.
     pub branch: String,
     /// Its parent, which now holds the changes.
     pub into: String,
@@ -392,11 +401,32 @@ pub struct CommitReport {
     pub warnings: Vec<String>,
 }
 
+/// What a commit did to its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "kebab-case")]
+pub enum CommitAction {
+    /// Brought the changes of a branch.
+    Commit,
+    /// Took a commit into the base back.
+    Undo {
+        /// Its number.
+        of: u64,
+    },
+    /// Took an undoing back.
+    Redo {
+        /// Its number.
+        of: u64,
+    },
+}
+
 /// One commit into the base.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEntry {
     /// Number of the commit, from 1.
     pub commit: u64,
+    /// What it was.
+    #[serde(flatten)]
+    pub action: CommitAction,
     /// Name of the branch that committed.
     pub branch: String,
     /// Seconds since the epoch.

@@ -39,7 +39,7 @@ pub use branch::{
     Access, AttrChange, Branch, New, NewKind, OpenFile, Removed, RenameMode, SeekWhat, State, SyncWhat,
     XattrChange, XattrMode,
 };
-pub use commit::{Committed, Invalid, Invalidate};
+pub use commit::{Action, Committed, Invalid, Invalidate};
 pub use conflict::{Conflict, ConflictKind, Target, Version};
 pub use diff::{ChangeKind, Directories, PathChange};
 pub use disk::{Disk, Gatekeeper};

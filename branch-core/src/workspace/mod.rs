@@ -5,7 +5,7 @@ mod branch;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use branch_proto::{BranchInfo, Compared, GroupKind, LogEntry, WorkspaceStatus};
+use branch_proto::{BranchInfo, CommitReport, Compared, GroupKind, LogEntry, WorkspaceStatus};
 
 pub use branch::{Branch, CommitError};
 
@@ -79,6 +79,17 @@ impl Workspace {
     /// The newest commits into the base, newest first.
     pub fn log(&self, limit: u32) -> Result<Vec<LogEntry>, Error> {
         self.backend.log(limit)
+    }
+
+    /// Takes the last commit into the base back that still stands: the base is as before it, or, where it was changed
+    /// on those paths since, nothing is done and the conflicts are reported.
+    pub fn undo(&self) -> Result<CommitReport, Error> {
+        self.backend.undo()
+    }
+
+    /// Takes the last [`Workspace::undo`] back, unless something was committed since.
+    pub fn redo(&self) -> Result<CommitReport, Error> {
+        self.backend.redo()
     }
 
     /// The workspace in figures.

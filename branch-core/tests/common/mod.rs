@@ -13,8 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use branch_core::{
-    Backend, BranchInfo, Children, CommitReport, Compared, Conflict, ConflictKind, DiffDetail, Error,
-    Failure, FileChange, GroupKind, LogEntry, Omitted, PathBytes, Side, WorkspaceStatus,
+    Backend, BranchInfo, Children, CommitAction, CommitReport, Compared, Conflict, ConflictKind, DiffDetail,
+    Error, Failure, FileChange, GroupKind, LogEntry, Omitted, PathBytes, Side, WorkspaceStatus,
 };
 use branch_proto::{Answer, PROTOCOL_VERSION, Reply, Request, Verb, Welcome, server};
 
@@ -204,11 +204,28 @@ impl Backend for Fake {
             state.stale.insert(name.clone());
         }
         let commit = state.commits.len() as u64 + 1;
-        state.commits.insert(0, LogEntry { commit, branch: branch.into(), time: 0, changed: 1 });
+        state.commits.insert(
+            0,
+            LogEntry { commit, action: CommitAction::Commit, branch: branch.into(), time: 0, changed: 1 },
+        );
         let (branch, commit) = (branch.into(), Some(commit));
-        Ok(CommitReport { branch, into: parent, commit, changed: 1, stale, warnings: vec![] })
+        Ok(CommitReport {
+            action: CommitAction::Commit,
+            branch,
+            into: parent,
+            commit,
+            changed: 1,
+            stale,
+            warnings: vec![],
+        })
     }
 
+    fn undo(&self) -> Result<CommitReport, Error> {
+        unimplemented!("no test asks for it")
+    }
+    fn redo(&self) -> Result<CommitReport, Error> {
+        unimplemented!("no test asks for it")
+    }
     fn abort(&self, branch: &str, children: Children) -> Result<Vec<String>, Error> {
         let below = self.inspect(branch)?.children;
         if children == Children::Refuse && !below.is_empty() {
@@ -290,6 +307,8 @@ fn answer(fake: &Fake, verb: Verb, pidfd: Option<OwnedFd>) -> Result<Answer, Err
             Answer::Patched { omitted: fake.patch(&compared, pidfd.expect("a pipe").as_fd())? }
         }
         Verb::Commit { branch } => Answer::Committed { report: fake.commit(&branch)? },
+        Verb::Undo => Answer::Committed { report: fake.undo()? },
+        Verb::Redo => Answer::Committed { report: fake.redo()? },
         Verb::Abort { branch, children } => Answer::Aborted { branches: fake.abort(&branch, children)? },
         Verb::Log { limit } => Answer::Log { commits: fake.log(limit)? },
         Verb::Attach { branch, pid } => {

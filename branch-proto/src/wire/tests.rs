@@ -29,6 +29,7 @@ fn branch(path: &[u8]) -> BranchInfo {
 
 fn report() -> CommitReport {
     CommitReport {
+        action: CommitAction::Commit,
         branch: "b".into(),
         into: "main".into(),
         commit: Some(1),
@@ -95,7 +96,8 @@ fn every_answer_comes_back() {
         content_bytes: 5,
         recovery: vec!["replayed 3 records".into()],
     };
-    let entry = LogEntry { commit: 1, branch: "b".into(), time: 0, changed: 2 };
+    let entry =
+        LogEntry { commit: 1, action: CommitAction::Undo { of: 3 }, branch: "b".into(), time: 0, changed: 2 };
     let omitted = [
         OmittedBecause::Attributes,
         OmittedBecause::EmptyDirectory,

@@ -79,6 +79,12 @@ impl Places {
         self.dirs.write().insert(id, Place { at: At::Park(commit), object });
     }
 
+    /// The preimage directory of a commit.
+    pub(crate) fn park_id(&self, commit: CommitId) -> Option<NodeId> {
+        let dirs = self.dirs.read();
+        dirs.iter().find(|(_, place)| place.at == At::Park(commit)).map(|(id, _)| *id)
+    }
+
     /// An object went to a place, maybe into a preimage directory, maybe out of one.
     pub(crate) fn note_displaced(&self, moved: &DisplacedTo) {
         let into_park = self.is_parked(moved.to.dir);

@@ -14,7 +14,7 @@ use crate::commit::writeback::{self, Written};
 use crate::commit::{Committed, Invalid, Invalidate, Sealed, invalid};
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, LayerId, Name, NodeId};
-use crate::journal::record::{Decide, LogLine, Moved, Record};
+use crate::journal::record::{Decide, LogLine, Moved, Origin, Record};
 use crate::node::{Slot, Time};
 use crate::tree::{Tree, changed};
 
@@ -55,8 +55,14 @@ pub(super) fn commit_into_base(
             warnings.push(format!("a second link of a committed file stays in the store: {e}"));
         }
     }
+    // The commit stands: only an undo misses this, and says so.
+    warnings.extend(
+        settle(shared, commit).err().map(|e| format!("the end of the commit could not be noted: {e}")),
+    );
     shared.discard_layers(&ours.layers);
     Ok(Committed {
+        action: decided.origin.into(),
+        branch: decided.name,
         into: main.clone(),
         commit: Some(commit),
         changed: decided.changed,
@@ -84,7 +90,7 @@ fn decide(
     let park_id = shared.base.allocate_id()?;
     let decided = Decide {
         commit,
-        child: branch.id(),
+        origin: Origin::Branch(branch.id()),
         name: branch.name().to_owned(),
         time: Time::now(),
         stale: losers.iter().map(|b| b.id()).collect(),
@@ -97,14 +103,15 @@ fn decide(
     shared.journal.append(&Record::Decide(decided.clone()))?;
     staging.disarm();
     shared.make_durable()?;
-    apply_decide(shared, &decided, branch, &losers);
+    apply_decide(shared, &decided);
+    take_over(shared, branch, &losers);
     drop(held);
     shared.discard_layers_of(&losers);
     Ok((decided, losers))
 }
 
 /// What older snapshots need, with kept bytes where they will be.
-fn displaced(drawn: &Drawn, park_id: NodeId) -> Vec<Displaced> {
+pub(super) fn displaced(drawn: &Drawn, park_id: NodeId) -> Vec<Displaced> {
     let mut all = drawn.displaced.clone();
     for displaced in &mut all {
         if let Displaced::Object { key, was } = displaced
@@ -116,9 +123,9 @@ fn displaced(drawn: &Drawn, park_id: NodeId) -> Vec<Displaced> {
     all
 }
 
-/// The effect of a decision, live and in recovery: main shows the branch's tree over the base as it was,
-/// until the write-back is done.
-pub(crate) fn apply_decide(shared: &Arc<Shared>, decided: &Decide, branch: &Branch, losers: &[Arc<Branch>]) {
+/// The effect of a decision, live and in recovery: older snapshots, and main until the write-back is done, see the
+/// base as it was.
+pub(crate) fn apply_decide(shared: &Shared, decided: &Decide) {
     let base = &shared.base;
     base.note_allocated(decided.park.0);
     base.places.note_park(decided.park.0, decided.commit, decided.park.1);
@@ -128,6 +135,23 @@ pub(crate) fn apply_decide(shared: &Arc<Shared>, decided: &Decide, branch: &Bran
             history.record(decided.commit, displaced);
         }
     }
+    shared.counters.commit.fetch_max(decided.commit.0, Ordering::AcqRel);
+    let mut log = shared.log.lock();
+    log.push(LogLine {
+        commit: decided.commit,
+        origin: decided.origin,
+        branch: decided.name.clone(),
+        settled: None,
+        time: decided.time,
+        changed: decided.changed,
+    });
+    let excess = log.len().saturating_sub(LOG_MAX);
+    log.drain(..excess);
+}
+
+/// The effect of a branch's decision on branches: main shows its tree over the base as it was, until the write-back
+/// is done.
+pub(crate) fn take_over(shared: &Arc<Shared>, branch: &Branch, losers: &[Arc<Branch>]) {
     let ours: Data = branch.data.read().clone();
     {
         let main = shared.main();
@@ -138,16 +162,6 @@ pub(crate) fn apply_decide(shared: &Arc<Shared>, decided: &Decide, branch: &Bran
     branch.end(State::Committed);
     shared.bury(branch);
     shared.end_all(losers, State::Stale);
-    shared.counters.commit.fetch_max(decided.commit.0, Ordering::AcqRel);
-    let mut log = shared.log.lock();
-    log.push(LogLine {
-        commit: decided.commit,
-        branch: decided.name.clone(),
-        time: decided.time,
-        changed: decided.changed,
-    });
-    let excess = log.len().saturating_sub(LOG_MAX);
-    log.drain(..excess);
 }
 
 /// Write-back and the `Done` record. Also what recovery does with a decision that has none.
@@ -161,12 +175,29 @@ pub(crate) fn finish(shared: &Arc<Shared>, decided: &Decide) -> Result<Written> 
 }
 
 fn finish_or_fail(shared: &Arc<Shared>, decided: &Decide) -> Result<Written> {
-    let written = writeback::run(shared, decided.commit, decided.park.0, &decided.plan)?;
+    let written = writeback::run(shared, decided)?;
     let _gate = shared.gate.read();
     shared.journal.append(&Record::Done { commit: decided.commit, moved: written.moved.clone() })?;
     shared.make_durable()?;
     apply_done(shared, decided.commit);
     Ok(written)
+}
+
+/// After the last thing that a commit does to objects of the base: says from when on changes are others'.
+pub(crate) fn settle(shared: &Shared, commit: CommitId) -> Result<()> {
+    // Later than every stamp so far, also where the host stamps by the tick.
+    let last = Time::now();
+    let time = std::iter::repeat_with(Time::now).find(|now| *now > last).unwrap_or(last);
+    let _gate = shared.gate.read();
+    shared.journal.append(&Record::Settled { commit, time })?;
+    apply_settled(shared, commit, time);
+    Ok(())
+}
+
+pub(crate) fn apply_settled(shared: &Shared, commit: CommitId, time: Time) {
+    if let Some(line) = shared.log.lock().iter_mut().rev().find(|line| line.commit == commit) {
+        line.settled = Some(time);
+    }
 }
 
 /// From here on main shows the base itself.

@@ -4,11 +4,13 @@ mod apply_meta;
 mod attributes;
 pub(crate) mod clash;
 pub(crate) mod decide;
+mod kept;
 mod lend;
 mod merge;
 pub(crate) use merge::path_of;
 mod planner;
 mod stage;
+pub(crate) mod undo;
 pub(crate) mod writeback;
 
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use crate::branch::{Branch, Data, Shared, State};
 use crate::commit::clash::Sides;
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId, Name, NodeId};
-use crate::journal::record::Record;
+use crate::journal::record::{Origin, Record};
 use crate::node::{Body, Lower};
 use crate::tree::{Change, Tree, changed};
 
@@ -44,9 +46,34 @@ pub enum Invalidate {
     Inode(NodeId),
 }
 
+/// Where the changes of a commit came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// A branch.
+    Commit,
+    /// Taking this commit into the base back.
+    Undo(CommitId),
+    /// Taking this undoing back.
+    Redo(CommitId),
+}
+
+impl From<Origin> for Action {
+    fn from(origin: Origin) -> Action {
+        match origin {
+            Origin::Branch(_) => Action::Commit,
+            Origin::Undo(of) => Action::Undo(of),
+            Origin::Redo(of) => Action::Redo(of),
+        }
+    }
+}
+
 /// What a commit did.
 #[derive(Debug)]
 pub struct Committed {
+    /// What it was.
+    pub action: Action,
+    /// The branch that committed; of an undoing, the name of the branch whose commit it is about.
+    pub branch: String,
     /// The parent, which now holds the changes.
     pub into: Arc<Branch>,
     /// Number of the commit into the base, if the parent is main.
@@ -143,6 +170,8 @@ fn commit_into_branch(shared: &Arc<Shared>, branch: &Branch, parent: &Arc<Branch
     shared.discard_layers_of(&losers);
     let steps = before.diff(&into.tree);
     Ok(Committed {
+        action: Action::Commit,
+        branch: branch.name().to_owned(),
         into: parent.clone(),
         commit: None,
         changed: changed(&ours.fork_tree.diff(&ours.tree)),

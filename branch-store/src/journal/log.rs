@@ -161,6 +161,27 @@ fn frame(seq: u64, durable: u64, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// Writes a header and records.
+///
+/// # Errors
+/// The host's; `Limit` for a record too long to be read back.
+pub(crate) fn write_records(file: &File, name: &str, header: Header, records: &[Record]) -> Result<()> {
+    use std::io::Write;
+    let mut out = std::io::BufWriter::with_capacity(1 << 20, file);
+    let failed =
+        |e: std::io::Error| Error::host("write", name, Errno::from_io_error(&e).unwrap_or(Errno::IO));
+    out.write_all(&header.encode()).map_err(failed)?;
+    for (seq, record) in (header.first..).zip(records) {
+        let payload = record.encode();
+        // Unreadable is worse than unwritten: the journals that the file would replace stay.
+        if payload.len() > RECORD_MAX {
+            return Err(Error::Limit { what: "bytes in one record", max: RECORD_MAX as u64 });
+        }
+        out.write_all(&frame(seq, seq, &payload)).map_err(failed)?;
+    }
+    out.flush().map_err(failed)
+}
+
 /// Writes a whole file of records (a fresh journal has none, a checkpoint has all) and makes it durable
 /// under its name.
 ///
@@ -173,25 +194,11 @@ pub(crate) fn write_file(
     header: Header,
     records: &[Record],
 ) -> Result<File> {
-    use std::io::Write;
     let temporary = format!("{name}.tmp");
     let file = disk
         .create(&dir, temporary.as_bytes(), OFlags::RDWR | OFlags::TRUNC, 0o600)
         .map_err(|e| Error::host("create", &temporary, e))?;
-    let mut out = std::io::BufWriter::with_capacity(1 << 20, &file);
-    let failed =
-        |e: std::io::Error| Error::host("write", name, Errno::from_io_error(&e).unwrap_or(Errno::IO));
-    out.write_all(&header.encode()).map_err(failed)?;
-    for (seq, record) in (header.first..).zip(records) {
-        let payload = record.encode();
-        // Unreadable is worse than unwritten: the journals that the file would replace stay.
-        if payload.len() > RECORD_MAX {
-            return Err(Error::Limit { what: "bytes in one checkpoint record", max: RECORD_MAX as u64 });
-        }
-        out.write_all(&frame(seq, seq, &payload)).map_err(failed)?;
-    }
-    out.flush().map_err(failed)?;
-    drop(out);
+    write_records(&file, name, header, records)?;
     disk.fsync(&file).map_err(|e| Error::host("fsync", name, e))?;
     let flags = rustix::fs::RenameFlags::empty();
     disk.rename((&dir, temporary.as_bytes()), (&dir, name.as_bytes()), flags)

@@ -4,7 +4,7 @@ mod log;
 pub(crate) mod record;
 mod scan;
 
-pub(crate) use log::{Journal, write_file};
+pub(crate) use log::{Journal, write_file, write_records};
 pub(crate) use scan::{Tail, Unsynced, scan};
 
 use std::cmp::Ordering;

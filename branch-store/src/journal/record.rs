@@ -23,10 +23,13 @@ pub(crate) enum Record {
     Decide(Decide),
     /// All steps of the decided commit are in the base, durably.
     Done { commit: CommitId, moved: Moved },
+    /// Whatever is changed in the base from this time on was not changed by the commit. Not fsynced: without it
+    /// the next opening says a later time.
+    Settled { commit: CommitId, time: Time },
     /// Branches ended.
     Abort { branches: Vec<BranchId> },
     /// Preimages up to this commit are gone.
-    Prune { park_upto: CommitId, history_upto: CommitId },
+    Prune { upto: CommitId },
     /// Checkpoint only: counters and tables that no other record carries.
     Counters(Counters),
     /// Checkpoint only: one live branch.
@@ -67,7 +70,8 @@ pub(crate) struct Child {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Decide {
     pub(crate) commit: CommitId,
-    pub(crate) child: BranchId,
+    pub(crate) origin: Origin,
+    /// The branch's name; of one that undoes or redoes, the name of the branch that committed first.
     pub(crate) name: String,
     pub(crate) time: Time,
     pub(crate) stale: Vec<BranchId>,
@@ -77,6 +81,17 @@ pub(crate) struct Decide {
     /// Number of changed objects, for the log.
     pub(crate) changed: u64,
     pub(crate) plan: Plan,
+}
+
+/// Where the changes of a commit into the base come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Origin {
+    /// This branch.
+    Branch(BranchId),
+    /// Taking this commit back.
+    Undo(CommitId),
+    /// Taking this undoing back.
+    Redo(CommitId),
 }
 
 /// Where a write-back put things.
@@ -106,7 +121,10 @@ pub(crate) struct Counters {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LogLine {
     pub(crate) commit: CommitId,
+    pub(crate) origin: Origin,
     pub(crate) branch: String,
+    /// See `Record::Settled`.
+    pub(crate) settled: Option<Time>,
     pub(crate) time: Time,
     pub(crate) changed: u64,
 }

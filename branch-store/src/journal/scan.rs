@@ -111,7 +111,7 @@ mod tests {
     fn records() -> Vec<Record> {
         (0..20)
             .map(|i| Record::Abort { branches: vec![BranchId(i), BranchId(i * 1000)] })
-            .chain([Record::Prune { park_upto: CommitId(1), history_upto: CommitId(2) }, Record::End])
+            .chain([Record::Prune { upto: CommitId(1) }, Record::End])
             .collect()
     }
 

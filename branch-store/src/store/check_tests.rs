@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::base::stat_fd;
 use crate::error::{Error, Result};
 use crate::ids::{BRANCH_ID_MAX, BranchId, CommitId, GroupId, GroupKind, LayerId, NodeId};
-use crate::journal::record::{Child, Counters, Decide, Fork, Moved, Record};
+use crate::journal::record::{Child, Counters, Decide, Fork, Moved, Origin, Record};
 use crate::journal::{Header, write_file};
 use crate::node::{HostKey, Time, fingerprint};
 use crate::plan::{Park, Plan, Step};
@@ -59,14 +59,14 @@ fn decide(commit: u64, steps: Vec<Step>) -> Record {
     let print = fingerprint(&stat_fd(std::fs::File::open("/").unwrap()).unwrap()).unwrap();
     Record::Decide(Decide {
         commit: CommitId(commit),
-        child: BranchId(1),
+        origin: Origin::Branch(BranchId(1)),
         name: "a".to_owned(),
         time: Time::default(),
         stale: Vec::new(),
         park: (NodeId(NodeId::FIRST_ALLOCATED), print),
         displaced: Vec::new(),
         changed: 0,
-        plan: Plan { steps, along: Vec::new() },
+        plan: Plan { steps, ..Plan::default() },
     })
 }
 
@@ -132,7 +132,12 @@ fn a_decision_out_of_order_or_with_a_path_out_of_the_base_is_damage() {
     let forked = fork(0, &[(1, "a")], 1);
     let attach = |path: &str| {
         let object = HostKey { dev: 0, ino: 0 };
-        vec![Step::Attach { park: Park(0), path: path.into(), object, dir: None }]
+        vec![Step::Attach {
+            park: Park { commit: CommitId(1), number: 0 },
+            path: path.into(),
+            object,
+            dir: None,
+        }]
     };
     refused(&[forked.clone(), decide(2, Vec::new())]);
     refused(&[forked.clone(), Record::Done { commit: CommitId(1), moved: Moved::default() }]);

@@ -1,13 +1,14 @@
 //! What is done in the background: deleting, forgetting.
 
 use crate::branch::Shared;
+use crate::commit::undo::Stack;
 use crate::error::Result;
 use crate::ids::CommitId;
 use crate::journal::record::Record;
 use crate::store::Store;
 
-/// Preimages of so many newest commits are kept, whoever needs them.
-const PREIMAGES_KEPT: u64 = 16;
+/// So many commits can be undone, and so many redone, at least: their preimages are kept.
+pub(crate) const UNDO_KEPT: usize = 16;
 
 impl Store {
     /// Whether the journal is long enough for a checkpoint to pay.
@@ -27,8 +28,8 @@ impl Store {
             let upto = limit(shared);
             let parks = parks(shared)?.into_iter().filter(|commit| *commit <= upto).collect::<Vec<_>>();
             if !parks.is_empty() {
-                shared.journal.append(&Record::Prune { park_upto: upto, history_upto: upto })?;
-                apply_prune(shared, upto, upto);
+                shared.journal.append(&Record::Prune { upto })?;
+                apply_prune(shared, upto);
                 for commit in parks {
                     let name = commit.0.to_string();
                     shared.contents.trash_preimage(&shared.park_fd, name.as_bytes())?;
@@ -39,18 +40,21 @@ impl Store {
     }
 }
 
-/// Up to which commit preimages, and what says where they belong, are no longer needed.
+/// Up to which commit preimages and displacements are no longer needed: no live snapshot is older, and nobody can
+/// undo it any more.
 fn limit(shared: &Shared) -> CommitId {
     let head = shared.counters.commit.load(std::sync::atomic::Ordering::Acquire);
     let epochs = shared.registry.read().all().into_iter().map(|branch| branch.data.read().epoch);
     let oldest = epochs.min().unwrap_or(CommitId(head));
-    CommitId(oldest.0.min(head.saturating_sub(PREIMAGES_KEPT)))
+    let needed = Stack::of(&shared.log.lock()).oldest_needed(UNDO_KEPT);
+    let unneeded = needed.map_or(head, |needed| needed.0.saturating_sub(1));
+    CommitId(oldest.0.min(unneeded))
 }
 
-pub(super) fn apply_prune(shared: &Shared, park_upto: CommitId, history_upto: CommitId) {
+pub(super) fn apply_prune(shared: &Shared, upto: CommitId) {
     let mut history = shared.base.history.write();
-    history.prune(history_upto);
-    shared.base.places.prune(|commit| commit > park_upto);
+    history.prune(upto);
+    shared.base.places.prune(|commit| commit > upto);
 }
 
 /// Commits that have a preimage directory, ascending.

@@ -23,7 +23,8 @@ pub use recovery::{Options, Unrecovered};
 pub use report::Report;
 
 use crate::branch::{Branch, Shared};
-use crate::commit::{self, Committed};
+use crate::commit::undo::{self, Turn};
+use crate::commit::{self, Action, Committed};
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId};
 use crate::node::Time;
@@ -39,6 +40,8 @@ pub struct LogEntry {
     pub time: Time,
     /// Number of changed paths.
     pub changed: u64,
+    /// What it was.
+    pub action: Action,
 }
 
 /// What the store holds.
@@ -100,6 +103,24 @@ impl Store {
         commit::commit(&self.shared, branch)
     }
 
+    /// Takes the last commit into the base back that still stands: content, modes, owners, times, extended attributes
+    /// and links are as before it. A commit of its own: durable when it returns; all or nothing at every instant.
+    ///
+    /// # Errors
+    /// `NotAllowed` if there is none or its preimages are no longer kept; `Conflicts` where the base was changed on
+    /// those paths since (nothing is done then); `Poisoned`, and the host's.
+    pub fn undo(&self) -> Result<Committed> {
+        undo::turn(&self.shared, Turn::Undo)
+    }
+
+    /// Takes the last [`Store::undo`] back, unless something was committed since.
+    ///
+    /// # Errors
+    /// As [`Store::undo`].
+    pub fn redo(&self) -> Result<Committed> {
+        undo::turn(&self.shared, Turn::Redo)
+    }
+
     /// The newest commits into the base, newest first.
     pub fn log(&self, limit: usize) -> Vec<LogEntry> {
         let log = self.shared.log.lock();
@@ -110,6 +131,7 @@ impl Store {
                 branch: line.branch.clone(),
                 time: line.time,
                 changed: line.changed,
+                action: line.origin.into(),
             })
             .collect()
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::base::Base;
 use crate::branch::{Birth, Branch, Counters, Data, Registry, Shared};
@@ -162,7 +163,14 @@ fn replay_and_finish(shared: &Arc<Shared>, records: Vec<Located>, report: &mut R
     if let Some(decided) = pending {
         finish(shared, &decided, report)?;
     }
-    sweep(shared, report)
+    sweep(shared, report)?;
+    // The end of the last commit may not have reached the disk; by now nothing of it is left to do.
+    let unsettled = shared.log.lock().last().filter(|line| line.settled.is_none()).map(|line| line.commit);
+    match unsettled.map(|commit| decide::settle(shared, commit)) {
+        // A full disk must not keep the store from being opened: the next recovery tries again.
+        Some(Err(e)) if !matches!(e.errno(), Errno::NOSPC | Errno::DQUOT) => Err(e),
+        _ => Ok(()),
+    }
 }
 
 /// A decided commit without `Done`: the plan is run again, whole.

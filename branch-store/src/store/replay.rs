@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::branch::{Birth, Branch, Data, Shared, State};
 use crate::commit::{apply_merge, decide};
 use crate::ids::{BranchId, CommitId, GroupKind};
-use crate::journal::record::{self, Decide, Record, Snapshot};
+use crate::journal::record::{self, Decide, Origin, Record, Snapshot};
 use crate::node::DisplacedTo;
 use crate::store::{check, fork, maintain};
 use crate::tree::{Change, Tree};
@@ -38,14 +38,8 @@ impl Replay<'_> {
             }
             Record::Merge { child, changes, stale } => self.merge(child, changes.as_deref(), &stale),
             Record::Decide(decided) => {
-                let child = self.branch(decided.child)?;
                 check::decide(self.shared, self.pending.as_ref(), &decided)?;
-                check::ends_by_commit(self.shared, &child, &decided.stale)?;
-                if child.parent() != Some(BranchId::MAIN) {
-                    return Err("decides to write a branch into the base that is not main's".to_owned());
-                }
-                let losers = self.shared.live(&decided.stale);
-                decide::apply_decide(self.shared, &decided, &child, &losers);
+                self.decide(&decided)?;
                 self.pending = Some(decided);
                 Ok(())
             }
@@ -60,13 +54,17 @@ impl Replay<'_> {
                 self.pending = None;
                 Ok(())
             }
+            Record::Settled { commit, time } => {
+                decide::apply_settled(self.shared, commit, time);
+                Ok(())
+            }
             Record::Abort { branches } => {
                 check::end(self.shared, &branches)?;
                 self.shared.end_all(&self.shared.live(&branches), State::Aborted);
                 Ok(())
             }
-            Record::Prune { park_upto, history_upto } => {
-                maintain::apply_prune(self.shared, park_upto, history_upto);
+            Record::Prune { upto } => {
+                maintain::apply_prune(self.shared, upto);
                 Ok(())
             }
             Record::Counters(counters) => {
@@ -77,6 +75,23 @@ impl Replay<'_> {
             Record::Branch(snapshot) => self.snapshot(*snapshot),
             Record::End => Ok(()),
         }
+    }
+
+    fn decide(&self, decided: &Decide) -> std::result::Result<(), String> {
+        let Origin::Branch(child) = decided.origin else {
+            check::end(self.shared, &decided.stale)?;
+            decide::apply_decide(self.shared, decided);
+            return Ok(());
+        };
+        let child = self.branch(child)?;
+        check::ends_by_commit(self.shared, &child, &decided.stale)?;
+        if child.parent() != Some(BranchId::MAIN) {
+            return Err("decides to write a branch into the base that is not main's".to_owned());
+        }
+        let losers = self.shared.live(&decided.stale);
+        decide::apply_decide(self.shared, decided);
+        decide::take_over(self.shared, &child, &losers);
+        Ok(())
     }
 
     fn branch(&self, id: BranchId) -> std::result::Result<Arc<Branch>, String> {

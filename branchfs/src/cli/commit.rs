@@ -1,6 +1,6 @@
 use std::io::{self, Write};
 
-use branch_core::CommitReport;
+use branch_core::{CommitAction, CommitReport};
 use serde::Serialize;
 
 use super::context::Context;
@@ -16,8 +16,8 @@ pub(super) struct Args {
 }
 
 #[derive(Serialize)]
-struct Committed {
-    commit: CommitReport,
+pub(super) struct Committed {
+    pub(super) commit: CommitReport,
 }
 
 impl Args {
@@ -38,7 +38,17 @@ impl Show for Committed {
 pub(super) fn describe(out: &mut dyn Write, report: &CommitReport) -> io::Result<()> {
     let number = report.commit.map(|n| format!(" as commit {n}")).unwrap_or_default();
     let changed = text::count(report.changed, "path");
-    writeln!(out, "committed {} into {}{number}: {changed}", report.branch, report.into)?;
+    match report.action {
+        CommitAction::Commit => {
+            writeln!(out, "committed {} into {}{number}: {changed}", report.branch, report.into)?;
+        }
+        CommitAction::Undo { of } => {
+            writeln!(out, "undid commit {of} ({}){number}: {changed}", report.branch)?;
+        }
+        CommitAction::Redo { of } => {
+            writeln!(out, "redid what commit {of} undid ({}){number}: {changed}", report.branch)?;
+        }
+    }
     if !report.stale.is_empty() {
         writeln!(out, "stale now: {}", report.stale.join(", "))?;
     }

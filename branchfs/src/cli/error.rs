@@ -28,6 +28,8 @@ pub(super) enum CliError {
     #[error("{reason}")]
     Kept { reason: Box<CliError>, branch: String },
     #[error("{reason}")]
+    NotTurned { reason: Error },
+    #[error("{reason}")]
     Spawn { reason: String, hint: String, code: Code },
     #[error("{reason}")]
     Other { reason: String, hint: String },
@@ -44,6 +46,7 @@ impl CliError {
             CliError::Daemon { .. } => "daemon",
             CliError::Usage { .. } => "usage",
             CliError::Kept { reason, .. } => reason.kind(),
+            CliError::NotTurned { reason } => core_facts(reason).0,
             CliError::Spawn { .. } => "spawn",
             CliError::Other { .. } => "failure",
         }
@@ -54,6 +57,7 @@ impl CliError {
             CliError::Core(error) => core_facts(error).1,
             CliError::Usage { .. } => Code::USAGE,
             CliError::Kept { reason, .. } => reason.code(),
+            CliError::NotTurned { reason } => core_facts(reason).1,
             CliError::Spawn { code, .. } => *code,
             _ => Code::FAILURE,
         }
@@ -72,6 +76,14 @@ impl CliError {
             CliError::Usage { hint, .. } | CliError::Other { hint, .. } | CliError::Spawn { hint, .. } => {
                 hint.clone()
             }
+            CliError::NotTurned { reason: Error::Failed(Failure::Conflicts { .. }) } => {
+                "nothing was done: the base was changed there since; take those changes out of the way, then try again"
+                    .into()
+            }
+            CliError::NotTurned { reason: Error::Failed(Failure::NotAllowed { .. }) } => {
+                "run 'branchfs log' to see what was committed and undone".into()
+            }
+            CliError::NotTurned { reason } => core_hint(reason),
             CliError::Kept { branch, .. } => format!(
                 "nothing is lost: the work is in branch '{branch}'; see 'branchfs diff {branch}', then commit or abort it"
             ),
@@ -81,7 +93,8 @@ impl CliError {
     /// Details that are data: the paths of a conflict.
     pub(super) fn conflicts(&self) -> &[branch_core::Conflict] {
         match self {
-            CliError::Core(Error::Failed(Failure::Conflicts { conflicts })) => conflicts,
+            CliError::Core(Error::Failed(Failure::Conflicts { conflicts }))
+            | CliError::NotTurned { reason: Error::Failed(Failure::Conflicts { conflicts }) } => conflicts,
             CliError::Kept { reason, .. } => reason.conflicts(),
             _ => &[],
         }

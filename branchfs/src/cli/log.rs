@@ -1,6 +1,6 @@
 use std::io::{self, Write};
 
-use branch_core::LogEntry;
+use branch_core::{CommitAction, LogEntry};
 use serde::Serialize;
 
 use super::context::Context;
@@ -33,7 +33,13 @@ impl Show for Logged {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         for entry in &self.commits {
             let changed = text::count(entry.changed, "path");
-            writeln!(out, "{:>4}  {}  {}  {changed}", entry.commit, text::moment(entry.time), entry.branch)?;
+            let action = match entry.action {
+                CommitAction::Commit => String::new(),
+                CommitAction::Undo { of } => format!("undo of {of}: "),
+                CommitAction::Redo { of } => format!("redo of {of}: "),
+            };
+            let (commit, when) = (entry.commit, text::moment(entry.time));
+            writeln!(out, "{commit:>4}  {when}  {action}{}  {changed}", entry.branch)?;
         }
         Ok(())
     }

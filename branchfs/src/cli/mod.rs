@@ -23,12 +23,14 @@ mod log;
 mod mount;
 mod output;
 mod path;
+mod redo;
 mod run;
 mod screen;
 mod status;
 mod stop;
 mod text;
 mod umount;
+mod undo;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,6 +63,8 @@ enum Verb {
     Path(path::Args),
     Diff(diff::Args),
     Commit(commit::Args),
+    Undo(undo::Args),
+    Redo(redo::Args),
     Abort(abort::Args),
     Run(run::Args),
     Explore(explore::Args),
@@ -99,6 +103,8 @@ impl Verb {
             Verb::Path(args) => args.execute(context),
             Verb::Diff(args) => args.execute(context),
             Verb::Commit(args) => args.execute(context),
+            Verb::Undo(args) => args.execute(context),
+            Verb::Redo(args) => args.execute(context),
             Verb::Abort(args) => args.execute(context),
             Verb::Run(args) => args.execute(context),
             Verb::Explore(args) => args.execute(context),

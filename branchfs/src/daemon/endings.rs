@@ -8,12 +8,13 @@ use std::io;
 use std::sync::Arc;
 
 use branch_proto::{CommitReport, EndReason, Event, Failure};
-use branch_store::{Branch, BranchId, Children, Committed, Invalid};
+use branch_store::{Branch, BranchId, Children, Committed, Invalid, Store};
 
 use super::failure::of_store;
 use super::groups::{self, Group};
 use super::processes::is_inside;
 use super::state::Daemon;
+use super::wire_types::commit_action;
 
 /// Who wants the end of the branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub(super) fn commit(
     let winner = branch.id();
     daemon.flush(&branch)?;
     let committed = daemon.store.commit(&branch).map_err(of_store)?;
-    let mut report = report(name, &committed);
+    let mut report = report(&committed);
     orphaned(daemon, &committed);
     let ended: Vec<_> = std::iter::once(branch).chain(committed.stale).collect();
     let (killed, mut asking) = groups_of(daemon, winner, &ended, requester);
@@ -96,9 +97,22 @@ pub(super) fn abort(
     Ok((names, Farewell(asking)))
 }
 
-fn report(name: &str, committed: &Committed) -> CommitReport {
+/// Takes the last commit into the base back, or takes that back. No branch ends by it.
+pub(super) fn turn_back(
+    daemon: &Daemon,
+    turn: impl FnOnce(&Store) -> branch_store::Result<Committed>,
+) -> Result<CommitReport, Failure> {
+    let committed = turn(&daemon.store).map_err(of_store)?;
+    let mut report = report(&committed);
+    report.warnings.extend(conclude(daemon, &[], &committed.invalid, Vec::new()).err());
+    daemon.publish(Event::Committed { report: report.clone() });
+    Ok(report)
+}
+
+fn report(committed: &Committed) -> CommitReport {
     CommitReport {
-        branch: name.to_owned(),
+        action: commit_action(committed.action),
+        branch: committed.branch.clone(),
         into: committed.into.name().to_owned(),
         commit: committed.commit.map(|commit| commit.0),
         changed: committed.changed,

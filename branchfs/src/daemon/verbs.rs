@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use branch_proto::{
     Answer, Children, Compared, DiffDetail, Event, Failure, GroupKind, PathBytes, Verb, WorkspaceStatus,
 };
-use branch_store::{Branch, State};
+use branch_store::{Branch, Committed, State, Store};
 
 use super::diff;
 use super::endings::{self, Farewell, Requester};
@@ -47,6 +47,8 @@ pub(super) fn carry_out(
         Verb::Diff { compared, detail } => diff(daemon, &compared, detail).into(),
         Verb::Patch { compared } => patch(daemon, client, &compared, descriptor).into(),
         Verb::Commit { branch } => commit(daemon, peer, &branch),
+        Verb::Undo => turn_back(daemon, Store::undo).into(),
+        Verb::Redo => turn_back(daemon, Store::redo).into(),
         Verb::Abort { branch, children } => abort(daemon, peer, &branch, children),
         Verb::Log { limit } => log(daemon, limit).into(),
         Verb::Attach { branch, pid: _ } => attach(daemon, peer, &branch, descriptor).into(),
@@ -120,6 +122,13 @@ fn commit(daemon: &Daemon, peer: Peer, branch: &str) -> Done {
         Ok((report, farewell)) => Done { outcome: Ok(Answer::Committed { report }), farewell },
         Err(failure) => Err(failure).into(),
     }
+}
+
+fn turn_back(
+    daemon: &Daemon,
+    turn: impl FnOnce(&Store) -> branch_store::Result<Committed>,
+) -> Result<Answer, Failure> {
+    Ok(Answer::Committed { report: endings::turn_back(daemon, turn)? })
 }
 
 fn abort(daemon: &Daemon, peer: Peer, branch: &str, children: Children) -> Done {

@@ -122,9 +122,18 @@ fn file_kind(kind: Kind) -> wire::FileKind {
 pub(super) fn log_entry(entry: branch_store::LogEntry) -> wire::LogEntry {
     wire::LogEntry {
         commit: entry.commit.0,
+        action: commit_action(entry.action),
         branch: entry.branch,
         time: entry.time.sec,
         changed: entry.changed,
+    }
+}
+
+pub(super) fn commit_action(action: branch_store::Action) -> wire::CommitAction {
+    match action {
+        branch_store::Action::Commit => wire::CommitAction::Commit,
+        branch_store::Action::Undo(of) => wire::CommitAction::Undo { of: of.0 },
+        branch_store::Action::Redo(of) => wire::CommitAction::Redo { of: of.0 },
     }
 }
 

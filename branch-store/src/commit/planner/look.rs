@@ -186,14 +186,18 @@ impl Planner<'_> {
         }
         // Moving it stamps its change time, and one name less is seen through the others.
         let meta = found.meta(self.base.xattrs(found, false)?);
-        self.displace_object(found, meta);
-        Ok(())
+        self.displace_object(found, meta)
     }
 
     /// Older snapshots must go on seeing the object as it was.
-    pub(super) fn displace_object(&mut self, found: &Found, meta: Meta) {
+    pub(super) fn displace_object(&mut self, found: &Found, meta: Meta) -> Result<()> {
+        let key = found.print.key();
+        let path =
+            if key == self.base.root_print().key() { Vec::new() } else { self.base_path(&found.place)? };
+        self.drawn.plan.before.push((path, key));
         let was = ObjectWas { birth: found.print.birth, meta, size: found.statx.stx_size, content: None };
-        self.drawn.displaced.push(Displaced::Object { key: found.print.key(), was });
+        self.drawn.displaced.push(Displaced::Object { key, was });
+        Ok(())
     }
 
     pub(super) fn detach(&mut self, slot: &Slot, found: &Found) -> Result<()> {

@@ -179,7 +179,7 @@ impl<'a> Planner<'a> {
 
     fn new_park(&mut self) -> Park {
         self.next_park += 1;
-        Park(self.next_park)
+        Park { commit: CommitId(self.head.0 + 1), number: self.next_park }
     }
 
     fn dir_id(&self, print: &Fingerprint) -> Result<Option<NodeId>> {

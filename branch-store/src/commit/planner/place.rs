@@ -74,7 +74,7 @@ impl<'a> Planner<'a> {
         let changes = rewrite || dir || differs(&old, &node.inode.meta);
         let now = old.attributes();
         if changes || relinked {
-            self.displace_object(found, old);
+            self.displace_object(found, old)?;
         }
         if changes {
             let mut meta = Box::new(node.inode.meta.clone());
@@ -126,7 +126,7 @@ impl<'a> Planner<'a> {
             let rewrite = matches!(node.inode.body, Body::File(Content::Own(_)));
             let changes = rewrite || differs(&old, &node.inode.meta);
             if changes {
-                self.displace_object(&found, old);
+                self.displace_object(&found, old)?;
             }
             if rewrite {
                 self.rewrite(id, node, &found)?;
@@ -170,6 +170,7 @@ impl<'a> Planner<'a> {
                 return Ok(None);
             }
             self.displace(&slot, &found)?;
+            self.displace_above(&slot)?;
             self.detach(&slot, &found)?;
             self.seen_at.insert(key, slot.clone());
             self.seen.insert(slot, Seen { found: Some(found), fate: Fate::Detached });
@@ -178,6 +179,19 @@ impl<'a> Planner<'a> {
         let seen = self.seen_at.get(&key).and_then(|slot| self.seen.get(slot));
         let found = seen.and_then(|seen| seen.found.clone());
         Ok(park.zip(found))
+    }
+
+    /// A directory that loses a name and has no entry to say so: it goes with the directory it was in.
+    fn displace_above(&mut self, slot: &Slot) -> Result<()> {
+        if slot.dir == NodeId::ROOT {
+            return Ok(());
+        }
+        let above = self.base.dir_slot(slot.dir, self.head)?;
+        if let Some(found) = self.base.resolve(&above, self.head)? {
+            let meta = found.meta(self.base.xattrs(&found, false)?);
+            self.displace_object(&found, meta)?;
+        }
+        Ok(())
     }
 
     fn place_fresh(
@@ -200,6 +214,7 @@ impl<'a> Planner<'a> {
                 path: path.clone(),
                 new: UNSTAGED,
                 old: found.print.key(),
+                new_dir: None,
                 old_dir: self.dir_id(&found.print)?,
             },
             _ => Step::Attach { park, path: path.clone(), object: UNSTAGED, dir: None },
@@ -261,7 +276,7 @@ impl<'a> Planner<'a> {
             let found = self.base.resolve_root(self.head)?;
             let old = found.meta(self.base.xattrs(&found, true)?);
             self.keep_theirs(&mut meta, (id, node), path, &old.attributes());
-            self.displace_object(&found, old);
+            self.displace_object(&found, old)?;
         }
         self.metas.push(Step::SetMeta { path: path.to_vec(), object: None, meta });
         Ok(())

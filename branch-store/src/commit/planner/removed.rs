@@ -75,7 +75,7 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let meta = found.meta(self.base.xattrs(&found, false)?);
-            self.displace_object(&found, meta);
+            self.displace_object(&found, meta)?;
             self.drawn.plan.along.push((found.print.key(), slot));
         }
         Ok(())

@@ -15,14 +15,15 @@ use self::reach::key_at;
 use crate::base::{stat_at, stat_fd};
 use crate::branch::Shared;
 use crate::commit::apply_meta::set_meta;
+use crate::commit::kept;
 use crate::commit::lend;
 use crate::commit::stage::rewrite;
 use crate::disk::open_dir_readable;
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, Name, NodeId};
-use crate::journal::record::{DirPlace, Moved};
+use crate::journal::record::{Decide, DirPlace, Moved};
 use crate::node::{DisplacedTo, HostKey, Kind, Meta, Slot, fingerprint};
-use crate::plan::{Park, Plan, RelPath, Step};
+use crate::plan::{Park, RelPath, Step};
 
 /// More touched directories than this are made durable by one syncfs.
 const FSYNC_MAX: usize = 64;
@@ -38,8 +39,9 @@ type InDir<'p> = (Arc<OwnedFd>, NodeId, &'p [u8]);
 
 struct Writer<'a> {
     shared: &'a Shared,
-    park: OwnedFd,
-    park_id: NodeId,
+    commit: CommitId,
+    /// The preimage directories that the plan speaks of, the commit's own among them.
+    parks: HashMap<CommitId, (OwnedFd, NodeId)>,
     dirs: HashMap<RelPath, (Arc<OwnedFd>, NodeId)>,
     touched: Vec<Arc<OwnedFd>>,
     many: bool,
@@ -50,34 +52,52 @@ struct Writer<'a> {
 ///
 /// # Errors
 /// The host's. The decision stands: the caller poisons the store, and the next recovery goes on.
-pub(crate) fn run(shared: &Shared, commit: CommitId, park_id: NodeId, plan: &Plan) -> Result<Written> {
-    let park = open_dir_readable(&shared.park_fd, commit.0.to_string().as_bytes())
-        .map_err(|e| Error::host("open", "preimage directory", e))?;
+pub(crate) fn run(shared: &Shared, decided: &Decide) -> Result<Written> {
+    let (commit, plan) = (decided.commit, &decided.plan);
     let out = Written { moved: Moved::default(), warnings: Vec::new() };
-    let mut writer =
-        Writer { shared, park, park_id, dirs: HashMap::new(), touched: Vec::new(), many: false, out };
-    let mut detaching = true;
+    let mut writer = Writer {
+        shared,
+        commit,
+        parks: reach::open_parks(shared, (commit, decided.park.0), plan)?,
+        dirs: HashMap::new(),
+        touched: Vec::new(),
+        many: false,
+        out,
+    };
     for step in &plan.steps {
-        if detaching && !matches!(step, Step::Rewrite { .. } | Step::Detach { .. }) {
-            // From here on paths are final ones.
-            detaching = false;
+        writer.step(step)?;
+        if moves_dir(step) {
+            // Paths lead elsewhere from here on.
             writer.dirs.clear();
         }
-        writer.step(step)?;
     }
     for (key, slot) in &plan.along {
         writer.note(*key, None, slot.clone(), None)?;
     }
+    for (key, slot) in &plan.back {
+        writer.note(*key, None, slot.clone(), Some(slot.clone()))?;
+    }
+    let decision = kept::write(shared, writer.own_park()?, decided)?;
+    writer.touch(Arc::new(decision.into()));
     writer.sync()?;
     Ok(writer.out)
 }
+
+fn moves_dir(step: &Step) -> bool {
+    match step {
+        Step::Detach { dir, .. } | Step::Attach { dir, .. } => dir.is_some(),
+        Step::Exchange { new_dir, old_dir, .. } => new_dir.is_some() || old_dir.is_some(),
+        Step::AddLink { .. } | Step::Rewrite { .. } | Step::SetMeta { .. } => false,
+    }
+}
+
 impl Writer<'_> {
     fn step(&mut self, step: &Step) -> Result<()> {
         match step {
             Step::Detach { path, from, park, object, dir } => self.detach(path, *from, *park, *object, *dir),
             Step::Attach { park, path, object, dir } => self.attach(*park, path, *object, *dir),
-            Step::Exchange { park, path, new, old, old_dir } => {
-                self.exchange(*park, path, *new, *old, *old_dir)
+            Step::Exchange { park, path, new, old, new_dir, old_dir } => {
+                self.exchange(*park, path, (*new, *new_dir), (*old, *old_dir))
             }
             Step::AddLink { existing, path, .. } => self.add_link(existing, path),
             Step::Rewrite { park, path, object, meta } => self.rewrite(*park, path, *object, meta),
@@ -100,14 +120,11 @@ impl Writer<'_> {
             if here != Some(from) || key_at(&parent, name)? != Some(object) {
                 return Ok(());
             }
-            self.rename((&parent, name), (&self.park, &park.name()), RenameFlags::NOREPLACE, path)?;
+            let to = (self.park_of(park)?, &park.name()[..]);
+            self.rename((&parent, name), to, RenameFlags::NOREPLACE, path)?;
             self.touch(parent);
         }
-        self.note(object, dir, self.slot(park), None)
-    }
-
-    fn slot(&self, park: Park) -> Slot {
-        Slot { dir: self.park_id, name: Name::trusted(&park.name()) }
+        self.note(object, dir, self.slot(park)?, None)
     }
 
     fn attach(&mut self, park: Park, path: &[u8], object: HostKey, dir: Option<NodeId>) -> Result<()> {
@@ -127,11 +144,11 @@ impl Writer<'_> {
                 if found.is_some() {
                     self.warn_kept(path, park);
                 }
-                self.rename((&self.park, &park.name()), (&parent, name), flags, path)?;
+                self.rename((self.park_of(park)?, &park.name()), (&parent, name), flags, path)?;
                 self.touch(parent);
             }
         }
-        let left = Some(self.slot(park));
+        let left = Some(self.slot(park)?);
         self.note(object, dir, Slot { dir: parent_id, name: Name::trusted(name) }, left)
     }
 
@@ -139,11 +156,10 @@ impl Writer<'_> {
         &mut self,
         park: Park,
         path: &[u8],
-        new: HostKey,
-        old: HostKey,
-        old_dir: Option<NodeId>,
+        (new, new_dir): (HostKey, Option<NodeId>),
+        (old, old_dir): (HostKey, Option<NodeId>),
     ) -> Result<()> {
-        let Some((parent, _, name)) = self.parent(path)? else {
+        let Some((parent, parent_id, name)) = self.parent(path)? else {
             self.warn_homeless(path, park);
             return Ok(());
         };
@@ -155,12 +171,18 @@ impl Writer<'_> {
             match found {
                 Some(_) => self.swap(park, &parent, name, path)?,
                 None => {
-                    self.rename((&self.park, &park.name()), (&parent, name), RenameFlags::NOREPLACE, path)?
+                    let from = (self.park_of(park)?, &park.name()[..]);
+                    self.rename(from, (&parent, name), RenameFlags::NOREPLACE, path)?
                 }
             }
             self.touch(parent);
         }
-        self.note(old, old_dir, self.slot(park), None)
+        let parked = self.slot(park)?;
+        if park.commit != self.commit {
+            let home = Slot { dir: parent_id, name: Name::trusted(name) };
+            self.note(new, new_dir, home, Some(parked.clone()))?;
+        }
+        self.note(old, old_dir, parked, None)
     }
 
     fn add_link(&mut self, existing: &[u8], path: &[u8]) -> Result<()> {
@@ -181,7 +203,7 @@ impl Writer<'_> {
         }
         if key_at(&parent, name)?.is_some() {
             let kept = format!("intruder.{}", self.out.warnings.len());
-            let to = (&self.park, kept.as_bytes());
+            let to = (self.own_park()?, kept.as_bytes());
             self.rename((&parent, name), to, RenameFlags::NOREPLACE, path)?;
             self.warn(
                 path,
@@ -206,7 +228,7 @@ impl Writer<'_> {
         if let Some(park) = park {
             let failed = |e| Error::host("open", path, e);
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let staged = rustix::fs::openat(&self.park, &park.name()[..], flags, Mode::empty());
+            let staged = rustix::fs::openat(self.park_of(park)?, &park.name()[..], flags, Mode::empty());
             let from = File::from(staged.map_err(failed)?);
             let to = lend::open_for_writing(&self.shared.disk, &*parent, name).map_err(failed)?;
             rewrite(&self.shared.disk, &from, &to)?;
@@ -274,14 +296,13 @@ impl Writer<'_> {
     /// As if the directory had been removed right after the commit, with all in it; but nothing is lost.
     fn warn_homeless(&mut self, path: &[u8], park: Park) {
         let kept = format!(
-            "has no directory any more: it was removed from outside during the commit; the committed version is kept as preimage {}",
-            park.0
+            "has no directory any more: it was removed from outside during the commit; the committed version is kept as preimage {park}"
         );
         self.warn(path, &kept);
     }
 
     fn warn_kept(&mut self, path: &[u8], park: Park) {
-        let kept = format!("was edited during the commit; the edited version is kept as preimage {}", park.0);
+        let kept = format!("was edited during the commit; the edited version is kept as preimage {park}");
         self.warn(path, &kept);
     }
 }

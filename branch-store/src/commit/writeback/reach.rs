@@ -1,6 +1,7 @@
 //! How a step reaches the host: directories by their path, renames that lend permission, and what has to be durable
 //! in the end.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -9,25 +10,67 @@ use rustix::io::Errno;
 
 use super::{FSYNC_MAX, InDir, Writer};
 use crate::base::{stat_at, stat_fd};
+use crate::branch::Shared;
 use crate::commit::lend::Lent;
 use crate::disk::{open_dir, open_dir_readable};
 use crate::error::{Error, Result};
-use crate::ids::{Name, NodeId};
+use crate::ids::{CommitId, Name, NodeId};
 use crate::journal::record::DirPlace;
 use crate::node::{HostKey, Kind, Slot, fingerprint};
-use crate::plan::Park;
+use crate::plan::{Park, Plan, Step};
 use crate::tree::Tree;
 
+/// Opens the commit's preimage directory and those of the commits that the plan undoes.
+pub(super) fn open_parks(
+    shared: &Shared,
+    own: (CommitId, NodeId),
+    plan: &Plan,
+) -> Result<HashMap<CommitId, (OwnedFd, NodeId)>> {
+    let mut parks = HashMap::new();
+    let spoken_of = plan.steps.iter().filter_map(|step| match step {
+        Step::Detach { park, .. } | Step::Attach { park, .. } | Step::Exchange { park, .. } => Some(*park),
+        Step::Rewrite { park, .. } => *park,
+        Step::AddLink { .. } | Step::SetMeta { .. } => None,
+    });
+    for commit in spoken_of.map(|park| park.commit).chain([own.0]) {
+        if parks.contains_key(&commit) {
+            continue;
+        }
+        let name = commit.0.to_string();
+        let dir = open_dir_readable(&shared.park_fd, name.as_bytes())
+            .map_err(|e| Error::host("open preimage directory", &name, e))?;
+        let known = if commit == own.0 { Some(own.1) } else { shared.base.places.park_id(commit) };
+        let id = known.ok_or_else(|| Error::host("find preimage directory", &name, Errno::NOENT))?;
+        parks.insert(commit, (dir, id));
+    }
+    Ok(parks)
+}
+
 impl Writer<'_> {
+    /// The preimage directory a place is in.
+    pub(super) fn park_of(&self, park: Park) -> Result<&OwnedFd> {
+        self.parks.get(&park.commit).map(|(dir, _)| dir).ok_or(Error::Posix(Errno::IO))
+    }
+
+    pub(super) fn own_park(&self) -> Result<&OwnedFd> {
+        self.park_of(Park { commit: self.commit, number: 0 })
+    }
+
+    pub(super) fn slot(&self, park: Park) -> Result<Slot> {
+        let (_, id) = self.parks.get(&park.commit).ok_or(Error::Posix(Errno::IO))?;
+        Ok(Slot { dir: *id, name: Name::trusted(&park.name()) })
+    }
+
     /// One atomic exchange; where the filesystem has none, two renames.
     pub(super) fn swap(&self, park: Park, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Result<()> {
         let staged = park.name();
-        match self.rename_lending((&self.park, &staged), (parent, name), RenameFlags::EXCHANGE) {
+        let dir = self.park_of(park)?;
+        match self.rename_lending((dir, &staged), (parent, name), RenameFlags::EXCHANGE) {
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
                 let aside = [&staged[..], b".old"].concat();
-                self.rename((parent, name), (&self.park, &aside), RenameFlags::empty(), path)?;
-                self.rename((&self.park, &staged), (parent, name), RenameFlags::empty(), path)?;
-                self.rename((&self.park, &aside), (&self.park, &staged), RenameFlags::empty(), path)
+                self.rename((parent, name), (dir, &aside), RenameFlags::empty(), path)?;
+                self.rename((dir, &staged), (parent, name), RenameFlags::empty(), path)?;
+                self.rename((dir, &aside), (dir, &staged), RenameFlags::empty(), path)
             }
             other => other.map_err(|e| Error::host("exchange", path, e)),
         }
@@ -80,7 +123,7 @@ impl Writer<'_> {
     }
 
     pub(super) fn parked(&self, park: Park) -> Result<Option<HostKey>> {
-        key_at(&self.park, &park.name())
+        key_at(self.park_of(park)?, &park.name())
     }
 
     /// The directory of a path, one component at a time, never through a symlink (S25).
@@ -124,17 +167,19 @@ impl Writer<'_> {
 
     pub(super) fn sync(&mut self) -> Result<()> {
         let disk = &self.shared.disk;
+        let park = self.own_park()?;
         let synced = if self.many {
-            disk.syncfs(&self.park)
+            disk.syncfs(park)
         } else {
             self.touched.iter().try_for_each(|fd| match open_dir_readable(&**fd, b".") {
                 Ok(readable) => disk.fsync(&readable),
                 Err(Errno::NOTDIR) => disk.fsync(&**fd),
-                Err(Errno::ACCESS) => disk.syncfs(&self.park),
+                Err(Errno::ACCESS) => disk.syncfs(park),
                 Err(e) => Err(e),
             })
         };
-        synced.and_then(|()| disk.fsync(&self.park)).map_err(|e| Error::host("fsync", "base", e))
+        let parks = || self.parks.values().try_for_each(|(park, _)| disk.fsync(park));
+        synced.and_then(|()| parks()).map_err(|e| Error::host("fsync", "base", e))
     }
 
     /// Opens the last component of a path, which begins at `start`, in the directory of the others.

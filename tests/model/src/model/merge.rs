@@ -32,12 +32,15 @@ pub(super) fn merge(fork: &Tree, theirs: &Tree, ours: &Tree, into: Into, clock: 
     if theirs.version == fork.version {
         let mut tree = ours.clone();
         tree.drop_orphans(|_| false);
+        if into == Into::Base {
+            loosen_access_times(theirs, &mut tree);
+        }
         return Merged { conflict: Certainty::No, tree };
     }
     if into == Into::Base {
         merge.paths();
     }
-    merge.nodes(clock);
+    merge.nodes(into, clock);
     merge.entries();
     merge.settle(into, clock);
     Merged { conflict: merge.conflict, tree: merge.tree }
@@ -96,7 +99,7 @@ impl Merge<'_> {
         }
     }
 
-    fn nodes(&mut self, clock: Clock) {
+    fn nodes(&mut self, into: Into, clock: Clock) {
         let all: BTreeSet<Ino> = self.ours.nodes.keys().chain(self.fork.nodes.keys()).copied().collect();
         for ino in all {
             let [fork, theirs, ours] = [self.fork, self.theirs, self.ours].map(|tree| linked(tree, ino));
@@ -133,6 +136,10 @@ impl Merge<'_> {
                 (None, Some(_)) if differs(ours) => {
                     self.surely(format!("they removed object {ino}, we changed it"))
                 }
+                // A file that they moved and rewrote is another file in the base.
+                (Some(_), None) if into == Into::Base && self.renewed(ino) => {
+                    self.perhaps(format!("they moved and rewrote object {ino}, we removed it"));
+                }
                 (Some(_), None) if differs(theirs) => {
                     self.surely(format!("we removed object {ino}, they changed it"));
                 }
@@ -142,6 +149,19 @@ impl Merge<'_> {
                 _ => self.perhaps(format!("one side removed object {ino}")),
             }
         }
+    }
+
+    /// Whether a file of theirs has other bytes, and none of the names it had.
+    fn renewed(&self, ino: Ino) -> bool {
+        let [fork, theirs] = [self.fork, self.theirs].map(|tree| linked(tree, ino));
+        let bytes = |node: Option<&Node>| match node.map(|node| &node.body) {
+            Some(Body::File(bytes)) => Some(bytes.clone()),
+            _ => None,
+        };
+        let paths =
+            |tree: &Tree| tree.paths().into_iter().filter(|(_, found)| *found == ino).collect::<Vec<_>>();
+        let kept = paths(self.fork).into_iter().any(|path| paths(self.theirs).contains(&path));
+        bytes(fork) != bytes(theirs) && !kept
     }
 
     /// Whether they gave an object a name, or, if it is a directory, gave something a name in it.
@@ -281,6 +301,15 @@ impl Merge<'_> {
             self.surely(why);
         }
         self.tree.drop_orphans(|_| false);
+    }
+}
+
+/// Somebody may have looked into the base's directories since the fork: the later access counts.
+fn loosen_access_times(theirs: &Tree, tree: &mut Tree) {
+    for (ino, node) in tree.nodes.iter_mut().filter(|(_, node)| node.is_dir()) {
+        if theirs.nodes.get(ino).is_some_and(|node| node.atime == When::Loose) {
+            node.atime = When::Loose;
+        }
     }
 }
 

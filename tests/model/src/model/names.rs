@@ -92,6 +92,10 @@ impl Tree {
             (Mode::Exchange, None) => return Err(Errno::NOENT),
             _ => {}
         }
+        // No name is looked for in a directory that was removed, so this comes before any other refusal.
+        if self.node(to.0).names == 0 {
+            return Err(Errno::NOENT);
+        }
         if self.is_below(to.0, ino) {
             return Err(Errno::INVAL);
         }
@@ -108,7 +112,6 @@ impl Tree {
                 return Ok(());
             }
             Some(target) => self.may_replace(ino, target)?,
-            None if self.node(to.0).names == 0 => return Err(Errno::NOENT),
             None => {}
         }
         if let Some(target) = target {
