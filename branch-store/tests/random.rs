@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use branch_store::*;
+use common::picture::{Picture, picture};
 use common::{Paths, Workspace};
 
 /// splitmix64: the same seed gives the same run everywhere.
@@ -91,6 +92,7 @@ fn one_run(seed: u64, log: &mut Vec<String>) {
     std::fs::hard_link(w.base().join("d"), w.base().join("c/b")).unwrap();
     w.fork_as("main", &["witness-0"], GroupKind::Independent);
     let mut witnesses = vec![("witness-0".to_owned(), w.base_tree())];
+    let mut turns = Turns { states: vec![picture(&w.base())], at: 0 };
     for round in 0..4 {
         let name = format!("r{round}");
         let branch = w.fork_as("main", &[&name], GroupKind::Independent).remove(0);
@@ -123,6 +125,13 @@ fn one_run(seed: u64, log: &mut Vec<String>) {
         for (name, seen) in &witnesses {
             assert_same(&w.branch(name).tree(), seen, &format!("{name} no longer sees its snapshot"));
         }
+        turns.committed(&w);
+        turns.wander(&mut w, &mut random, log);
+        for (name, seen) in &witnesses {
+            assert_same(&w.branch(name).tree(), seen, &format!("{name} after undoing"));
+        }
+        let wanted = w.base_tree();
+        assert_same(&w.store().main().tree(), &wanted, "main is not what undoing made of the base");
         let witness = format!("witness-{}", round + 1);
         w.fork_as("main", &[&witness], GroupKind::Independent);
         witnesses.push((witness, wanted));
@@ -131,6 +140,42 @@ fn one_run(seed: u64, log: &mut Vec<String>) {
     w.reopen();
     for (name, seen) in &witnesses {
         assert_same(&w.branch(name).tree(), seen, &format!("{name} after a restart"));
+    }
+}
+
+/// What the base was after each commit that can be undone or redone.
+struct Turns {
+    states: Vec<Picture>,
+    at: usize,
+}
+
+impl Turns {
+    fn committed(&mut self, w: &Workspace) {
+        self.states.truncate(self.at + 1);
+        self.states.push(picture(&w.base()));
+        self.at += 1;
+    }
+
+    /// Back and forth in the history.
+    fn wander(&mut self, w: &mut Workspace, random: &mut Random, log: &mut Vec<String>) {
+        for _ in 0..random.below(5) {
+            let back = random.below(3) > 0;
+            log.push(if back { "undo".into() } else { "redo".into() });
+            let turned = if back { w.store().undo() } else { w.store().redo() };
+            let possible = if back { self.at > 0 } else { self.at + 1 < self.states.len() };
+            match turned {
+                Err(Error::NotAllowed(_)) if !possible => continue,
+                Err(e) => panic!("{e:?}"),
+                Ok(done) => assert_eq!(done.warnings, Vec::<String>::new()),
+            }
+            assert!(possible, "there was nothing to turn to");
+            self.at = if back { self.at - 1 } else { self.at + 1 };
+            assert_same(&picture(&w.base()), &self.states[self.at], "not what it was");
+            if random.below(4) == 0 {
+                w.reopen();
+                log.push("restart".into());
+            }
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 
 pub mod gate;
 pub mod nobody;
+pub mod picture;
 pub mod seen;
 
 use std::collections::BTreeMap;

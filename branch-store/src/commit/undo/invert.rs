@@ -257,7 +257,7 @@ impl Inverter<'_> {
         };
         let at = match &now {
             Some(now) => self.at(now)?.map(|at| (at.slot, at.found)),
-            None => self.parked_name(path, object)?,
+            None => self.parked_name(object)?,
         };
         let Some((slot, found)) = at.filter(|(_, found)| found.print.key() == object) else {
             self.conflict(path, ConflictKind::GoneBelow);
@@ -282,9 +282,11 @@ impl Inverter<'_> {
     }
 
     /// A name that the commit took away, by itself or with its directory, where it is now.
-    fn parked_name(&self, path: &[u8], object: HostKey) -> Result<Option<(Slot, Found)>> {
+    fn parked_name(&self, object: HostKey) -> Result<Option<(Slot, Found)>> {
         let direct = self.forward.plan.steps.iter().find_map(|step| match step {
-            Step::Detach { park, path: of, .. } if of == path => {
+            Step::Detach { park, object: gone, .. } | Step::Exchange { park, old: gone, .. }
+                if *gone == object && !self.paths.passed(*park) =>
+            {
                 let dir = self.base.places.park_id(park.commit)?;
                 Some(Slot { dir, name: Name::trusted(&park.name()) })
             }
