@@ -30,6 +30,8 @@ pub enum Target {
     Base,
     /// A parent branch.
     Branch,
+    /// Nothing: a commit is to be undone, and the base was changed since.
+    Since,
 }
 
 /// What clashed on a path. "They" are the parent branch or the base.
@@ -145,6 +147,7 @@ impl fmt::Display for Target {
         f.write_str(match self {
             Target::Base => "the base",
             Target::Branch => "the parent",
+            Target::Since => "somebody since",
         })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::invert::Inverter;
 use crate::base::Found;
 use crate::commit::attributes;
-use crate::error::{ConflictKind, Result};
+use crate::error::Result;
 use crate::node::{HostKey, Kind, Meta};
 use crate::plan::{RelPath, Step};
 
@@ -31,7 +31,7 @@ impl Inverter<'_> {
                     let meta = Box::new(was.meta.clone());
                     self.metas.push(Step::SetMeta { path: old, object, meta });
                 }
-                Where::Gone => self.conflict(&old, ConflictKind::GoneBelow),
+                Where::Gone => self.gone(&old),
             }
         }
         Ok(())
@@ -77,7 +77,7 @@ impl Inverter<'_> {
         let wanted = if found.print.kind == Kind::Dir {
             let merged = attributes::merge(&set.attributes(), &now.attributes(), &was.attributes());
             let Some(merged) = merged else {
-                self.conflict(path, ConflictKind::BaseEdited);
+                self.edited(path, found)?;
                 return Ok(None);
             };
             let mut meta = was.clone();

@@ -7,12 +7,14 @@
 use std::collections::{HashMap, HashSet};
 
 use super::edited::Settled;
+use super::met::{met, nothing_there};
 use super::paths::{Exchanges, Paths, depth, split};
 use crate::base::history::{Displaced, ObjectWas, Was};
 use crate::base::{Base, Found, Guard};
 use crate::branch::Shared;
 use crate::commit::planner::{Drawn, Stage};
-use crate::error::{Conflict, ConflictKind, Error, Result};
+use crate::conflict::{Conflict, ConflictKind};
+use crate::error::{Error, Result};
 use crate::ids::{CommitId, Name, NodeId};
 use crate::journal::record::{Decide, Origin};
 use crate::node::{Fingerprint, HostKey, Kind, Meta, Slot};
@@ -159,7 +161,7 @@ impl Inverter<'_> {
     fn unlink(&mut self, existing: &[u8], path: &[u8]) -> Result<()> {
         let first = self.at(existing)?.map(|at| at.found.print.key());
         let Some(object) = first else {
-            self.conflict(existing, ConflictKind::GoneBelow);
+            self.gone(existing);
             return Ok(());
         };
         let Some(at) = self.expect(path, object)? else { return Ok(()) };
@@ -235,12 +237,14 @@ impl Inverter<'_> {
         let Some(above) = self.paths.after(above) else { return Ok(()) };
         let dir = if above.is_empty() { Some(NodeId::ROOT) } else { self.dir_at(&above)? };
         let Some(dir) = dir else {
-            self.conflict(path, ConflictKind::GoneBelow);
+            self.gone(path);
             return Ok(());
         };
         let slot = Slot { dir, name: Name::trusted(name) };
-        if !self.leaving.contains(&slot) && self.base.resolve(&slot, self.head)?.is_some() {
-            self.conflict(path, ConflictKind::BothCreated);
+        if !self.leaving.contains(&slot)
+            && let Some(found) = self.base.resolve(&slot, self.head)?
+        {
+            self.conflicts.push(met(self.base, path, ConflictKind::DeleteModify, Some(&found))?);
         }
         Ok(())
     }
@@ -260,7 +264,7 @@ impl Inverter<'_> {
             None => self.parked_name(object)?,
         };
         let Some((slot, found)) = at.filter(|(_, found)| found.print.key() == object) else {
-            self.conflict(path, ConflictKind::GoneBelow);
+            self.gone(path);
             return Ok(());
         };
         self.check_untouched(&found, path)?;
@@ -307,15 +311,15 @@ impl Inverter<'_> {
     /// The object that must be at a path; a conflict if it is not.
     fn expect(&mut self, path: &[u8], object: HostKey) -> Result<Option<At>> {
         let Some(at) = self.at(path)? else {
-            self.conflict(path, ConflictKind::GoneBelow);
+            self.gone(path);
             return Ok(None);
         };
         if at.found.print.key() != object {
-            self.conflict(path, ConflictKind::BaseEdited);
+            self.edited(path, &at.found)?;
             return Ok(None);
         }
         if at.found.guard() != Guard::None || at.parent.guard() != Guard::None {
-            self.conflict(path, ConflictKind::Immutable);
+            self.conflicts.push(met(self.base, path, ConflictKind::Immutable, Some(&at.found))?);
         }
         Ok(Some(at))
     }
@@ -326,7 +330,7 @@ impl Inverter<'_> {
         while let Some((found, path)) = stack.pop() {
             let holds = self.settled.holds(&found, &self.base.history.read());
             if !holds {
-                self.conflict(&path, ConflictKind::BaseEdited);
+                self.edited(&path, &found)?;
             }
             let Some(dir) = self.dir_id(&found.print)? else { continue };
             self.base.places.note_dir(dir, &found.place, found.print);
@@ -406,8 +410,17 @@ impl Inverter<'_> {
         Ok(found.meta(self.base.xattrs(found, root)?))
     }
 
-    pub(super) fn conflict(&mut self, path: &[u8], kind: ConflictKind) {
-        self.conflicts.push(Conflict { path: path.to_vec(), kind });
+    /// What the commit put there was changed since.
+    pub(super) fn edited(&mut self, path: &[u8], found: &Found) -> Result<()> {
+        let dir = found.print.kind == Kind::Dir;
+        let kind = if dir { ConflictKind::Attributes } else { ConflictKind::Content };
+        self.conflicts.push(met(self.base, path, kind, Some(found))?);
+        Ok(())
+    }
+
+    /// What the commit put there, or a directory above, was removed or moved since.
+    pub(super) fn gone(&mut self, path: &[u8]) {
+        self.conflicts.push(nothing_there(path));
     }
 
     fn new_park(&mut self) -> Park {

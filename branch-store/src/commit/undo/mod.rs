@@ -4,6 +4,7 @@
 mod attributes;
 mod edited;
 mod invert;
+mod met;
 mod names;
 mod paths;
 mod stack;
