@@ -675,3 +675,73 @@ fn a_reader_that_leaves_ends_a_diff_without_a_word_and_holds_nobody_up() {
     stuck.kill().unwrap();
     stuck.wait().unwrap();
 }
+
+/// Runs a line with this on its standard input.
+fn fed(workspace: &Workspace, line: &str, input: &[u8], environment: &[(&str, &str)]) -> Output {
+    use std::io::Write;
+    let mut command = workspace.command(line.split_whitespace());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut program = command.envs(environment.iter().copied()).spawn().unwrap();
+    program.stdin.take().unwrap().write_all(input).unwrap();
+    program.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_patch_is_applied_to_a_branch_or_to_the_base_as_a_whole_or_not_at_all() {
+    let workspace = Workspace::new();
+    workspace.ok("create one two --independent");
+    let one = workspace.view("one");
+    fs::write(one.join("a"), "by one\n").unwrap();
+    fs::write(one.join("src/bytes"), b"\0\x01").unwrap();
+    symlink("a", one.join("link")).unwrap();
+    let patch = workspace.run(&["diff", "one"]).stdout;
+    let applied = fed(&workspace, "apply two", &patch, &[]);
+    assert!(applied.status.success(), "{applied:?}");
+    assert_eq!(String::from_utf8(applied.stdout).unwrap(), "applied to two: 3 paths\n");
+    assert_eq!(workspace.run(&["diff", "two"]).stdout, patch);
+    // Half of it is there already, so none of it is done again.
+    let before = workspace.ok("diff two --name-status");
+    let refused = fed(&workspace, "apply two -", &patch, &[]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said.starts_with("branchfs: git does not apply the patch\n  error: "), "{said}");
+    assert!(
+        said.ends_with("hint: nothing has changed; is it meant for another branch, or applied already?\n")
+    );
+    assert_eq!(workspace.ok("diff two --name-status"), before);
+    assert_eq!(workspace.branches(), ["one", "two"]);
+    let file = workspace.temp.path().join("one.patch");
+    fs::write(&file, &patch).unwrap();
+    // The way back is a patch as well.
+    let back = workspace.run(&["diff", "two", "main"]).stdout;
+    assert!(fed(&workspace, "apply two", &back, &[]).status.success());
+    assert_eq!(workspace.ok("diff main two"), "");
+    let told = workspace.json(&format!("apply main {}", file.display()));
+    assert_eq!((&told["applied"]["into"], &told["applied"]["commit"]), (&"main".into(), &1.into()));
+    assert_eq!(workspace.read("link"), "by one\n");
+    assert!(workspace.fails(4, &["apply", "nobody", file.to_str().unwrap()]).contains("'nobody'"));
+    assert!(workspace.fails(1, &["apply", "two", "/no/such"]).contains("cannot read /no/such"));
+    // No git: said before anything else is tried.
+    let none = fed(&workspace, "apply two", &patch, &[("PATH", "/nowhere")]);
+    assert!(String::from_utf8(none.stderr).unwrap().contains("hint: install git"));
+    assert_eq!(workspace.branches(), ["one", "two"]);
+}
+
+#[test]
+fn no_attributes_settings_or_variables_have_a_say_in_what_a_patch_does() {
+    let workspace = Workspace::new();
+    let git = |args: &[&str]| {
+        assert!(Command::new("git").args(args).current_dir(&workspace.base).status().unwrap().success());
+    };
+    git(&["init", "-q"]);
+    git(&["config", "apply.whitespace", "fix"]);
+    git(&["config", "filter.shout.smudge", "tr a-z A-Z"]);
+    fs::write(workspace.base.join(".gitattributes"), "* text eol=crlf filter=shout\n").unwrap();
+    workspace.ok("create one two --independent");
+    fs::write(workspace.view("one").join("a"), "blanks  \nand\r\nno more").unwrap();
+    let patch = workspace.run(&["diff", "one"]).stdout;
+    let odd = [("GIT_DIR", "/nowhere"), ("GIT_WORK_TREE", "/"), ("GIT_INDEX_FILE", "/nowhere")];
+    let applied = fed(&workspace, "apply two", &patch, &odd);
+    assert!(applied.status.success(), "{applied:?}");
+    assert_eq!(fs::read(workspace.view("two").join("a")).unwrap(), b"blanks  \nand\r\nno more");
+}

@@ -2,6 +2,7 @@
 //! [`branch_core`], and hands a value to `output`, which prints it for people or as JSON.
 
 mod abort;
+mod apply;
 mod branch_tree;
 mod commit;
 mod conflicts;
@@ -62,6 +63,7 @@ enum Verb {
     List(list::Args),
     Path(path::Args),
     Diff(diff::Args),
+    Apply(apply::Args),
     Commit(commit::Args),
     Undo(undo::Args),
     Redo(redo::Args),
@@ -102,6 +104,7 @@ impl Verb {
             Verb::List(args) => args.execute(context),
             Verb::Path(args) => args.execute(context),
             Verb::Diff(args) => args.execute(context),
+            Verb::Apply(args) => args.execute(context),
             Verb::Commit(args) => args.execute(context),
             Verb::Undo(args) => args.execute(context),
             Verb::Redo(args) => args.execute(context),
