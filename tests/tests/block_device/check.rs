@@ -5,19 +5,23 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use branch_store::{Error, Report, Store, Unrecovered, init};
-use branchfs_tests::{cannot, run_ok, skip};
+use branchfs_tests::{Rng, cannot, run_ok, skip};
 
 use crate::Filesystem;
-use crate::cuts::Cut;
-use crate::device::Mounted;
+use crate::cuts::{Cut, each_cut};
+use crate::device::{Mounted, Recording};
+use crate::log::Logged;
 use crate::scenario::{Step, options};
 use crate::world::World;
 
 /// Where a disk is looked at.
 pub(crate) struct Bench {
     filesystem: Filesystem,
+    /// The test's name, for the recorder.
+    test: &'static str,
+    dir: PathBuf,
     image: PathBuf,
-    mountpoint: PathBuf,
+    pub(crate) mountpoint: PathBuf,
 }
 
 /// What recovery had to do, over all cuts.
@@ -37,26 +41,56 @@ pub(crate) struct Seen {
 }
 
 impl Bench {
-    pub(crate) fn new(filesystem: Filesystem, dir: &Path) -> Bench {
-        let mountpoint = dir.join("cut");
+    pub(crate) fn new(filesystem: Filesystem, test: &'static str, dir: &Path) -> Bench {
+        let mountpoint = dir.join("disk");
         std::fs::create_dir(&mountpoint).unwrap();
-        Bench { filesystem, image: dir.join("cut.image"), mountpoint }
+        Bench { filesystem, test, dir: dir.to_owned(), image: dir.join("cut.image"), mountpoint }
+    }
+
+    /// Does something on the mounted image, which itself stays as it is; what the disk was told, and the answer.
+    pub(crate) fn record<T>(
+        &self,
+        image: &Path,
+        act: impl FnOnce(&Path, &Recording) -> T,
+    ) -> (Vec<Logged>, T) {
+        // Whoever looks at the disk afterwards does so after the next start of the machine.
+        let _boot = Mounted::boot_id(&self.dir.join("boot_id"));
+        let recording = Recording::start(self.test, image, &self.dir);
+        let disk = Mounted::image(recording.path(), &self.mountpoint, self.filesystem.options());
+        let answer = act(disk.path(), &recording);
+        drop(disk);
+        (recording.finish(), answer)
     }
 
     fn mount(&self) -> Mounted {
         Mounted::image(&self.image, &self.mountpoint, "")
     }
 
-    /// Everything that must hold after this power failure.
-    pub(crate) fn check(&self, cut: &Cut, steps: &[Step], seen: &mut Seen) {
+    /// Everything that must hold after this power failure. Whether there was a store already.
+    pub(crate) fn check(&self, cut: &Cut, steps: &[Step], seen: &mut Seen) -> bool {
         seen.cuts += 1;
         cut.image.store(&self.image);
         // The host replays its own journal.
         drop(self.mount());
         self.filesystem.check(&self.image);
-        let disk = self.mount();
+        let (disk, none) = (self.mount(), seen.none);
         recovered(disk.path(), cut, steps, seen);
-        drop(disk);
+        seen.none == none
+    }
+
+    /// The same for a second power failure, at any moment of the recovery from this one: every recovery comes to the
+    /// same end.
+    pub(crate) fn check_recovery(&self, cut: &Cut, rng: &mut Rng, seen: &mut Seen) {
+        cut.image.store(&self.image);
+        let (log, world) = self.record(&self.image, |disk, _| {
+            let (store, _) = open(disk).unwrap();
+            World::of(&store, |_, _| true)
+        });
+        // What was on the disk when it began stays there.
+        let end = [Step { what: format!("recovery from {}", cut.what), world, begun: 0, promised: Some(0) }];
+        each_cut(cut.image.clone(), &log, 1, rng, |cut| {
+            self.check(&cut, &end, seen);
+        });
     }
 }
 

@@ -41,8 +41,10 @@ impl Mounted {
         Mounted(at.to_owned())
     }
 
-    /// Shows another file at a path.
-    pub(crate) fn bind(file: &Path, at: &Path) -> Mounted {
+    /// Makes the machine another boot of itself, with an id that `file` will hold.
+    pub(crate) fn boot_id(file: &Path) -> Mounted {
+        let at = Path::new("/proc/sys/kernel/random/boot_id");
+        std::fs::write(file, std::fs::read("/proc/sys/kernel/random/uuid").unwrap()).unwrap();
         mount_bind(file, at).unwrap();
         Mounted(at.to_owned())
     }

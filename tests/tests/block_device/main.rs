@@ -13,13 +13,12 @@ mod recorder;
 mod scenario;
 mod world;
 
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use branchfs_tests::{Rng, can_mount, long, seed};
 
 use check::{Bench, Seen};
-use device::{Mounted, Recording, in_own_namespace};
+use device::{Mounted, in_own_namespace};
 use image::Image;
 
 /// Between fork and exec a child of one test would hold what the other has open on the mount that it is to unmount.
@@ -51,50 +50,26 @@ fn a_power_failure_on_xfs_leaves_all_or_nothing_and_everything_promised() {
 }
 
 /// `test` is the test's name: its program is started again under it as the recorder.
-fn power_failures(filesystem: Filesystem, test: &str) {
+fn power_failures(filesystem: Filesystem, test: &'static str) {
     if recorder::serve_if_asked() || !can_mount() || !filesystem.is_here() {
         return;
     }
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let seed = seed();
     in_own_namespace(|dir| {
-        let image = dir.join("image");
-        let (log, steps) = record(filesystem, test, &image, dir);
-        let (bench, mut seen) = (Bench::new(filesystem, dir), Seen::default());
-        cuts::each_cut(
-            Image::load(&image),
-            &log,
-            if long() { 64 } else { 3 },
-            &mut Rng::new(seed, 1),
-            |cut| {
-                bench.check(&cut, &steps, &mut seen);
-            },
-        );
-        println!("{filesystem:?}: {} steps, {seen:?}", steps.len());
+        let (image, bench) = (dir.join("image"), Bench::new(filesystem, test, dir));
+        filesystem.make(&image);
+        scenario::fill(&Mounted::image(&image, &bench.mountpoint, "").path().join("base"));
+        let (log, steps) = bench.record(&image, scenario::run);
+        let (mut rng, mut seen, mut again) = (Rng::new(seed, 1), Seen::default(), Seen::default());
+        let (between, one_in) = if long() { (64, 60) } else { (3, 40) };
+        cuts::each_cut(Image::load(&image), &log, between, &mut rng.clone(), |cut| {
+            let is_store = bench.check(&cut, &steps, &mut seen);
+            if is_store && rng.below(one_in) == 0 {
+                bench.check_recovery(&cut, &mut rng, &mut again);
+            }
+        });
+        println!("{filesystem:?}: {} steps, {seen:?}; during recoveries: {again:?}", steps.len());
         seen.assert_complete();
     });
-}
-
-/// Runs the scenario; what the disk was told meanwhile.
-fn record(
-    filesystem: Filesystem,
-    test: &str,
-    image: &Path,
-    dir: &Path,
-) -> (Vec<log::Logged>, Vec<scenario::Step>) {
-    filesystem.make(image);
-    let at = dir.join("disk");
-    std::fs::create_dir(&at).unwrap();
-    let disk = Mounted::image(image, &at, "");
-    scenario::fill(&disk.path().join("base"));
-    drop(disk);
-    // To recovery the machine has been started again since.
-    let boot = dir.join("boot_id");
-    std::fs::write(&boot, "6a1f0c52-0d7e-4f0b-9c55-2f6b1d3a9e84\n").unwrap();
-    let _then = Mounted::bind(&boot, Path::new("/proc/sys/kernel/random/boot_id"));
-    let recording = Recording::start(test, image, dir);
-    let disk = Mounted::image(recording.path(), &at, filesystem.options());
-    let steps = scenario::run(disk.path(), &recording);
-    drop(disk);
-    (recording.finish(), steps)
 }
