@@ -127,7 +127,7 @@ impl Meta {
 pub(crate) struct Fingerprint {
     /// Host inode number.
     pub ino: u64,
-    /// Host device number, as `major << 32 | minor`.
+    /// The filesystem it is on, as [`Home`] numbers it.
     pub dev: u64,
     /// Birth time where the host knows one: tells a reused inode number from the old object.
     pub birth: Time,
@@ -167,7 +167,7 @@ impl Fingerprint {
 /// A host object for as long as it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct HostKey {
-    /// Device number, as `major << 32 | minor`.
+    /// The filesystem it is on, as [`Home`] numbers it.
     pub dev: u64,
     /// Inode number.
     pub ino: u64,
@@ -358,23 +358,35 @@ pub(crate) fn device(major: u32, minor: u32) -> u64 {
     u64::from(major) << 32 | u64::from(minor)
 }
 
-/// The fingerprint of a host object; `None` for a type Linux does not have.
-pub(crate) fn fingerprint(st: &Statx) -> Option<Fingerprint> {
-    let mode = u32::from(st.stx_mode);
-    let kind = Kind::of_mode(mode)?;
-    let dir = kind == Kind::Dir;
-    Some(Fingerprint {
-        ino: st.stx_ino,
-        dev: device(st.stx_dev_major, st.stx_dev_minor),
-        birth: time_of(&st.stx_btime),
-        kind,
-        mode: mode & 0o7777,
-        uid: st.stx_uid,
-        gid: st.stx_gid,
-        size: if dir { 0 } else { st.stx_size },
-        mtime: if dir { Time::default() } else { time_of(&st.stx_mtime) },
-        ctime: if dir { Time::default() } else { time_of(&st.stx_ctime) },
-    })
+/// The filesystem of the base. It is 0 in what the journal keeps, whatever the host numbers it until it is next
+/// mounted; others, mounted below it, have the host's number, `major << 32 | minor`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Home(u64);
+
+impl Home {
+    pub(crate) fn of(base: &Statx) -> Home {
+        Home(device(base.stx_dev_major, base.stx_dev_minor))
+    }
+
+    /// The fingerprint of a host object; `None` for a type Linux does not have.
+    pub(crate) fn print(self, st: &Statx) -> Option<Fingerprint> {
+        let mode = u32::from(st.stx_mode);
+        let kind = Kind::of_mode(mode)?;
+        let dir = kind == Kind::Dir;
+        let dev = device(st.stx_dev_major, st.stx_dev_minor);
+        Some(Fingerprint {
+            ino: st.stx_ino,
+            dev: if dev == self.0 { 0 } else { dev },
+            birth: time_of(&st.stx_btime),
+            kind,
+            mode: mode & 0o7777,
+            uid: st.stx_uid,
+            gid: st.stx_gid,
+            size: if dir { 0 } else { st.stx_size },
+            mtime: if dir { Time::default() } else { time_of(&st.stx_mtime) },
+            ctime: if dir { Time::default() } else { time_of(&st.stx_ctime) },
+        })
+    }
 }
 
 /// A file's generation number, from its birth time: the same before and after copy-up.

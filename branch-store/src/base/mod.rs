@@ -18,8 +18,7 @@ use crate::base::places::Places;
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, Name, NodeId, STORE_DIR};
 use crate::node::{
-    Fingerprint, HostKey, Kind, Meta, Owner, Slot, Stat, Time, Xattrs, device, fingerprint, generation,
-    time_of,
+    Fingerprint, Home, HostKey, Kind, Meta, Owner, Slot, Stat, Time, Xattrs, device, generation, time_of,
 };
 use crate::tree::Tree;
 
@@ -30,7 +29,7 @@ const RACE_RETRIES: usize = 8;
 pub(crate) struct Base {
     pub(crate) places: Places,
     pub(crate) history: RwLock<History>,
-    dev: u64,
+    pub(crate) home: Home,
     root: Fingerprint,
     ids: Ids,
 }
@@ -57,11 +56,12 @@ pub(crate) struct Found {
 impl Base {
     pub(crate) fn new(root: OwnedFd, park: OwnedFd) -> Result<Base> {
         let st = stat_fd(&root)?;
-        let print = fingerprint(&st).ok_or(Error::Posix(Errno::NOTDIR))?;
+        let home = Home::of(&st);
+        let print = home.print(&st).ok_or(Error::Posix(Errno::NOTDIR))?;
         Ok(Base {
-            places: Places::new(root, park),
+            places: Places::new(root, park, home),
             history: RwLock::default(),
-            dev: print.dev,
+            home,
             root: print,
             ids: Ids { next: AtomicU32::new(NodeId::FIRST_ALLOCATED), aliases: Mutex::default() },
         })
@@ -115,7 +115,7 @@ impl Base {
 
     fn plain_id(&self, print: &Fingerprint) -> Option<NodeId> {
         let ino = u32::try_from(print.ino).ok()?;
-        (print.dev == self.dev && ino > NodeId::ROOT.0 && ino < NodeId::FIRST_ALLOCATED)
+        (print.dev == self.root.dev && ino > NodeId::ROOT.0 && ino < NodeId::FIRST_ALLOCATED)
             .then_some(NodeId(ino))
     }
 
@@ -160,7 +160,7 @@ impl Base {
             Err(e) => return Err(e.into()),
         };
         match stat_at(&dir, slot.name.as_bytes()) {
-            Ok(st) => Ok(fingerprint(&st).map(|print| Found {
+            Ok(st) => Ok(self.home.print(&st).map(|print| Found {
                 place: slot.clone(),
                 print,
                 statx: st,
@@ -204,7 +204,7 @@ impl Base {
     pub(crate) fn resolve_root(&self, epoch: CommitId) -> Result<Found> {
         let root = self.places.open(NodeId::ROOT)?;
         let statx = stat_fd(&*root)?;
-        let print = fingerprint(&statx).ok_or(Error::Posix(Errno::NOTDIR))?;
+        let print = self.home.print(&statx).ok_or(Error::Posix(Errno::NOTDIR))?;
         let place = Slot { dir: NodeId::ROOT, name: Name::trusted(b"root") };
         // The store's own directory is nobody's subdirectory.
         Ok(self.at_epoch(Found { place, print, statx, parked: 1, was: None }, epoch))

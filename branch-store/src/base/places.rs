@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::disk::open_dir;
 use crate::ids::{CommitId, NodeId};
-use crate::node::{DisplacedTo, Fingerprint, HostKey, Slot, fingerprint};
+use crate::node::{DisplacedTo, Fingerprint, Home, HostKey, Slot};
 
 /// Directory descriptors kept open. Far below the smallest hard limit on open files seen in the field.
 const OPEN_DIRS_MAX: usize = 512;
@@ -36,6 +36,7 @@ enum At {
 }
 
 pub(crate) struct Places {
+    home: Home,
     root: Arc<OwnedFd>,
     park: Arc<OwnedFd>,
     dirs: RwLock<HashMap<NodeId, Place>>,
@@ -47,9 +48,10 @@ pub(crate) struct Places {
 
 impl Places {
     /// `root` is the base, `park` the directory that holds the preimage directories.
-    pub(crate) fn new(root: OwnedFd, park: OwnedFd) -> Places {
+    pub(crate) fn new(root: OwnedFd, park: OwnedFd, home: Home) -> Places {
         let capacity = NonZeroUsize::new(OPEN_DIRS_MAX).unwrap_or(NonZeroUsize::MIN);
         Places {
+            home,
             root: Arc::new(root),
             park: Arc::new(park),
             dirs: RwLock::default(),
@@ -188,10 +190,19 @@ impl Places {
         for (name, object) in names.iter().rev() {
             let next =
                 open_dir(&*start, name).map_err(|e| if e == Errno::NOENT { Errno::STALE } else { e })?;
-            verify(&next, object)?;
+            self.verify(&next, object)?;
             start = Arc::new(next);
         }
         Arc::try_unwrap(start).map_err(|_| Errno::STALE)
+    }
+
+    fn verify(&self, fd: &OwnedFd, object: &Fingerprint) -> Result<(), Errno> {
+        let st =
+            rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
+        match self.home.print(&st) {
+            Some(found) if found.same_object(object) => Ok(()),
+            _ => Err(Errno::STALE),
+        }
     }
 
     /// Drops cached descriptors of directories that a commit moved or removed.
@@ -254,12 +265,4 @@ pub(crate) struct Export {
     pub(crate) displaced: Vec<(HostKey, Slot)>,
     /// Objects whose place is a name of the base.
     pub(crate) elsewhere: Vec<(HostKey, Slot)>,
-}
-
-fn verify(fd: &OwnedFd, object: &Fingerprint) -> Result<(), Errno> {
-    let st = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
-    match fingerprint(&st) {
-        Some(found) if found.same_object(object) => Ok(()),
-        _ => Err(Errno::STALE),
-    }
 }

@@ -12,7 +12,7 @@ use crate::content::Copied;
 use crate::copying::Take;
 use crate::error::{Error, Result};
 use crate::ids::{LayerId, NodeId};
-use crate::node::{Body, Content, Fingerprint, Object, Slot, Time, time_of};
+use crate::node::{Body, Content, Fingerprint, Home, Object, Slot, Time, time_of};
 
 /// Copy-ups tried before the base is declared too busy: somebody edits the file while we copy it.
 const COPY_UP_TRIES: usize = 5;
@@ -156,6 +156,7 @@ struct Source {
     file: File,
     /// The older layer, or the base.
     content: Content,
+    home: Home,
     /// The base object, as found.
     print: Option<Fingerprint>,
     /// The same as the branch's epoch sees it.
@@ -169,7 +170,8 @@ impl Source {
             Some(Body::File(Content::Own(layer))) => {
                 let file = view.contents.open(*layer, object.id, OFlags::RDONLY)?;
                 let mtime = time_of(&stat_fd(&file)?.stx_mtime);
-                Ok(Source { file, content: Content::Own(*layer), print: None, seen: None, mtime })
+                let content = Content::Own(*layer);
+                Ok(Source { file, content, home: view.base.home, print: None, seen: None, mtime })
             }
             Some(Body::File(Content::Base(slot))) => Source::of_base(view, slot),
             Some(Body::Dir { .. }) => Err(Error::Posix(Errno::ISDIR)),
@@ -191,6 +193,7 @@ impl Source {
         Ok(Source {
             file,
             content: Content::Base(slot.clone()),
+            home: view.base.home,
             print: Some(found.print),
             seen: Some(found.seen_print()),
             mtime,
@@ -201,7 +204,7 @@ impl Source {
     /// it was kept for, and nobody edits it.)
     fn unchanged(&self) -> Result<bool> {
         let Some(before) = &self.print else { return Ok(true) };
-        let after = crate::node::fingerprint(&stat_fd(&self.file)?);
+        let after = self.home.print(&stat_fd(&self.file)?);
         Ok(after.is_some_and(|after| !after.same_object(before) || after == *before))
     }
 }

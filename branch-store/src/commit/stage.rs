@@ -17,7 +17,7 @@ use crate::copying::{Take, copy_bytes};
 use crate::disk::{Disk, open_dir_readable};
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, LINK_MAX, LayerId, NodeId};
-use crate::node::{Body, Content, Fingerprint, HostKey, Kind, Meta, Node, Slot, fingerprint};
+use crate::node::{Body, Content, Fingerprint, HostKey, Kind, Meta, Node, Slot};
 use crate::plan::{Park, Step, join};
 use crate::tree::Tree;
 
@@ -88,7 +88,7 @@ impl<'a> Staging<'a> {
     }
 
     pub(crate) fn print(&self) -> Result<Fingerprint> {
-        fingerprint(&stat_fd(&self.dir)?).ok_or(Error::Posix(Errno::IO))
+        self.shared.base.home.print(&stat_fd(&self.dir)?).ok_or(Error::Posix(Errno::IO))
     }
 
     /// A decision is on its way to the disk and may stand, whatever is reported of it: from now on what was
@@ -148,7 +148,7 @@ impl<'a> Staging<'a> {
             }
         }
         self.finish_object((dir, name), node.inode.kind(), meta, path)?;
-        let print = fingerprint(&stat_at(dir, name)?).ok_or(Error::Posix(Errno::IO))?;
+        let print = self.shared.base.home.print(&stat_at(dir, name)?).ok_or(Error::Posix(Errno::IO))?;
         Ok(Some(print.key()))
     }
 

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::ids::{BRANCH_ID_MAX, BranchId, CommitId, GroupId, GroupKind, LayerId, NodeId};
 use crate::journal::record::{Child, Counters, Decide, Fork, Moved, Origin, Record};
 use crate::journal::{Header, write_file};
-use crate::node::{HostKey, Time, fingerprint};
+use crate::node::{Home, HostKey, Time};
 use crate::plan::{Park, Plan, Step};
 use crate::store::files::{journal_name, read_format};
 use crate::store::{Options, Unrecovered};
@@ -56,7 +56,8 @@ fn fork(parent: u32, children: &[(u32, &str)], from: u64) -> Record {
 }
 
 fn decide(commit: u64, steps: Vec<Step>) -> Record {
-    let print = fingerprint(&stat_fd(std::fs::File::open("/").unwrap()).unwrap()).unwrap();
+    let stat = stat_fd(std::fs::File::open("/").unwrap()).unwrap();
+    let print = Home::of(&stat).print(&stat).unwrap();
     Record::Decide(Decide {
         commit: CommitId(commit),
         origin: Origin::Branch(BranchId(1)),

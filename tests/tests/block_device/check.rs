@@ -1,6 +1,7 @@
 //! What must hold on a disk after a power failure: the host's check finds nothing, and recovery brings back a state
 //! that the store had, none before the last that it had promised.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,7 +10,7 @@ use branchfs_tests::{Rng, cannot, run_ok, skip};
 
 use crate::Filesystem;
 use crate::cuts::{Cut, each_cut};
-use crate::device::{Mounted, Recording};
+use crate::device::{Mounted, Recording, Taken};
 use crate::log::Logged;
 use crate::scenario::{Step, options};
 use crate::world::World;
@@ -48,18 +49,21 @@ impl Bench {
     }
 
     /// Does something on the mounted image, which itself stays as it is; what the disk was told, and the answer.
+    /// The device is taken afterwards: stores kept device numbers once, and after a start of the machine that numbered
+    /// its disks otherwise, the second name of a file showed old bytes, and a commit stayed half done.
     pub(crate) fn record<T>(
         &self,
         image: &Path,
         act: impl FnOnce(&Path, &Recording) -> T,
-    ) -> (Vec<Logged>, T) {
+    ) -> (Vec<Logged>, T, Taken) {
         // Whoever looks at the disk afterwards does so after the next start of the machine.
         let _boot = Mounted::boot_id(&self.dir.join("boot_id"));
         let recording = Recording::start(self.test, image, &self.dir);
         let disk = Mounted::image(recording.path(), &self.mountpoint, self.filesystem.options());
         let answer = act(disk.path(), &recording);
+        let device = std::fs::metadata(disk.path()).unwrap().dev();
         drop(disk);
-        (recording.finish(), answer)
+        (recording.finish(), answer, Taken::take(device, image))
     }
 
     fn mount(&self) -> Mounted {
@@ -82,7 +86,7 @@ impl Bench {
     /// same end.
     pub(crate) fn check_recovery(&self, cut: &Cut, rng: &mut Rng, seen: &mut Seen) {
         cut.image.store(&self.image);
-        let (log, world) = self.record(&self.image, |disk, _| {
+        let (log, world, _taken) = self.record(&self.image, |disk, _| {
             let (store, _) = open(disk).unwrap();
             World::of(&store, |_, _| true)
         });

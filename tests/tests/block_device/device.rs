@@ -65,6 +65,32 @@ impl Drop for Mounted {
     }
 }
 
+/// A loop device kept from others, so that what was on it is on another one the next time: the same filesystem then
+/// has another device number, as after many a start of a machine.
+pub(crate) struct Taken(Option<PathBuf>);
+
+impl Taken {
+    /// The device of a filesystem, once that is unmounted. `file` is any file.
+    pub(crate) fn take(device: u64, file: &Path) -> Taken {
+        let device = PathBuf::from(format!("/dev/loop{}", rustix::fs::minor(device)));
+        let taken = Command::new("losetup").arg(&device).arg(file).output().unwrap();
+        // If not, it is somebody else's, which is as good.
+        Taken(taken.status.success().then_some(device))
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(device) = &self.0 {
+            let freed = Command::new("losetup").arg("-d").arg(device).output();
+            // The first panic tells more.
+            if !std::thread::panicking() {
+                assert!(freed.unwrap().status.success(), "{} is free again", device.display());
+            }
+        }
+    }
+}
+
 /// An image that a recorder shows as a file, and what it has written down so far.
 pub(crate) struct Recording {
     file: Option<Mounted>,

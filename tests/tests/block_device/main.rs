@@ -60,7 +60,7 @@ fn power_failures(filesystem: Filesystem, test: &'static str) {
         let (image, bench) = (dir.join("image"), Bench::new(filesystem, test, dir));
         filesystem.make(&image);
         scenario::fill(&Mounted::image(&image, &bench.mountpoint, "").path().join("base"));
-        let (log, steps) = bench.record(&image, scenario::run);
+        let (log, steps, _taken) = bench.record(&image, scenario::run);
         let (mut rng, mut seen, mut again) = (Rng::new(seed, 1), Seen::default(), Seen::default());
         let (between, one_in) = if long() { (64, 60) } else { (3, 40) };
         cuts::each_cut(Image::load(&image), &log, between, &mut rng.clone(), |cut| {

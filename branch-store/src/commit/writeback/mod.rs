@@ -11,7 +11,6 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use self::reach::key_at;
 use crate::base::{stat_at, stat_fd};
 use crate::branch::Shared;
 use crate::commit::apply_meta::set_meta;
@@ -22,7 +21,7 @@ use crate::disk::open_dir_readable;
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, Name, NodeId};
 use crate::journal::record::{Decide, DirPlace, Moved};
-use crate::node::{DisplacedTo, HostKey, Kind, Meta, Slot, fingerprint};
+use crate::node::{DisplacedTo, HostKey, Kind, Meta, Slot};
 use crate::plan::{Park, RelPath, Step};
 
 /// More touched directories than this are made durable by one syncfs.
@@ -116,8 +115,8 @@ impl Writer<'_> {
         if self.parked(park)? != Some(object) {
             // Not at its old place and not parked: a later step of this plan has attached it already.
             let Some((parent, _, name)) = self.parent(path)? else { return Ok(()) };
-            let here = fingerprint(&stat_fd(&*parent)?).map(|print| print.key());
-            if here != Some(from) || key_at(&parent, name)? != Some(object) {
+            let here = self.shared.base.home.print(&stat_fd(&*parent)?).map(|print| print.key());
+            if here != Some(from) || self.key_at(&parent, name)? != Some(object) {
                 return Ok(());
             }
             let to = (self.park_of(park)?, &park.name()[..]);
@@ -132,7 +131,7 @@ impl Writer<'_> {
             self.warn_homeless(path, park);
             return Ok(());
         };
-        match key_at(&parent, name)? {
+        match self.key_at(&parent, name)? {
             Some(found) if found == object => {}
             _ if self.parked(park)?.is_none() => {
                 self.warn(path, "was removed or replaced from outside during the commit");
@@ -163,7 +162,7 @@ impl Writer<'_> {
             self.warn_homeless(path, park);
             return Ok(());
         };
-        let found = key_at(&parent, name)?;
+        let found = self.key_at(&parent, name)?;
         if found != Some(new) {
             if found.is_some_and(|found| found != old) {
                 self.warn_kept(path, park);
@@ -194,14 +193,14 @@ impl Writer<'_> {
             self.warn(path, "was not linked: its directory has gone since");
             return Ok(());
         };
-        let Some(wanted) = key_at(&from, from_name)? else {
+        let Some(wanted) = self.key_at(&from, from_name)? else {
             self.warn(path, "was not linked: its other name has gone since");
             return Ok(());
         };
-        if key_at(&parent, name)? == Some(wanted) {
+        if self.key_at(&parent, name)? == Some(wanted) {
             return Ok(());
         }
-        if key_at(&parent, name)?.is_some() {
+        if self.key_at(&parent, name)?.is_some() {
             let kept = format!("intruder.{}", self.out.warnings.len());
             let to = (self.own_park()?, kept.as_bytes());
             self.rename((&parent, name), to, RenameFlags::NOREPLACE, path)?;
@@ -223,7 +222,7 @@ impl Writer<'_> {
     /// was carried out before a crash, or that somebody replaced it, and then it is not ours to write to.
     fn rewrite(&mut self, park: Option<Park>, path: &[u8], object: HostKey, meta: &Meta) -> Result<()> {
         let Some((parent, _, name)) = self.parent(path)? else { return Ok(()) };
-        let now = stat_at(&*parent, name).ok().and_then(|st| fingerprint(&st));
+        let now = stat_at(&*parent, name).ok().and_then(|st| self.shared.base.home.print(&st));
         let Some(kind) = now.filter(|now| now.key() == object).map(|now| now.kind) else { return Ok(()) };
         if let Some(park) = park {
             let failed = |e| Error::host("open", path, e);
@@ -252,7 +251,7 @@ impl Writer<'_> {
                 }
             }
         };
-        let Some(print) = stat_at(&*parent, name).ok().and_then(|st| fingerprint(&st)) else {
+        let Some(print) = stat_at(&*parent, name).ok().and_then(|st| self.shared.base.home.print(&st)) else {
             self.warn(path, "has gone since; its attributes could not be set");
             return Ok(());
         };
@@ -281,7 +280,8 @@ impl Writer<'_> {
         self.out.moved.objects.push(moved);
         if let Some(id) = dir {
             let parent = places.open(slot.dir)?;
-            let print = stat_at(&*parent, slot.name.as_bytes()).ok().and_then(|st| fingerprint(&st));
+            let print =
+                stat_at(&*parent, slot.name.as_bytes()).ok().and_then(|st| self.shared.base.home.print(&st));
             let print = print.ok_or_else(|| Error::host("stat", slot.name.as_bytes(), Errno::NOENT))?;
             places.note_dir(id, &slot, print);
             self.out.moved.dirs.push(DirPlace { id, slot, object: print });

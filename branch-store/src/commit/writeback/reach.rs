@@ -16,7 +16,7 @@ use crate::disk::{open_dir, open_dir_readable};
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, Name, NodeId};
 use crate::journal::record::DirPlace;
-use crate::node::{HostKey, Kind, Slot, fingerprint};
+use crate::node::{HostKey, Kind, Slot};
 use crate::plan::{Park, Plan, Step};
 use crate::tree::Tree;
 
@@ -123,7 +123,7 @@ impl Writer<'_> {
     }
 
     pub(super) fn parked(&self, park: Park) -> Result<Option<HostKey>> {
-        key_at(self.park_of(park)?, &park.name())
+        self.key_at(self.park_of(park)?, &park.name())
     }
 
     /// The directory of a path, one component at a time, never through a symlink (S25).
@@ -195,7 +195,7 @@ impl Writer<'_> {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             Err(e) => return Err(Error::host("open directory", path, e)),
         };
-        let print = fingerprint(&stat_fd(&*fd)?).ok_or(Error::Posix(Errno::IO))?;
+        let print = self.shared.base.home.print(&stat_fd(&*fd)?).ok_or(Error::Posix(Errno::IO))?;
         let id = self.shared.base.id_of(&print, &Tree::default())?;
         let slot = Slot { dir: *parent_id, name: Name::trusted(name) };
         if self.shared.base.places.note_dir(id, &slot, print) {
@@ -220,12 +220,12 @@ impl Writer<'_> {
             other => other,
         }
     }
-}
 
-pub(super) fn key_at(dir: &OwnedFd, name: &[u8]) -> Result<Option<HostKey>> {
-    match stat_at(dir, name) {
-        Ok(st) => Ok(fingerprint(&st).map(|print| print.key())),
-        Err(Errno::NOENT) => Ok(None),
-        Err(e) => Err(Error::host("stat", name, e)),
+    pub(super) fn key_at(&self, dir: &OwnedFd, name: &[u8]) -> Result<Option<HostKey>> {
+        match stat_at(dir, name) {
+            Ok(st) => Ok(self.shared.base.home.print(&st).map(|print| print.key())),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(Error::host("stat", name, e)),
+        }
     }
 }
