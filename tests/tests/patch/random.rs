@@ -94,6 +94,7 @@ fn target(rng: &mut Rng) -> Vec<u8> {
 }
 
 fn build(rng: &mut Rng, base: &Path) {
+    let mut files = Vec::new();
     for _ in 0..rng.below(25) {
         let depth = rng.below(4);
         let inner = (0..depth).fold(name(rng), |inner, _| [&name(rng)[..], b"/", &inner].concat());
@@ -101,10 +102,14 @@ fn build(rng: &mut Rng, base: &Path) {
         if fs::symlink_metadata(&at).is_ok() || fs::create_dir_all(at.parent().unwrap()).is_err() {
             continue;
         }
-        match rng.below(8) {
+        match rng.below(9) {
             0 => symlink(path(&target(rng)), &at).unwrap(),
+            2 if !files.is_empty() => fs::hard_link(rng.pick(&files), &at).unwrap(),
             1 => write(base, &inner, &content(rng), 0o755),
-            _ => write(base, &inner, &content(rng), 0o644),
+            _ => {
+                write(base, &inner, &content(rng), 0o644);
+                files.push(at);
+            }
         }
     }
 }

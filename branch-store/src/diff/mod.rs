@@ -1,13 +1,18 @@
 //! What differs between two sides, as paths.
 
+mod content;
+mod names;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use rustix::io::Errno;
 
 use crate::branch::View;
-use crate::error::{Error, Result};
-use crate::ids::{LayerId, Name, NodeId};
-use crate::node::{Body, Content, Fingerprint, Kind, Object, Slot, Stat, Time, Xattrs};
+use crate::diff::content::{bytes_differ, xattrs};
+use crate::diff::names::Both;
+use crate::error::Result;
+use crate::ids::{Name, NodeId};
+use crate::node::{Kind, Object, Stat};
 use crate::plan::join;
 use crate::side::Side;
 
@@ -60,8 +65,8 @@ pub enum Directories {
 pub(crate) fn compare(old: &Side, new: &Side, directories: Directories) -> Result<Vec<PathChange>> {
     let (from, to) = (old.view(), new.view());
     let one_base = from.epoch == to.epoch;
-    let (added, deleted, out) = (vec![], vec![], vec![]);
-    let mut diff = Diff { old: from, new: to, one_base, directories, added, deleted, out };
+    let (added, deleted, seen, out) = (vec![], vec![], Both::default(), vec![]);
+    let mut diff = Diff { old: from, new: to, one_base, directories, added, deleted, seen, out };
     let found = diff.dir(NodeId::ROOT, b"").and_then(|()| diff.finish());
     // First of all: what a dead side answers says nothing.
     old.check()?;
@@ -84,6 +89,7 @@ struct Diff<'a> {
     directories: Directories,
     added: Vec<At>,
     deleted: Vec<At>,
+    seen: Both,
     out: Vec<PathChange>,
 }
 
@@ -120,6 +126,8 @@ impl Diff<'_> {
     }
 
     fn name(&mut self, old: Option<At>, new: Option<At>) -> Result<()> {
+        old.iter().for_each(|old| self.seen.old.note(old));
+        new.iter().for_each(|new| self.seen.new.note(new));
         match (old, new) {
             (Some(old), Some(new)) if old.object.id == new.object.id => self.same(old, new),
             (Some(old), Some(new)) if old.stat.kind == Kind::Dir || new.stat.kind == Kind::Dir => {
@@ -173,14 +181,19 @@ impl Diff<'_> {
         let (added, deleted) = (std::mem::take(&mut self.added), std::mem::take(&mut self.deleted));
         for at in added {
             let leaves = leaves(&self.new, at)?;
+            leaves.iter().for_each(|leaf| self.seen.new.note(leaf));
             self.added.extend(leaves);
         }
         for at in deleted {
             let leaves = leaves(&self.old, at)?;
+            leaves.iter().for_each(|leaf| self.seen.old.note(leaf));
             self.deleted.extend(leaves);
         }
         self.pair_renames()?;
         self.pair_paths();
+        if self.one_base {
+            self.other_names()?;
+        }
         for at in std::mem::take(&mut self.added) {
             self.push(at.path, ChangeKind::Added, None, Some(at.stat));
         }
@@ -260,49 +273,4 @@ fn leaves(view: &View<'_>, top: At) -> Result<Vec<At>> {
         }
     }
     Ok(out)
-}
-
-/// Where a file's bytes are: what is equal has the same bytes, without a look at them.
-#[derive(PartialEq, Eq)]
-enum Bytes {
-    Own(LayerId),
-    /// In a file of the base, as it is or as a commit kept it.
-    Base(Fingerprint, Option<Slot>),
-}
-
-fn bytes_differ(old: (&View<'_>, &Object), new: (&View<'_>, &Object)) -> Result<bool> {
-    if old.0.epoch == new.0.epoch && own_layer(old).is_none() && own_layer(new).is_none() {
-        return Ok(false);
-    }
-    Ok(bytes_of(old)? != bytes_of(new)?)
-}
-
-fn own_layer((view, object): (&View<'_>, &Object)) -> Option<LayerId> {
-    match view.tree.get(object.id).map(|node| &node.inode.body) {
-        Some(Body::File(Content::Own(layer))) => Some(*layer),
-        _ => None,
-    }
-}
-
-fn bytes_of(at: (&View<'_>, &Object)) -> Result<Bytes> {
-    if let Some(layer) = own_layer(at) {
-        return Ok(Bytes::Own(layer));
-    }
-    let (view, object) = at;
-    let slot = match view.tree.get(object.id).map(|node| &node.inode.body) {
-        Some(Body::File(Content::Base(slot))) => slot.clone(),
-        _ => view.slot_of(object)?,
-    };
-    let found = view.base.resolve(&slot, view.epoch)?.ok_or(Error::Posix(Errno::STALE))?;
-    let mut print = found.seen_print();
-    // Changes of attributes alone.
-    (print.mode, print.uid, print.gid, print.ctime) = (0, 0, 0, Time::default());
-    Ok(Bytes::Base(print, found.was.as_ref().and_then(|was| was.content.clone())))
-}
-
-fn xattrs(view: &View<'_>, object: &Object) -> Result<Xattrs> {
-    match view.tree.get(object.id) {
-        Some(node) => Ok(node.inode.meta.xattrs.clone()),
-        None => view.base.xattrs(&view.found(object)?, object.id == NodeId::ROOT),
-    }
 }
