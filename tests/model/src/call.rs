@@ -201,6 +201,10 @@ pub enum Call {
     Fork { parent: u32, first: u32, count: u32, group: Group },
     /// Commits into the parent.
     Commit { branch: u32 },
+    /// Takes the last commit into the base back.
+    Undo,
+    /// Takes the last undoing back.
+    Redo,
     /// Aborts, with what is below if `cascade`.
     Abort { branch: u32, cascade: bool },
     /// Checkpoints the store.
@@ -220,6 +224,8 @@ impl Call {
             self,
             Call::Fork { .. }
                 | Call::Commit { .. }
+                | Call::Undo
+                | Call::Redo
                 | Call::Abort { .. }
                 | Call::Checkpoint
                 | Call::Reclaim

@@ -96,6 +96,8 @@ impl MountDriver {
         match call {
             Call::Fork { .. }
             | Call::Commit { .. }
+            | Call::Undo
+            | Call::Redo
             | Call::Abort { .. }
             | Call::Checkpoint
             | Call::Reclaim => {
@@ -292,6 +294,11 @@ impl MountDriver {
                 mounted.forget(&done.invalid);
                 mounted.forget_branch(&branch);
                 done.stale.iter().for_each(|stale| mounted.forget_branch(stale));
+                mounted.settle().expect("the invalidator lives");
+            }
+            Call::Undo | Call::Redo => {
+                let done = if *call == Call::Undo { store.undo() } else { store.redo() };
+                mounted.forget(&done.map_err(failure)?.invalid);
                 mounted.settle().expect("the invalidator lives");
             }
             Call::Abort { branch, cascade } => {

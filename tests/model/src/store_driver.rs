@@ -305,6 +305,8 @@ impl StoreDriver {
                     return Err(Failure::Unexpected(format!("warnings: {:?}", done.warnings)));
                 }
             }
+            Call::Undo => self.store().undo().map(drop).map_err(failure)?,
+            Call::Redo => self.store().redo().map(drop).map_err(failure)?,
             Call::Abort { branch, cascade } => {
                 let children = if *cascade { Children::Cascade } else { Children::Refuse };
                 self.store().abort(&*self.branch(*branch)?, children).map(drop).map_err(failure)?;

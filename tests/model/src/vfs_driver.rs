@@ -228,6 +228,8 @@ impl VfsDriver {
             }
             Call::Fork { .. }
             | Call::Commit { .. }
+            | Call::Undo
+            | Call::Redo
             | Call::Abort { .. }
             | Call::Checkpoint
             | Call::Reclaim => self.on_branches(call),
@@ -489,6 +491,8 @@ pub(crate) fn on_branches(store: &Store, known: &BTreeMap<u32, u32>, call: &Call
                 return Err(Failure::Unexpected(format!("warnings: {:?}", done.warnings)));
             }
         }
+        Call::Undo => store.undo().map(drop).map_err(failure)?,
+        Call::Redo => store.redo().map(drop).map_err(failure)?,
         Call::Abort { branch, cascade } => {
             let children = if *cascade { Children::Cascade } else { Children::Refuse };
             store.abort(&*find(*branch)?, children).map(drop).map_err(failure)?;

@@ -100,6 +100,7 @@ impl World {
             Call::Commit { branch } => {
                 self.model.branches[branch].parent.map(|parent| (parent, self.model.clone()))
             }
+            Call::Undo | Call::Redo => Some((MAIN, self.model.clone())),
             _ => None,
         };
         let before = time(ClockId::RealtimeCoarse);
@@ -163,6 +164,8 @@ impl World {
             | Call::List { slot } => at(slot),
             Call::Fork { .. }
             | Call::Commit { .. }
+            | Call::Undo
+            | Call::Redo
             | Call::Abort { .. }
             | Call::Checkpoint
             | Call::Reclaim

@@ -188,6 +188,7 @@ impl Model {
             into.ids.entry(ino).or_insert(id);
         }
         if parent == MAIN {
+            self.turns.committed(before.clone());
             // What changed may be another file in the base now; access times there are anybody's.
             let same = |ino: &Ino| {
                 before.nodes.get(ino).map(|n| n.version) == tree.nodes.get(ino).map(|n| n.version)

@@ -6,6 +6,7 @@ mod files;
 mod merge;
 mod names;
 pub(crate) mod tree;
+mod turns;
 
 use std::collections::BTreeMap;
 
@@ -47,6 +48,7 @@ pub struct Model {
     serial: u64,
     pub(crate) branches: BTreeMap<u32, Branch>,
     pub(crate) slots: BTreeMap<u8, Handle>,
+    turns: turns::Turns,
 }
 
 /// What may be answered.
@@ -57,7 +59,7 @@ impl Model {
         let tree = Tree::of(base, ROOT);
         let serial = ROOT + base.len() as u64;
         let branches = BTreeMap::from([(MAIN, Branch::main(tree))]);
-        Model { level, host, serial, branches, slots: BTreeMap::new() }
+        Model { level, host, serial, branches, slots: BTreeMap::new(), turns: turns::Turns::default() }
     }
 
     /// Whether the call speaks of things that there are, in a way that means the same at every level.
@@ -121,7 +123,7 @@ impl Model {
                         .all(|number| number != MAIN && !self.branches.contains_key(&number))
             }
             Call::Commit { branch } | Call::Abort { branch, .. } => self.branches.contains_key(branch),
-            Call::Checkpoint | Call::Reclaim | Call::Forget | Call::Crash => true,
+            Call::Undo | Call::Redo | Call::Checkpoint | Call::Reclaim | Call::Forget | Call::Crash => true,
         }
     }
 
@@ -139,6 +141,8 @@ impl Model {
                 return if right { Ok(()) } else { Err("something else".to_owned()) };
             }
             Call::Commit { branch } => return self.commit(*branch, answer, clock),
+            Call::Undo => self.undo(answer, clock),
+            Call::Redo => self.redo(answer, clock),
             _ => self.apply(call, clock),
         };
         if allowed.contains(answer) {
@@ -161,7 +165,8 @@ impl Model {
                 self.crash();
                 vec![Answer::Done]
             }
-            Call::Checkpoint | Call::Reclaim | Call::Forget => vec![Answer::Done],
+            Call::Reclaim => self.reclaim(clock),
+            Call::Checkpoint | Call::Forget => vec![Answer::Done],
             _ => match handle_call(call) {
                 Some(slot) => self.on_handle(slot, call, clock),
                 None => self.on_names(call, clock),
