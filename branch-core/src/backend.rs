@@ -5,8 +5,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use branch_proto::{
-    BranchInfo, Children, Client, ClientError, CommitReport, Compared, DiffDetail, FileChange, GroupKind,
-    LogEntry, Omitted, WorkspaceStatus,
+    BranchInfo, Children, Choices, Client, ClientError, CommitPlan, CommitReport, Compared, DiffDetail,
+    FileChange, GroupKind, LogEntry, Omitted, WorkspaceStatus,
 };
 
 use crate::error::{Error, LaunchError};
@@ -29,8 +29,14 @@ pub trait Backend: Send + Sync {
     fn diff(&self, compared: &Compared, detail: DiffDetail) -> Result<Vec<FileChange>, Error>;
     /// Writes the same as a patch for `git apply` into a pipe; says what is not in it.
     fn patch(&self, compared: &Compared, to: BorrowedFd<'_>) -> Result<Vec<Omitted>, Error>;
-    /// Commits a leaf branch into its parent.
-    fn commit(&self, branch: &str) -> Result<CommitReport, Error>;
+    /// Commits a leaf branch into its parent; refused where it meets what others did.
+    fn commit(&self, branch: &str) -> Result<CommitReport, Error> {
+        self.commit_with(branch, &Choices::default())
+    }
+    /// Commits a leaf branch into its parent, with choices where it meets what others did.
+    fn commit_with(&self, branch: &str, choices: &Choices) -> Result<CommitReport, Error>;
+    /// What a commit would do now; changes nothing.
+    fn plan_commit(&self, branch: &str, choices: &Choices) -> Result<CommitPlan, Error>;
     /// Takes the last commit into the base back that still stands.
     fn undo(&self) -> Result<CommitReport, Error>;
     /// Takes the last `undo` back, unless something was committed since.
@@ -144,8 +150,11 @@ impl Backend for Daemon {
     fn patch(&self, compared: &Compared, to: BorrowedFd<'_>) -> Result<Vec<Omitted>, Error> {
         self.call(|client| client.patch(compared, to))
     }
-    fn commit(&self, branch: &str) -> Result<CommitReport, Error> {
-        self.call(|client| client.commit(branch))
+    fn commit_with(&self, branch: &str, choices: &Choices) -> Result<CommitReport, Error> {
+        self.call(|client| client.commit_with(branch, choices))
+    }
+    fn plan_commit(&self, branch: &str, choices: &Choices) -> Result<CommitPlan, Error> {
+        self.call(|client| client.plan_commit(branch, choices))
     }
     fn undo(&self) -> Result<CommitReport, Error> {
         self.call(Client::undo)

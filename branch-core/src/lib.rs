@@ -26,9 +26,9 @@ mod workspace;
 
 pub use backend::{Backend, Daemon, Launcher, no_daemon};
 pub use branch_proto::{
-    BranchInfo, ChangeStatus, Children, ClientError, CommitAction, CommitReport, Compared, Conflict,
-    ConflictKind, DiffDetail, Failure, FileChange, FileKind, GroupKind, LogEntry, Omitted, OmittedBecause,
-    PathBytes, Side, Version, WorkspaceStatus,
+    BranchInfo, ChangeStatus, Children, Choice, Choices, ClientError, CommitAction, CommitPlan, CommitReport,
+    Compared, Conflict, ConflictKind, DiffDetail, Failure, FileChange, FileKind, GroupKind, LogEntry,
+    Omitted, OmittedBecause, PathBytes, PlannedStep, Resolved, Side, StepAction, Version, WorkspaceStatus,
 };
 pub use error::{Error, LaunchError};
 pub use explore::{ATTEMPTS_MAX, AttemptReport, Explore, ExploreReport, Progress, Verdict};

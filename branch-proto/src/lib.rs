@@ -17,8 +17,8 @@ pub mod wire;
 pub use client::{Client, ClientError, Events};
 pub use frame::{FRAME_MAX, FrameError, read_frame, write_frame};
 pub use wire::{
-    Answer, BranchInfo, ChangeStatus, Children, CommitAction, CommitReport, Compared, Conflict, ConflictKind,
-    DiffDetail, EndReason, Event, Failure, FileChange, FileKind, GroupKind, Hello, LogEntry, Omitted,
-    OmittedBecause, PROTOCOL_VERSION, PathBytes, Reply, Request, Side, Verb, Version, Welcome,
-    WorkspaceStatus,
+    Answer, BranchInfo, ChangeStatus, Children, Choice, Choices, CommitAction, CommitPlan, CommitReport,
+    Compared, Conflict, ConflictKind, DiffDetail, EndReason, Event, Failure, FileChange, FileKind, GroupKind,
+    Hello, LogEntry, Omitted, OmittedBecause, PROTOCOL_VERSION, PathBytes, PlannedStep, Reply, Request,
+    Resolved, Side, StepAction, Verb, Version, Welcome, WorkspaceStatus,
 };

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use choices::{Choice, Choices, CommitPlan, PlannedStep, Resolved, StepAction};
 pub use conflict::{Conflict, ConflictKind, FileKind, Version};
 
 /// Version of this protocol. A daemon refuses every other one with [`Failure::Version`].
@@ -70,6 +71,17 @@ pub enum Verb {
     Commit {
         /// Name of the branch.
         branch: String,
+        /// Who wins conflicts.
+        #[serde(default)]
+        choices: Choices,
+    },
+    /// What a commit would do now; changes nothing. Live.
+    PlanCommit {
+        /// Name of the branch.
+        branch: String,
+        /// Who wins conflicts.
+        #[serde(default)]
+        choices: Choices,
     },
     /// Take the last commit into the base back that still stands. Any state.
     Undo,
@@ -114,6 +126,7 @@ impl Verb {
             Verb::Commit { .. } => "commit",
             Verb::Undo => "undo",
             Verb::Redo => "redo",
+            Verb::PlanCommit { .. } => "plan-commit",
             Verb::Abort { .. } => "abort",
             Verb::Log { .. } => "log",
             Verb::Attach { .. } => "attach",
@@ -241,6 +254,11 @@ pub enum Answer {
     Committed {
         /// What happened.
         report: CommitReport,
+    },
+    /// To `PlanCommit`.
+    CommitPlan {
+        /// What would happen.
+        plan: CommitPlan,
     },
     /// To `Abort`: the branches that ended, leaves first.
     Aborted {
@@ -399,6 +417,9 @@ pub struct CommitReport {
     pub stale: Vec<String>,
     /// What could not be kept, in words (owners an ordinary user may not set, …). Empty is the rule.
     pub warnings: Vec<String>,
+    /// Conflicts that the choices decided, sorted by path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolved: Vec<Resolved>,
 }
 
 /// What a commit did to its parent.
@@ -569,6 +590,7 @@ pub enum EndReason {
     Stale,
 }
 
+mod choices;
 mod conflict;
 #[cfg(test)]
 mod tests;

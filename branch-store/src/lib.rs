@@ -39,7 +39,9 @@ pub use branch::{
     Access, AttrChange, Branch, New, NewKind, OpenFile, Removed, RenameMode, SeekWhat, State, SyncWhat,
     XattrChange, XattrMode,
 };
-pub use commit::{Action, Committed, Invalid, Invalidate};
+pub use commit::{
+    Action, Choice, Committed, Invalid, Invalidate, PlannedStep, Preview, Resolved, Resolver, StepAction,
+};
 pub use conflict::{Conflict, ConflictKind, Target, Version};
 pub use diff::{ChangeKind, Directories, PathChange};
 pub use disk::{Disk, Gatekeeper};

@@ -1,4 +1,5 @@
-//! Conflicts as data: what a commit that cannot proceed says of each path, into a branch and into the base (S14, S15).
+//! Conflicts as data: what a commit that cannot proceed says of each path, into a branch and into the base, and what
+//! comes of it when somebody decides (S14, S15).
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -370,4 +371,190 @@ fn every_kind_has_words_of_its_own_that_name_the_target() {
     }
     assert!(ConflictKind::Content.reason(Target::Base).contains("the base"));
     assert!(ConflictKind::Content.reason(Target::Branch).contains("the parent"));
+}
+
+/// A branch and a sibling that has committed, with a conflict between them and a file of each that is none.
+fn met(case: &Case, target: Target) -> Workspace {
+    let w = Workspace::new(FILES);
+    w.fork("main", "p");
+    let parent = if target == Target::Branch { "p" } else { "main" };
+    let ab = w.fork_as(parent, &["a", "b"], GroupKind::Independent);
+    (case.theirs)(&ab[0]).unwrap();
+    (case.ours)(&ab[1]).unwrap();
+    ab[0].put("theirs alone", "theirs").unwrap();
+    ab[1].put("ours alone", "ours").unwrap();
+    w.store().commit(&ab[0]).unwrap();
+    w
+}
+
+/// Cases that a choice on the path cannot decide: what was moved has another path, or what the branch needs of the base
+/// is no more there.
+fn cannot(case: &Case, target: Target, choice: Choice) -> bool {
+    match (case.kind, choice) {
+        (ConflictKind::RenameDelete, Choice::Theirs) => target == Target::Base,
+        (ConflictKind::DeleteRename, Choice::Theirs) => target == Target::Branch,
+        (ConflictKind::RenameRename | ConflictKind::DeleteRename | ConflictKind::RenameDelete, _) => true,
+        (_, Choice::Ours) if target == Target::Base => {
+            ["they edit, we chmod", "they remove the directory that we make a file in"].contains(&case.name)
+        }
+        _ => false,
+    }
+}
+
+#[test]
+fn ours_and_theirs_decide_a_path_and_leave_the_others_alone() {
+    let mut wrong = Vec::new();
+    for case in CASES {
+        for (target, choice, restart) in case.targets.iter().flat_map(|target| {
+            [Choice::Ours, Choice::Theirs]
+                .into_iter()
+                .flat_map(|choice| [(*target, choice, false), (*target, choice, true)])
+        }) {
+            let mut w = met(case, target);
+            let parent = if target == Target::Branch { "p" } else { "main" };
+            let name = format!("{} into {parent}: {choice:?}", case.name);
+            let (theirs, ours) = (w.branch(parent).tree(), w.branch("b").tree());
+            let previewed = w.store().preview(&w.branch("b"), &|_| choice).unwrap();
+            assert_eq!(
+                (w.branch(parent).tree(), w.branch("b").tree()),
+                (theirs.clone(), ours.clone()),
+                "{name}"
+            );
+            let committed = w.store().commit_with(&w.branch("b"), &|_| choice);
+            if cannot(case, target, choice) {
+                if committed.is_ok() {
+                    wrong.push(format!("{name}: it can"));
+                    continue;
+                }
+                assert_eq!(previewed.conflicts, conflicts(committed), "{name}");
+                assert_eq!((w.branch(parent).tree(), w.branch("b").tree()), (theirs, ours), "{name}");
+                continue;
+            }
+            let Ok(committed) = committed else {
+                wrong.push(format!("{name}: {committed:?}"));
+                continue;
+            };
+            assert_eq!(previewed.resolved, committed.resolved, "{name}");
+            assert!(
+                committed.resolved.iter().any(|r| r.choice == choice && r.conflict.kind == case.kind),
+                "{name}"
+            );
+            let (mut expected, other) = match choice {
+                Choice::Ours => (ours, "theirs alone"),
+                _ => (theirs, "ours alone"),
+            };
+            expected.insert(other.to_owned(), w.branch(parent).tree()[other].clone());
+            drop((previewed, committed));
+            if restart {
+                w.reopen();
+            }
+            let mut got = w.branch(parent).tree();
+            if target == Target::Base {
+                assert_eq!(got, w.base_tree(), "{name}");
+            }
+            if got != expected {
+                got.retain(|path, what| expected.get(path) != Some(what));
+                wrong.push(format!("{name}: {got:?} in {expected:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What was decided is a tree like any other: it goes on into the base, and the branch that lost nothing goes on, too.
+#[test]
+fn what_was_decided_in_a_branch_is_committed_into_the_base_as_seen() {
+    for case in CASES.iter().filter(|case| case.targets.contains(&Target::Branch)) {
+        for choice in [Choice::Ours, Choice::Theirs] {
+            let w = met(case, Target::Branch);
+            if w.store().commit_with(&w.branch("b"), &|_| choice).is_err() {
+                assert!(cannot(case, Target::Branch, choice), "{}", case.name);
+                continue;
+            }
+            let seen = w.branch("p").tree();
+            w.store().commit(&w.branch("p")).unwrap();
+            assert_eq!(w.base_tree(), seen, "{} {choice:?}", case.name);
+        }
+    }
+}
+
+#[test]
+fn one_path_that_is_refused_refuses_the_whole_commit() {
+    for target in [Target::Branch, Target::Base] {
+        let both = Case {
+            theirs: |b| b.put("f", "their content").and_then(|()| b.put("z", "their content")),
+            ours: |b| b.put("f", "ours").and_then(|()| b.put("z", "ours")),
+            ..CASES[0]
+        };
+        let w = met(&both, target);
+        let only_f = |conflict: &Conflict| match &conflict.path[..] {
+            b"f" => Choice::Ours,
+            _ => Choice::Refuse,
+        };
+        let before = w.branch("b").tree();
+        let left = conflicts(w.store().commit_with(&w.branch("b"), &only_f));
+        assert_eq!(left.iter().map(|c| &c.path[..]).collect::<Vec<_>>(), [b"z"]);
+        assert_eq!(w.branch("b").tree(), before);
+        let each = |conflict: &Conflict| if conflict.path == b"f" { Choice::Ours } else { Choice::Theirs };
+        w.store().commit_with(&w.branch("b"), &each).unwrap();
+        let parent = w.branch(if target == Target::Branch { "p" } else { "main" });
+        assert_eq!([parent.read_all("f").unwrap(), parent.read_all("z").unwrap()], ["ours", "their content"]);
+    }
+}
+
+/// A whole directory removed against what they did in it, and files of the base below one that is brought back.
+#[test]
+fn a_removed_directory_is_removed_whole_or_kept_whole() {
+    for choice in [Choice::Ours, Choice::Theirs] {
+        for deep in ["d/n", "d/g"] {
+            let mut w = Workspace::new(FILES);
+            remove_d(&w.fork("main", "b")).unwrap();
+            std::fs::write(w.base().join(deep), "precious").unwrap();
+            w.reopen();
+            let before = w.base_tree();
+            w.store().commit_with(&w.branch("b"), &|_| choice).unwrap();
+            let mut expected = before;
+            if choice == Choice::Ours {
+                expected.retain(|path, _| !path.starts_with("d"));
+            }
+            assert_eq!(w.base_tree(), expected, "{deep} {choice:?}");
+        }
+    }
+}
+
+/// The plan of a dry run is the plan of the commit, and nothing is staged for it.
+#[test]
+fn a_preview_names_every_step_and_changes_nothing() {
+    let w = Workspace::new(FILES);
+    let a = w.fork("main", "a");
+    a.put("f", "changed").unwrap();
+    a.put("new", "new").unwrap();
+    a.remove("z").unwrap();
+    a.mv("d/g", "g").unwrap();
+    let before =
+        (w.base_tree(), a.tree(), std::fs::read_dir(w.base().join(".branchfs/preimage")).unwrap().count());
+    let preview = w.store().preview(&a, &|_| Choice::Refuse).unwrap();
+    let step = |step: &PlannedStep| {
+        let text = |path: &Vec<u8>| String::from_utf8_lossy(path).into_owned();
+        format!(
+            "{:?} {}{}",
+            step.action,
+            text(&step.path),
+            step.from.as_ref().map_or(String::new(), |f| format!(" from {}", text(f)))
+        )
+    };
+    let steps: Vec<String> = preview.steps.iter().map(step).collect();
+    let attributes = ["Attributes d", "Attributes "].map(str::to_owned);
+    for expected in ["Replace f", "Create new", "Remove z", "Detach d/g", "Move g from d/g"]
+        .map(str::to_owned)
+        .iter()
+        .chain(&attributes)
+    {
+        assert!(steps.contains(expected), "{expected:?} in {steps:?}");
+    }
+    assert!(preview.conflicts.is_empty() && preview.into.is_main());
+    let after =
+        (w.base_tree(), a.tree(), std::fs::read_dir(w.base().join(".branchfs/preimage")).unwrap().count());
+    assert_eq!(after, before);
+    a.put("f", "the branch takes changes").unwrap();
 }

@@ -212,7 +212,7 @@ fn a_conflict_names_path_and_kind_and_what_both_sides_have() {
             "      base    nothing",
             "      ours    file, 10 bytes",
             "      theirs  file, 4 bytes",
-            "hint: the branch is untouched: compare 'branchfs diff' with the parent, then commit or abort",
+            "hint: the branch is untouched: decide with --ours[=GLOB] or --theirs[=GLOB] (try --dry-run), or abort it",
         ]
     );
     let ran = workspace.run(&["--json", "commit", "two"]);
@@ -225,6 +225,46 @@ fn a_conflict_names_path_and_kind_and_what_both_sides_have() {
     assert_eq!(made["kind"], "create-create");
     assert!(made.get("base").is_none() && made["ours"]["mtime"].is_i64(), "{made}");
     assert_eq!(workspace.branches(), ["two"]);
+}
+
+#[test]
+fn options_decide_conflicts_path_by_path_and_a_dry_run_says_how() {
+    let workspace = Workspace::new();
+    workspace.ok("create one two --independent");
+    for (branch, text) in [("one", "one\n"), ("two", "the other\n")] {
+        for path in ["a", "src/b", "src/c"] {
+            fs::write(workspace.view(branch).join(path), text).unwrap();
+        }
+    }
+    workspace.ok("commit one");
+    let refused = workspace.run(&["commit", "two", "--dry-run"]);
+    assert_eq!(refused.status.code(), Some(6));
+    let said = String::from_utf8(refused.stdout).unwrap();
+    assert!(
+        said.starts_with("two cannot be committed into main: 3 conflicting paths\n  a: content: "),
+        "{said}"
+    );
+    let said = workspace.fails(6, &["commit", "two", "--ours=src"]);
+    assert!(
+        said.contains("  a: ") && !said.contains("src/b") && said.contains("hint: nothing was changed"),
+        "{said}"
+    );
+    workspace.fails(2, &["commit", "two", "--force", "--theirs"]);
+    assert!(workspace.fails(1, &["commit", "two", "--ours=a["]).contains("'a[' is no glob"));
+    let choose = ["commit", "two", "--ours=src/*", "--theirs"];
+    let planned = workspace.run(&[&choose[..], &["--dry-run"]].concat());
+    assert_eq!(
+        String::from_utf8(planned.stdout).unwrap(),
+        "two would be committed into main: 3 paths\n  theirs wins: a\n  ours wins: src/b\n  ours wins: src/c\n  \
+         replace     src/b\n  replace     src/c\n  attributes  src\n  attributes  .\n"
+    );
+    let json = workspace.json("commit two --ours=src/* --theirs --dry-run");
+    assert_eq!(json["plan"]["steps"][0], serde_json::json!({"action": "replace", "path": "src/b"}));
+    assert_eq!((workspace.read("src/b"), workspace.branches()), ("one\n".to_owned(), vec!["two".to_owned()]));
+    let committed = String::from_utf8(workspace.run(&choose).stdout).unwrap();
+    assert!(committed.contains("  theirs wins: a\n  ours wins: src/b\n"), "{committed}");
+    assert_eq!([workspace.read("a"), workspace.read("src/b")], ["one\n", "the other\n"]);
+    assert_eq!(workspace.branches(), Vec::<String>::new());
 }
 
 #[test]

@@ -13,8 +13,9 @@ use std::thread;
 use std::time::Duration;
 
 use branch_core::{
-    Backend, BranchInfo, Children, CommitAction, CommitReport, Compared, Conflict, ConflictKind, DiffDetail,
-    Error, Failure, FileChange, GroupKind, LogEntry, Omitted, PathBytes, Side, WorkspaceStatus,
+    Backend, BranchInfo, Children, Choices, CommitAction, CommitPlan, CommitReport, Compared, Conflict,
+    ConflictKind, DiffDetail, Error, Failure, FileChange, GroupKind, LogEntry, Omitted, PathBytes, Side,
+    WorkspaceStatus,
 };
 use branch_proto::{Answer, PROTOCOL_VERSION, Reply, Request, Verb, Welcome, server};
 
@@ -179,7 +180,7 @@ impl Backend for Fake {
         Ok(vec![])
     }
 
-    fn commit(&self, branch: &str) -> Result<CommitReport, Error> {
+    fn commit_with(&self, branch: &str, _choices: &Choices) -> Result<CommitReport, Error> {
         let mut state = self.state();
         let (parent, group) = state.find(branch).map(|live| (live.parent.clone(), live.group))?;
         if let Some(path) = &state.conflict {
@@ -217,7 +218,15 @@ impl Backend for Fake {
             changed: 1,
             stale,
             warnings: vec![],
+            resolved: vec![],
         })
+    }
+
+    fn plan_commit(&self, branch: &str, _choices: &Choices) -> Result<CommitPlan, Error> {
+        let into = self.state().find(branch).map(|live| live.parent.clone())?;
+        let branch = branch.to_owned();
+        let (steps, changes) = (vec![], vec![]);
+        Ok(CommitPlan { branch, into, steps, changes, conflicts: vec![], resolved: vec![] })
     }
 
     fn undo(&self) -> Result<CommitReport, Error> {
@@ -306,7 +315,12 @@ fn answer(fake: &Fake, verb: Verb, pidfd: Option<OwnedFd>) -> Result<Answer, Err
         Verb::Patch { compared } => {
             Answer::Patched { omitted: fake.patch(&compared, pidfd.expect("a pipe").as_fd())? }
         }
-        Verb::Commit { branch } => Answer::Committed { report: fake.commit(&branch)? },
+        Verb::Commit { branch, choices } => {
+            Answer::Committed { report: fake.commit_with(&branch, &choices)? }
+        }
+        Verb::PlanCommit { branch, choices } => {
+            Answer::CommitPlan { plan: fake.plan_commit(&branch, &choices)? }
+        }
         Verb::Undo => Answer::Committed { report: fake.undo()? },
         Verb::Redo => Answer::Committed { report: fake.redo()? },
         Verb::Abort { branch, children } => Answer::Aborted { branches: fake.abort(&branch, children)? },

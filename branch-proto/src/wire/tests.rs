@@ -36,6 +36,7 @@ fn report() -> CommitReport {
         changed: 2,
         stale: vec!["c".into()],
         warnings: vec![],
+        resolved: vec![],
     }
 }
 
@@ -57,7 +58,11 @@ fn every_verb_comes_back_under_its_name() {
         Verb::Diff { compared: Compared::SinceFork { branch: branch() }, detail: DiffDetail::NameStatus },
         Verb::Diff { compared: between(), detail: DiffDetail::Stat },
         Verb::Patch { compared: between() },
-        Verb::Commit { branch: branch() },
+        Verb::Commit { branch: branch(), choices: Choices::default() },
+        Verb::PlanCommit {
+            branch: branch(),
+            choices: Choices { ours: vec!["*.rs".into()], theirs: vec![], rest: Some(Choice::Theirs) },
+        },
         Verb::Abort { branch: branch(), children: Children::Refuse },
         Verb::Abort { branch: branch(), children: Children::Cascade },
         Verb::Log { limit: u32::MAX },

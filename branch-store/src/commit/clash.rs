@@ -105,18 +105,11 @@ impl<'a> Sides<'a> {
         }
     }
 
-    /// All of them as data, sorted, one for a path and kind.
+    /// One of them as data.
     ///
     /// # Errors
     /// The host's.
-    pub(crate) fn describe(&self, clashes: &[Clash]) -> Result<Vec<Conflict>> {
-        let mut all = clashes.iter().map(|clash| self.conflict(clash)).collect::<Result<Vec<_>>>()?;
-        all.sort_by(|a, b| (&a.path, a.kind).cmp(&(&b.path, b.kind)));
-        all.dedup_by(|a, b| (&a.path, a.kind) == (&b.path, b.kind));
-        Ok(all)
-    }
-
-    fn conflict(&self, clash: &Clash) -> Result<Conflict> {
+    pub(crate) fn conflict(&self, clash: &Clash) -> Result<Conflict> {
         let at = |view: &View<'_>| self.side(view, &clash.subject);
         let (mut fork, mut theirs, mut ours) = (at(&self.fork)?, at(&self.theirs)?, at(&self.ours)?);
         let named = [&fork, &ours, &theirs].into_iter().flatten().next().map(|side| side.id);
@@ -259,6 +252,13 @@ impl<'a> Sides<'a> {
         };
         Some(Side { id, version })
     }
+}
+
+/// Sorted, one for a path and kind.
+pub(crate) fn in_order(mut conflicts: Vec<Conflict>) -> Vec<Conflict> {
+    conflicts.sort_by(|a, b| (&a.path, a.kind).cmp(&(&b.path, b.kind)));
+    conflicts.dedup_by(|a, b| (&a.path, a.kind) == (&b.path, b.kind));
+    conflicts
 }
 
 /// Where a side has an object that was somewhere else.

@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering;
 
 use crate::base::history::Displaced;
 use crate::branch::{Branch, Data, Shared, State};
+use crate::commit::choose::{self, Chosen, Resolved, Resolver};
+use crate::commit::choose_base::OverBase;
 use crate::commit::clash::Sides;
 use crate::commit::planner::{Drawn, draw};
 use crate::commit::stage::Staging;
@@ -25,6 +27,7 @@ pub(super) fn commit_into_base(
     shared: &Arc<Shared>,
     branch: &Branch,
     main: &Arc<Branch>,
+    resolver: Resolver<'_>,
 ) -> Result<Committed> {
     let _one_at_a_time = shared.writeback.lock();
     let sealed = Sealed::new(branch)?;
@@ -32,17 +35,12 @@ pub(super) fn commit_into_base(
     let ours = branch.data.read().clone();
     let commit = CommitId(shared.counters.commit.load(Ordering::Acquire) + 1);
     let head = CommitId(commit.0 - 1);
-    let mut drawn = match draw(&shared.base, &ours.tree, head)? {
-        Ok(drawn) => drawn,
-        Err(clashes) => {
-            let sides = Sides::of_base(branch, &ours, &ours.fork_tree, head);
-            return Err(Error::Conflicts(sides.describe(&clashes)?));
-        }
-    };
-    let changes = Tree::default().diff(&ours.tree);
-    let mut staging = Staging::new(shared, &ours.tree, commit)?;
+    let Planned { mut drawn, tree, resolved } = planned(shared, branch, &ours, head, resolver)?;
+    let changes = Tree::default().diff(&tree);
+    let mut staging = Staging::new(shared, &tree, commit)?;
     staging.fill(&mut drawn)?;
-    let (decided, stale) = decide(shared, branch, &sealed, &mut staging, (commit, changed(&changes)), drawn)?;
+    let counted = (commit, changed(&changes));
+    let (decided, stale) = decide(shared, branch, &sealed, &mut staging, counted, (drawn, tree.clone()))?;
     let (mut warnings, linked) = staging.finish();
     let written = finish(shared, &decided)?;
     let known: HashSet<String> = warnings.iter().cloned().collect();
@@ -70,7 +68,40 @@ pub(super) fn commit_into_base(
         invalid: invalid_in_main(main, &changes, &written.moved),
         orphans: Vec::new(),
         warnings,
+        resolved,
     })
+}
+
+/// A plan, and the tree that it brings into the base.
+pub(super) struct Planned {
+    pub(super) drawn: Drawn,
+    pub(super) tree: Tree,
+    pub(super) resolved: Vec<Resolved>,
+}
+
+/// Draws the plan, with choices where there are conflicts.
+pub(super) fn planned(
+    shared: &Shared,
+    branch: &Branch,
+    ours: &Data,
+    head: CommitId,
+    resolver: Resolver<'_>,
+) -> Result<Planned> {
+    let base = &shared.base;
+    let mut chosen = Chosen::default();
+    let mut over = OverBase { base, head, fork: &ours.fork_tree, tree: ours.tree.clone() };
+    loop {
+        let clashes = match draw(base, &over.tree, head)? {
+            Err(clashes) => clashes,
+            Ok(drawn) => {
+                chosen.check(&over.tree)?;
+                return Ok(Planned { drawn, tree: over.tree, resolved: chosen.resolved });
+            }
+        };
+        let now = Data { tree: over.tree.clone(), ..ours.clone() };
+        let taken = chosen.next(&Sides::of_base(branch, &now, &ours.fork_tree, head), &clashes, resolver)?;
+        choose::refuse(over.choose(taken)?)?;
+    }
 }
 
 /// The one instant at which the commit happens: the decision record is durable.
@@ -80,7 +111,7 @@ fn decide(
     sealed: &Sealed<'_>,
     staging: &mut Staging<'_>,
     (commit, changed): (CommitId, u64),
-    drawn: Drawn,
+    (drawn, tree): (Drawn, Tree),
 ) -> Result<(Decide, Vec<Arc<Branch>>)> {
     let _decide = shared.decide.lock();
     let _gate = shared.gate.read();
@@ -104,7 +135,7 @@ fn decide(
     staging.disarm();
     shared.make_durable()?;
     apply_decide(shared, &decided);
-    take_over(shared, branch, &losers);
+    take_over(shared, branch, tree, &losers);
     drop(held);
     shared.discard_layers_of(&losers);
     Ok((decided, losers))
@@ -149,14 +180,14 @@ pub(crate) fn apply_decide(shared: &Shared, decided: &Decide) {
     log.drain(..excess);
 }
 
-/// The effect of a branch's decision on branches: main shows its tree over the base as it was, until the write-back
-/// is done.
-pub(crate) fn take_over(shared: &Arc<Shared>, branch: &Branch, losers: &[Arc<Branch>]) {
+/// The effect of a branch's decision on branches: main shows the tree that is to come over the base as it was, until
+/// the write-back is done. (In recovery, where nobody looks before that, the branch's own.)
+pub(crate) fn take_over(shared: &Arc<Shared>, branch: &Branch, tree: Tree, losers: &[Arc<Branch>]) {
     let ours: Data = branch.data.read().clone();
     {
         let main = shared.main();
         let mut data = main.data.write();
-        data.tree = ours.tree;
+        data.tree = tree;
         data.layers = ours.layers;
     }
     branch.end(State::Committed);

@@ -131,7 +131,9 @@ impl Merge<'_> {
 
     fn entry(&self, dir: NodeId, name: &Name, change: Change) -> Result<Option<Change>, Clash> {
         let is_gone = |tree: &Tree| tree.get(dir).is_some_and(|node| node.inode.meta.nlink == 0);
-        let gone = is_gone(self.theirs);
+        // A branch that was told to win over that brings the directory back.
+        let brought_back = is_gone(self.fork) && !is_gone(self.ours);
+        let gone = is_gone(self.theirs) && !brought_back;
         if gone && is_gone(self.ours) {
             // Both removed the directory: what it held is of no more interest than before.
             let known = self.theirs.get(dir).is_some_and(|node| node.entries.contains_key(name));
@@ -182,8 +184,10 @@ impl Merge<'_> {
         }
         let origin = self.ours.get(id).and_then(|node| node.inode.origin.as_deref());
         let Some(slot) = origin.and_then(|origin| origin.slot.as_ref()) else { return false };
+        // What the fork knew of, a branch that was told to win over it brings back.
+        let gone = |dir: &Node| dir.inode.meta.nlink == 0 || dir.entries.contains_key(&slot.name);
         match self.theirs.get(slot.dir) {
-            Some(dir) => dir.inode.meta.nlink == 0 || dir.entries.contains_key(&slot.name),
+            Some(dir) => gone(dir) && !self.fork.get(slot.dir).is_some_and(|dir| gone(dir)),
             None => self.removed_from_base(slot.dir),
         }
     }
@@ -208,7 +212,9 @@ impl Merge<'_> {
     /// rename within one tick of the clock leaves no other trace on the object.)
     fn is_gone(&self, change: &Change) -> bool {
         let Change::Link { dir, name, entry } = change else { return false };
-        let Some(child) = entry.child.filter(|child| self.fork.get(*child).is_some()) else { return false };
+        let Some(child) = entry.child.filter(|child| self.lives(self.fork, Some(*child))) else {
+            return false;
+        };
         if self.theirs.get(child).is_none_or(|node| node.inode.meta.nlink == 0) {
             return true;
         }

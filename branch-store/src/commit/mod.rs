@@ -2,13 +2,19 @@
 
 mod apply_meta;
 mod attributes;
+mod choose;
+mod choose_base;
 pub(crate) mod clash;
 pub(crate) mod decide;
 mod kept;
 mod lend;
 mod merge;
+pub use choose::{Choice, Resolved, Resolver};
 pub(crate) use merge::path_of;
+pub(crate) use preview::preview;
+pub use preview::{PlannedStep, Preview, StepAction};
 mod planner;
+mod preview;
 mod stage;
 pub(crate) mod undo;
 pub(crate) mod writeback;
@@ -16,6 +22,7 @@ pub(crate) mod writeback;
 use std::sync::Arc;
 
 use crate::branch::{Branch, Data, Shared, State};
+use crate::commit::choose::{Chosen, Trees};
 use crate::commit::clash::Sides;
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId, Name, NodeId};
@@ -88,6 +95,8 @@ pub struct Committed {
     pub orphans: Vec<NodeId>,
     /// What could not be kept, in words.
     pub warnings: Vec<String>,
+    /// Conflicts that the caller's choices decided.
+    pub resolved: Vec<Resolved>,
 }
 
 /// A branch that takes no changes while its commit is prepared; dropped undecided, it goes on.
@@ -119,7 +128,16 @@ impl Drop for Sealed<'_> {
 /// # Errors
 /// `Stale` (a sibling won), `Ended`, `Busy`, `HasChildren`, `Conflicts` (nothing changed, the branch
 /// goes on), `NotAllowed` for main, `Poisoned`, and the host's.
-pub(crate) fn commit(shared: &Arc<Shared>, branch: &Branch) -> Result<Committed> {
+pub(crate) fn commit(shared: &Arc<Shared>, branch: &Branch, resolver: Resolver<'_>) -> Result<Committed> {
+    let parent = parent_of(shared, branch)?;
+    if parent.is_main() {
+        decide::commit_into_base(shared, branch, &parent, resolver)
+    } else {
+        commit_into_branch(shared, branch, &parent, resolver)
+    }
+}
+
+fn parent_of(shared: &Shared, branch: &Branch) -> Result<Arc<Branch>> {
     let parent = branch.parent().and_then(|id| shared.registry.read().get(id));
     let Some(parent) = parent else {
         if branch.is_main() {
@@ -128,14 +146,47 @@ pub(crate) fn commit(shared: &Arc<Shared>, branch: &Branch) -> Result<Committed>
         return Err(branch.ended_error());
     };
     shared.journal.check()?;
-    if parent.is_main() {
-        decide::commit_into_base(shared, branch, &parent)
-    } else {
-        commit_into_branch(shared, branch, &parent)
+    Ok(parent)
+}
+
+/// What a parent branch takes over.
+struct Merged {
+    /// `None`: it has not changed, its tree is now the child's.
+    changes: Option<Vec<Change>>,
+    /// The branch's tree after choices.
+    ours: Tree,
+    resolved: Vec<Resolved>,
+}
+
+/// Merges, with choices where there are conflicts.
+fn merged(branch: &Branch, ours: &Data, into: &Data, resolver: Resolver<'_>) -> Result<Merged> {
+    if into.tree.is_same(&ours.fork_tree) {
+        return Ok(Merged { changes: None, ours: ours.tree.clone(), resolved: Vec::new() });
+    }
+    let mut chosen = Chosen::default();
+    let mut trees = Trees { fork: ours.fork_tree.clone(), ours: ours.tree.clone() };
+    loop {
+        let clashes = match merge::merge(&trees.fork, &into.tree, &trees.ours) {
+            Err(clashes) => clashes,
+            Ok(changes) => {
+                if let Ok(after) = merge::applied(&into.tree, &changes) {
+                    chosen.check(&after)?;
+                }
+                return Ok(Merged { changes: Some(changes), ours: trees.ours, resolved: chosen.resolved });
+            }
+        };
+        let now = Data { tree: trees.ours.clone(), fork_tree: trees.fork.clone(), ..ours.clone() };
+        let taken = chosen.next(&Sides::of_branch(branch, &now, into), &clashes, resolver)?;
+        choose::refuse(trees.choose(&into.tree, taken))?;
     }
 }
 
-fn commit_into_branch(shared: &Arc<Shared>, branch: &Branch, parent: &Arc<Branch>) -> Result<Committed> {
+fn commit_into_branch(
+    shared: &Arc<Shared>,
+    branch: &Branch,
+    parent: &Arc<Branch>,
+    resolver: Resolver<'_>,
+) -> Result<Committed> {
     let sealed = Sealed::new(branch)?;
     let _decide = shared.decide.lock();
     let _gate = shared.gate.read();
@@ -146,25 +197,14 @@ fn commit_into_branch(shared: &Arc<Shared>, branch: &Branch, parent: &Arc<Branch
         return Err(Error::Busy(parent.name().to_owned()));
     }
     let ours = branch.data.read().clone();
-    let changes = if into.tree.is_same(&ours.fork_tree) {
-        None
-    } else {
-        let merged = merge::merge(&ours.fork_tree, &into.tree, &ours.tree);
-        Some(match merged {
-            Ok(changes) => changes,
-            Err(clashes) => {
-                let sides = Sides::of_branch(branch, &ours, &into);
-                return Err(Error::Conflicts(sides.describe(&clashes)?));
-            }
-        })
-    };
+    let merged = merged(branch, &ours, &into, resolver)?;
     let losers = shared.losers(branch);
     let stale = losers.iter().map(|b| b.id()).collect();
     let held = shared.hold(&losers);
-    shared.journal.append(&Record::Merge { child: branch.id(), changes: changes.clone(), stale })?;
+    shared.journal.append(&Record::Merge { child: branch.id(), changes: merged.changes.clone(), stale })?;
     shared.make_durable()?;
     let before = into.tree.clone();
-    apply_merge(shared, branch, &mut into, &ours, changes.as_deref())?;
+    apply_merge(shared, branch, &mut into, &ours, merged.changes.as_deref())?;
     shared.end_all(&losers, State::Stale);
     drop(held);
     shared.discard_layers_of(&losers);
@@ -174,11 +214,12 @@ fn commit_into_branch(shared: &Arc<Shared>, branch: &Branch, parent: &Arc<Branch
         branch: branch.name().to_owned(),
         into: parent.clone(),
         commit: None,
-        changed: changed(&ours.fork_tree.diff(&ours.tree)),
+        changed: changed(&ours.fork_tree.diff(&merged.ours)),
         stale: losers,
         invalid: invalid(parent.id(), &steps),
         orphans: orphans(&before, &into.tree, &steps),
         warnings: Vec::new(),
+        resolved: merged.resolved,
     })
 }
 

@@ -24,7 +24,7 @@ pub use report::Report;
 
 use crate::branch::{Branch, Shared};
 use crate::commit::undo::{self, Turn};
-use crate::commit::{self, Action, Committed};
+use crate::commit::{self, Action, Choice, Committed, Preview, Resolver};
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId};
 use crate::node::Time;
@@ -100,7 +100,24 @@ impl Store {
     /// `Stale` (a sibling won), `Ended`, `Busy`, `HasChildren`, `Conflicts` (nothing changed, the branch
     /// goes on), `NotAllowed` for main, `Poisoned`, and the host's.
     pub fn commit(&self, branch: &Branch) -> Result<Committed> {
-        commit::commit(&self.shared, branch)
+        self.commit_with(branch, &|_| Choice::Refuse)
+    }
+
+    /// Commits, and where the two sides meet does what `resolver` says. It is called under the locks of a commit: it
+    /// must only look at what it is given.
+    ///
+    /// # Errors
+    /// As [`Store::commit`]; `Conflicts` has what the resolver refused, or what cannot be decided path by path.
+    pub fn commit_with(&self, branch: &Branch, resolver: Resolver<'_>) -> Result<Committed> {
+        commit::commit(&self.shared, branch, resolver)
+    }
+
+    /// What a commit would do now: the same way as [`Store::commit_with`] up to its decision. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`Store::commit_with`], without `Conflicts`: they are in the answer.
+    pub fn preview(&self, branch: &Branch, resolver: Resolver<'_>) -> Result<Preview> {
+        commit::preview(&self.shared, branch, resolver)
     }
 
     /// Takes the last commit into the base back that still stands: content, modes, owners, times, extended attributes

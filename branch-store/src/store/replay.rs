@@ -90,7 +90,8 @@ impl Replay<'_> {
         }
         let losers = self.shared.live(&decided.stale);
         decide::apply_decide(self.shared, decided);
-        decide::take_over(self.shared, &child, &losers);
+        let tree = child.data.read().tree.clone();
+        decide::take_over(self.shared, &child, tree, &losers);
         Ok(())
     }
 

@@ -25,6 +25,9 @@ pub(super) enum CliError {
     Daemon { reason: String },
     #[error("{reason}")]
     Usage { reason: String, hint: String },
+    /// Conflicts that the choices given left over.
+    #[error(transparent)]
+    Undecided(Error),
     #[error("{reason}")]
     Kept { reason: Box<CliError>, branch: String },
     #[error("{reason}")]
@@ -39,7 +42,7 @@ impl CliError {
     /// The kind, as `--json` spells it.
     pub(super) fn kind(&self) -> &'static str {
         match self {
-            CliError::Core(error) => core_facts(error).0,
+            CliError::Core(error) | CliError::Undecided(error) => core_facts(error).0,
             CliError::Init { .. } => "init",
             CliError::InitTwice { .. } => "workspace-exists",
             CliError::Path { .. } | CliError::System { .. } | CliError::Output(_) => "io",
@@ -54,7 +57,7 @@ impl CliError {
 
     pub(super) fn code(&self) -> Code {
         match self {
-            CliError::Core(error) => core_facts(error).1,
+            CliError::Core(error) | CliError::Undecided(error) => core_facts(error).1,
             CliError::Usage { .. } => Code::USAGE,
             CliError::Kept { reason, .. } => reason.code(),
             CliError::NotTurned { reason } => core_facts(reason).1,
@@ -67,6 +70,9 @@ impl CliError {
     pub(super) fn hint(&self) -> String {
         match self {
             CliError::Core(error) => core_hint(error),
+            CliError::Undecided(_) => "nothing was changed: no choice was made for these paths, or none is possible there (what was moved has \
+                 two paths, what the branch needs is gone): change the branch there, then commit again"
+                .into(),
             CliError::Init { .. } => "is the file system writable? 'branchfs doctor' looks closer".into(),
             CliError::InitTwice { .. } => "run 'branchfs status' to see it".into(),
             CliError::Path { .. } => "check the path and its permissions".into(),
@@ -94,7 +100,8 @@ impl CliError {
     pub(super) fn conflicts(&self) -> &[branch_core::Conflict] {
         match self {
             CliError::Core(Error::Failed(Failure::Conflicts { conflicts }))
-            | CliError::NotTurned { reason: Error::Failed(Failure::Conflicts { conflicts }) } => conflicts,
+            | CliError::NotTurned { reason: Error::Failed(Failure::Conflicts { conflicts }) }
+            | CliError::Undecided(Error::Failed(Failure::Conflicts { conflicts })) => conflicts,
             CliError::Kept { reason, .. } => reason.conflicts(),
             _ => &[],
         }
@@ -166,7 +173,7 @@ fn failure_hint(failure: &Failure) -> String {
             format!("commit or abort them first, or 'branchfs abort --cascade {name}'")
         }
         Failure::Conflicts { .. } => {
-            "the branch is untouched: compare 'branchfs diff' with the parent, then commit or abort".into()
+            "the branch is untouched: decide with --ours[=GLOB] or --theirs[=GLOB] (try --dry-run), or abort it".into()
         }
         Failure::Busy { .. } => "wait for it to finish, then try again".into(),
         Failure::NotAllowed { .. } => "see 'branchfs help'".into(),

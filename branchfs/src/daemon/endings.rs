@@ -7,14 +7,15 @@
 use std::io;
 use std::sync::Arc;
 
-use branch_proto::{CommitReport, EndReason, Event, Failure};
+use branch_proto::{Choices, CommitReport, EndReason, Event, Failure};
 use branch_store::{Branch, BranchId, Children, Committed, Invalid, Store};
 
+use super::choices::Chooser;
 use super::failure::of_store;
 use super::groups::{self, Group};
 use super::processes::is_inside;
 use super::state::Daemon;
-use super::wire_types::commit_action;
+use super::wire_types::{commit_action, resolved};
 
 /// Who wants the end of the branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +44,15 @@ impl Farewell {
 pub(super) fn commit(
     daemon: &Daemon,
     name: &str,
+    choices: &Choices,
     requester: Requester,
 ) -> Result<(CommitReport, Farewell), Failure> {
+    let chooser = Chooser::new(choices)?;
     let branch = daemon.branch(name)?;
     let winner = branch.id();
     daemon.flush(&branch)?;
-    let committed = daemon.store.commit(&branch).map_err(of_store)?;
+    let committed =
+        daemon.store.commit_with(&branch, &|conflict| chooser.choose(conflict)).map_err(of_store)?;
     let mut report = report(&committed);
     orphaned(daemon, &committed);
     let ended: Vec<_> = std::iter::once(branch).chain(committed.stale).collect();
@@ -118,6 +122,7 @@ fn report(committed: &Committed) -> CommitReport {
         changed: committed.changed,
         stale: committed.stale.iter().map(|branch| branch.name().to_owned()).collect(),
         warnings: committed.warnings.clone(),
+        resolved: resolved(&committed.resolved),
     }
 }
 

@@ -4,10 +4,12 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use branch_proto::{
-    Answer, Children, Compared, DiffDetail, Event, Failure, GroupKind, PathBytes, Verb, WorkspaceStatus,
+    Answer, Children, Choices, CommitPlan, Compared, DiffDetail, Event, Failure, GroupKind, PathBytes, Verb,
+    WorkspaceStatus,
 };
 use branch_store::{Branch, Committed, State, Store};
 
+use super::choices::Chooser;
 use super::diff;
 use super::endings::{self, Farewell, Requester};
 use super::failure::{of_io, of_store};
@@ -16,7 +18,7 @@ use super::peer::Peer;
 use super::processes::{self, Pidfd};
 use super::state::Daemon;
 use super::survivors::Identity;
-use super::wire_types::{log_entry, to_children, to_group_kind};
+use super::wire_types::{conflict, log_entry, planned_step, resolved, to_children, to_group_kind};
 
 /// What to send, and what to do once it is sent.
 pub(super) struct Done {
@@ -46,7 +48,8 @@ pub(super) fn carry_out(
         Verb::Status => status(daemon).into(),
         Verb::Diff { compared, detail } => diff(daemon, &compared, detail).into(),
         Verb::Patch { compared } => patch(daemon, client, &compared, descriptor).into(),
-        Verb::Commit { branch } => commit(daemon, peer, &branch),
+        Verb::Commit { branch, choices } => commit(daemon, peer, &branch, &choices),
+        Verb::PlanCommit { branch, choices } => plan_commit(daemon, &branch, &choices).into(),
         Verb::Undo => turn_back(daemon, Store::undo).into(),
         Verb::Redo => turn_back(daemon, Store::redo).into(),
         Verb::Abort { branch, children } => abort(daemon, peer, &branch, children),
@@ -117,8 +120,8 @@ fn patch(
     Ok(Answer::Patched { omitted: diff::patch(daemon, client, compared, pipe)? })
 }
 
-fn commit(daemon: &Daemon, peer: Peer, branch: &str) -> Done {
-    match endings::commit(daemon, branch, Requester::Client(peer.pid)) {
+fn commit(daemon: &Daemon, peer: Peer, branch: &str, choices: &Choices) -> Done {
+    match endings::commit(daemon, branch, choices, Requester::Client(peer.pid)) {
         Ok((report, farewell)) => Done { outcome: Ok(Answer::Committed { report }), farewell },
         Err(failure) => Err(failure).into(),
     }
@@ -129,6 +132,23 @@ fn turn_back(
     turn: impl FnOnce(&Store) -> branch_store::Result<Committed>,
 ) -> Result<Answer, Failure> {
     Ok(Answer::Committed { report: endings::turn_back(daemon, turn)? })
+}
+
+fn plan_commit(daemon: &Daemon, name: &str, choices: &Choices) -> Result<Answer, Failure> {
+    let chooser = Chooser::new(choices)?;
+    let branch = daemon.branch(name)?;
+    daemon.flush(&branch)?;
+    let preview = daemon.store.preview(&branch, &|conflict| chooser.choose(conflict)).map_err(of_store)?;
+    let compared = Compared::SinceFork { branch: name.to_owned() };
+    let plan = CommitPlan {
+        branch: name.to_owned(),
+        into: preview.into.name().to_owned(),
+        steps: preview.steps.into_iter().map(planned_step).collect(),
+        changes: diff::changes(daemon, &compared, DiffDetail::NameStatus)?,
+        conflicts: preview.conflicts.into_iter().map(conflict).collect(),
+        resolved: resolved(&preview.resolved),
+    };
+    Ok(Answer::CommitPlan { plan })
 }
 
 fn abort(daemon: &Daemon, peer: Peer, branch: &str, children: Children) -> Done {

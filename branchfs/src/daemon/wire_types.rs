@@ -62,6 +62,44 @@ pub(super) fn file_change(change: PathChange) -> wire::FileChange {
     }
 }
 
+pub(super) fn to_choice(choice: wire::Choice) -> branch_store::Choice {
+    match choice {
+        wire::Choice::Ours => branch_store::Choice::Ours,
+        wire::Choice::Theirs => branch_store::Choice::Theirs,
+    }
+}
+
+/// Decided conflicts, sorted by path. What was refused is among the conflicts.
+pub(super) fn resolved(resolved: &[branch_store::Resolved]) -> Vec<wire::Resolved> {
+    let one = |resolved: &branch_store::Resolved| {
+        let choice = match resolved.choice {
+            branch_store::Choice::Ours => wire::Choice::Ours,
+            branch_store::Choice::Theirs => wire::Choice::Theirs,
+            branch_store::Choice::Refuse => return None,
+        };
+        let path = PathBytes(resolved.conflict.path.clone());
+        Some(wire::Resolved { path, kind: conflict_kind(resolved.conflict.kind), choice })
+    };
+    let mut all: Vec<wire::Resolved> = resolved.iter().filter_map(one).collect();
+    all.sort_by(|a, b| a.path.cmp(&b.path));
+    all.dedup();
+    all
+}
+
+pub(super) fn planned_step(step: branch_store::PlannedStep) -> wire::PlannedStep {
+    let action = match step.action {
+        branch_store::StepAction::Remove => wire::StepAction::Remove,
+        branch_store::StepAction::Detach => wire::StepAction::Detach,
+        branch_store::StepAction::Create => wire::StepAction::Create,
+        branch_store::StepAction::Move => wire::StepAction::Move,
+        branch_store::StepAction::Replace => wire::StepAction::Replace,
+        branch_store::StepAction::Link => wire::StepAction::Link,
+        branch_store::StepAction::Rewrite => wire::StepAction::Rewrite,
+        branch_store::StepAction::Attributes => wire::StepAction::Attributes,
+    };
+    wire::PlannedStep { action, path: PathBytes(step.path), from: step.from.map(PathBytes) }
+}
+
 /// A conflict, with its words.
 pub(super) fn conflict(conflict: branch_store::Conflict) -> wire::Conflict {
     wire::Conflict {

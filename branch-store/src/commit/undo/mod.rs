@@ -71,6 +71,7 @@ pub(crate) fn turn(shared: &Arc<Shared>, turn: Turn) -> Result<Committed> {
         invalid: invalid(&decided, &touched),
         orphans: Vec::new(),
         warnings,
+        resolved: Vec::new(),
     })
 }
 

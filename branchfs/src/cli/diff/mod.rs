@@ -157,7 +157,7 @@ pub(super) fn letter(status: ChangeStatus) -> char {
     }
 }
 
-fn name_status(out: &mut dyn Write, change: &FileChange) -> io::Result<()> {
+pub(super) fn name_status(out: &mut dyn Write, change: &FileChange) -> io::Result<()> {
     let path = text::path(&change.path);
     match &change.from {
         Some(from) => writeln!(out, "{}\t{}\t{path}", letter(change.status), text::path(from)),

@@ -1,0 +1,110 @@
+//! What a commit does where it meets what others did, and what it would do.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Conflict, ConflictKind, FileChange, PathBytes};
+
+/// Who wins a conflict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Choice {
+    /// The branch.
+    Ours,
+    /// The parent or the base: the branch's change of the path is dropped from the commit.
+    Theirs,
+}
+
+/// Who wins which conflicts. What nobody is named for is refused, and the whole commit with it; so is what both are.
+///
+/// A glob is matched with the whole path: `*` and `?` do not match `/`, `**` does. One that matches a directory stands
+/// for all that is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Choices {
+    /// Globs of the paths on which the branch wins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ours: Vec<String>,
+    /// Globs of the paths on which the other side wins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub theirs: Vec<String>,
+    /// Who wins on all other paths; absent: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rest: Option<Choice>,
+}
+
+/// A conflict that a choice decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// Path, relative to the workspace.
+    pub path: PathBytes,
+    /// What had clashed.
+    pub kind: ConflictKind,
+    /// Who won.
+    pub choice: Choice,
+}
+
+/// What a commit would do now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitPlan {
+    /// The branch.
+    pub branch: String,
+    /// Its parent.
+    pub into: String,
+    /// Each step that would change the base, in order; empty if the parent is a branch, or there are conflicts.
+    pub steps: Vec<PlannedStep>,
+    /// What the branch changed, sorted by path.
+    pub changes: Vec<FileChange>,
+    /// Why it cannot proceed, sorted by path.
+    pub conflicts: Vec<Conflict>,
+    /// Conflicts that the choices decide.
+    pub resolved: Vec<Resolved>,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedStep {
+    /// What is done.
+    pub action: StepAction,
+    /// To what, relative to the workspace; empty: to the top.
+    pub path: PathBytes,
+    /// For `move` where it was, for `link` the name that the file has already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBytes>,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepAction {
+    /// The object leaves the base; it is kept among the preimages.
+    Remove,
+    /// The object leaves its place for another.
+    Detach,
+    /// A new object appears.
+    Create,
+    /// An object that left its place appears here.
+    Move,
+    /// A new object takes the place of another, in one step.
+    Replace,
+    /// A file gets a further name.
+    Link,
+    /// A file with several names gets new bytes or attributes in place.
+    Rewrite,
+    /// Attributes are set.
+    Attributes,
+}
+
+impl StepAction {
+    /// The action in a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            StepAction::Remove => "remove",
+            StepAction::Detach => "detach",
+            StepAction::Create => "create",
+            StepAction::Move => "move",
+            StepAction::Replace => "replace",
+            StepAction::Link => "link",
+            StepAction::Rewrite => "rewrite",
+            StepAction::Attributes => "attributes",
+        }
+    }
+}
