@@ -1,5 +1,5 @@
-//! What is done on the disk that will fail: every kind of change, fsync, commits into a branch and into the base, an
-//! abort. After each step it is noted what base and branches are, and what the step has promised.
+//! What is done on the disk that will fail: every kind of change, fsync, commits into a branch and into the base,
+//! undo and redo, an abort. After each step it is noted what base and branches are, and what the step has promised.
 
 use std::collections::HashSet;
 use std::fs::{self, Permissions};
@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use branch_store::{
-    Access, AttrChange, Branch, Children, GroupKind, Kind, NewKind, NodeId, Options, Owner, RenameMode,
-    Result, Store, SyncWhat, Unrecovered, XattrMode, init,
+    Access, AttrChange, Branch, Children, Committed, GroupKind, Kind, NewKind, NodeId, Options, Owner,
+    RenameMode, Result, Store, SyncWhat, Unrecovered, XattrMode, init,
 };
 
 use crate::common::{Paths, new};
@@ -157,6 +157,9 @@ fn siblings(s: &mut Scenario<'_>) {
     s.sync("d");
     s.write("d", "dir/y", "merged");
     s.commit("d", "main");
+    s.turn("undo", Store::undo);
+    s.turn("undo one more", Store::undo);
+    s.turn("redo", Store::redo);
     s.fork("main", &["end"], GroupKind::Exclusive);
     s.write("end", "unfinished", "business");
     s.sync("end");
@@ -263,6 +266,14 @@ impl Scenario<'_> {
         self.fsynced.retain(|(of, _)| of != into);
         self.inherit(branch, into);
         self.note(format!("{branch}: commit"), begun, Promise::Durable);
+    }
+
+    /// A commit is taken back, or that is.
+    fn turn(&mut self, what: &str, turn: impl FnOnce(&Store) -> Result<Committed>) {
+        let begun = self.recording.position();
+        let turned = turn(&self.store).unwrap();
+        assert_eq!(turned.warnings, Vec::<String>::new());
+        self.note(what, begun, Promise::Durable);
     }
 
     fn abort(&mut self, branch: &str) {
