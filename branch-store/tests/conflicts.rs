@@ -10,7 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use branch_store::*;
+use common::gate::Fuse;
 use common::{Paths, Workspace, new};
+use rustix::io::Errno;
 
 const FILES: &[(&str, &str)] = &[("f", "base"), ("d/g", "base"), ("d/h", "h"), ("z", "z")];
 
@@ -317,6 +319,17 @@ fn an_edit_outside_is_told_with_what_the_branch_saw_first() {
             r#"f Content [] ["file 644 4", "file 644 4", "file 644 7"]"#,
         ),
         (
+            "edit that keeps size and modification time",
+            |p| {
+                let file = std::fs::File::options().write(true).open(p.join("f"))?;
+                let before = file.metadata()?.modified()?;
+                std::os::unix::fs::FileExt::write_all_at(&file, b"BASE", 0)?;
+                file.set_modified(before)
+            },
+            |b| b.put("f", "ours"),
+            r#"f Attributes [] ["file 644 4", "file 644 4", "file 644 4"]"#,
+        ),
+        (
             "another object",
             |p| {
                 std::fs::write(p.join("x"), "outside")
@@ -557,4 +570,55 @@ fn a_preview_names_every_step_and_changes_nothing() {
         (w.base_tree(), a.tree(), std::fs::read_dir(w.base().join(".branchfs/preimage")).unwrap().count());
     assert_eq!(after, before);
     a.put("f", "the branch takes changes").unwrap();
+}
+
+/// The decided tree is one decision with the rest: a death at any call leaves all of it or nothing, and a branch that
+/// was not committed has lost nothing to the choices.
+#[test]
+fn a_death_at_any_call_of_a_decided_commit_leaves_all_or_nothing() {
+    let met_on_three = Case {
+        theirs: |b| {
+            b.put("f", "their content")?;
+            b.put("z", "their content")?;
+            b.remove("d/h")
+        },
+        ours: |b| {
+            b.put("f", "ours")?;
+            b.remove("z")?;
+            b.put("d/h", "ours")
+        },
+        ..CASES[0]
+    };
+    let each = |conflict: &Conflict| if conflict.path == b"z" { Choice::Theirs } else { Choice::Ours };
+    for (target, parent) in [(Target::Branch, "p"), (Target::Base, "main")] {
+        let pictures = |w: &Workspace| (w.branch(parent).tree(), w.base_tree());
+        let decide = |w: &Workspace| w.store().commit_with(&w.branch("b"), &each).map(drop);
+        let mut w = met(&met_on_three, target);
+        let (before, ours) = (pictures(&w), w.branch("b").tree());
+        let fuse = Fuse::counting();
+        w.reopen_on(Disk::guarded(fuse.clone())).unwrap();
+        decide(&w).unwrap();
+        let (after, calls) = (pictures(&w), fuse.calls());
+        println!("{parent}: {calls} calls, each a crash point");
+        assert!(calls > 1, "the scenario reaches the disk");
+        assert!(after.0["z"].ends_with("their content") && after.0["d/h"].ends_with("ours"));
+        for k in 0..calls {
+            let mut w = met(&met_on_three, target);
+            let opened = w.reopen_on(Disk::guarded(Fuse::new(k, Errno::IO, false)));
+            let acknowledged = opened.is_ok() && decide(&w).is_ok();
+            w.reopen();
+            if pictures(&w) == after {
+                assert!(w.store().branch("b").is_err(), "{parent}: died at call {k}: it is committed");
+                continue;
+            }
+            assert!(!acknowledged, "{parent}: died at call {k} after it was acknowledged");
+            assert_eq!(
+                (pictures(&w), w.branch("b").tree()),
+                (before.clone(), ours.clone()),
+                "{parent}: call {k}"
+            );
+            decide(&w).unwrap();
+            assert_eq!(pictures(&w), after, "{parent}: died at call {k}, and tried again");
+        }
+    }
 }
