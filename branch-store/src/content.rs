@@ -168,7 +168,7 @@ impl Contents {
 
     /// Deletes what is in the trash. Runs in the background; a crash repeats it.
     pub(crate) fn empty_trash(&self) -> Result<()> {
-        crate::disk::remove_below(&self.trash)
+        crate::removing::remove_below(&self.disk, &self.trash)
     }
 
     /// Removes what no tree speaks of: copies that a crash left unfinished, and finished ones whose record was
@@ -191,7 +191,7 @@ impl Contents {
         let unique = [b"preimage-", name, b"-", number.to_string().as_bytes()].concat();
         match self.disk.rename((&park, name), (&self.trash, &unique), RenameFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(Errno::XDEV) => crate::disk::remove_tree(&park, name),
+            Err(Errno::XDEV) => crate::removing::remove_tree(&self.disk, &park, name),
             Err(e) => Err(Error::host("move to trash", name, e)),
         }
     }
@@ -232,7 +232,7 @@ impl Drop for Copied<'_> {
     fn drop(&mut self) {
         if self.armed {
             // Best effort: recovery removes `*.up` files that stay.
-            rustix::fs::unlinkat(&*self.dir, &self.temporary[..], rustix::fs::AtFlags::empty()).ok();
+            self.contents.disk.unlink(&*self.dir, &self.temporary).ok();
         }
     }
 }

@@ -3,25 +3,13 @@
 //! of file content do not.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-/// Decides the fate of each call before it reaches the host.
-pub trait Gatekeeper: Send + Sync {
-    /// Called with the name of the system call; an error is returned in its place, undone.
-    ///
-    /// # Errors
-    /// Whatever the test wants the host to answer.
-    fn before(&self, call: &'static str) -> Result<(), Errno>;
-
-    /// How many of `len` bytes a copying call may move at most: a host is free to do less than it was asked for.
-    fn at_most(&self, _call: &'static str, len: usize) -> usize {
-        len
-    }
-}
+use crate::gatekeeper::{Call, Entry, Gatekeeper};
 
 /// Host calls, each passing the gatekeeper if there is one.
 #[derive(Clone, Default)]
@@ -35,11 +23,14 @@ impl Disk {
         Disk { gatekeeper: Some(gatekeeper) }
     }
 
-    fn pass(&self, call: &'static str) -> Result<(), Errno> {
-        match &self.gatekeeper {
-            Some(gatekeeper) => gatekeeper.before(call),
-            None => Ok(()),
+    fn pass<T>(&self, call: Call<'_>, act: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+        let Some(gatekeeper) = &self.gatekeeper else { return act() };
+        gatekeeper.before_call(&call)?;
+        let done = act();
+        if done.is_ok() {
+            gatekeeper.after_call(&call);
         }
+        done
     }
 
     fn at_most(&self, call: &'static str, len: usize) -> usize {
@@ -56,14 +47,16 @@ impl Disk {
         flags: OFlags,
         mode: u32,
     ) -> Result<File, Errno> {
-        self.pass("create")?;
         let flags = flags | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(mode)).map(File::from)
+        self.pass(make("create", dir.as_fd(), name), || {
+            rustix::fs::openat(dir.as_fd(), name, flags, Mode::from_raw_mode(mode)).map(File::from)
+        })
     }
 
     pub(crate) fn mkdir(&self, dir: impl AsFd, name: &[u8], mode: u32) -> Result<(), Errno> {
-        self.pass("mkdir")?;
-        rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(mode))
+        self.pass(make("mkdir", dir.as_fd(), name), || {
+            rustix::fs::mkdirat(dir.as_fd(), name, Mode::from_raw_mode(mode))
+        })
     }
 
     pub(crate) fn rename(
@@ -72,18 +65,18 @@ impl Disk {
         to: (impl AsFd, &[u8]),
         flags: RenameFlags,
     ) -> Result<(), Errno> {
-        self.pass("rename")?;
-        rustix::fs::renameat_with(from.0, from.1, to.0, to.1, flags)
+        let exchange = flags.contains(RenameFlags::EXCHANGE);
+        let call = Call::Rename { from: entry(&from), to: entry(&to), exchange };
+        self.pass(call, || rustix::fs::renameat_with(&from.0, from.1, &to.0, to.1, flags))
     }
 
     pub(crate) fn link(&self, from: (impl AsFd, &[u8]), to: (impl AsFd, &[u8])) -> Result<(), Errno> {
-        self.pass("link")?;
-        rustix::fs::linkat(from.0, from.1, to.0, to.1, AtFlags::empty())
+        let call = Call::Link { from: entry(&from), to: entry(&to) };
+        self.pass(call, || rustix::fs::linkat(&from.0, from.1, &to.0, to.1, AtFlags::empty()))
     }
 
     pub(crate) fn symlink(&self, target: &[u8], dir: impl AsFd, name: &[u8]) -> Result<(), Errno> {
-        self.pass("symlink")?;
-        rustix::fs::symlinkat(target, dir, name)
+        self.pass(make("symlink", dir.as_fd(), name), || rustix::fs::symlinkat(target, dir.as_fd(), name))
     }
 
     pub(crate) fn mknod(
@@ -94,33 +87,45 @@ impl Disk {
         mode: u32,
         rdev: u64,
     ) -> Result<(), Errno> {
-        self.pass("mknod")?;
         let device = rustix::fs::makedev((rdev >> 32) as u32, rdev as u32);
-        rustix::fs::mknodat(dir, name, kind.file_type(), Mode::from_raw_mode(mode), device)
+        self.pass(make("mknod", dir.as_fd(), name), || {
+            rustix::fs::mknodat(dir.as_fd(), name, kind.file_type(), Mode::from_raw_mode(mode), device)
+        })
     }
 
     pub(crate) fn unlink(&self, dir: impl AsFd, name: &[u8]) -> Result<(), Errno> {
-        self.pass("unlink")?;
-        rustix::fs::unlinkat(dir, name, AtFlags::empty())
+        self.remove(dir, name, AtFlags::empty())
+    }
+
+    /// unlinkat(2) with its flags.
+    pub(crate) fn remove(&self, dir: impl AsFd, name: &[u8], flags: AtFlags) -> Result<(), Errno> {
+        let call = if flags.contains(AtFlags::REMOVEDIR) { "rmdir" } else { "unlink" };
+        let at = Entry { dir: dir.as_fd(), name };
+        self.pass(Call::Remove { name: call, at }, || rustix::fs::unlinkat(dir.as_fd(), name, flags))
     }
 
     /// Of whatever a descriptor refers to: fchmod(2) refuses those that only name an object.
     pub(crate) fn chmod(&self, object: &OwnedFd, mode: u32) -> Result<(), Errno> {
-        self.pass("chmod")?;
         let path = format!("/proc/self/fd/{}", object.as_raw_fd());
-        rustix::fs::chmod(path, Mode::from_raw_mode(mode))
+        self.pass(change("chmod", object), || rustix::fs::chmod(path, Mode::from_raw_mode(mode)))
+    }
+
+    /// Owner, mode, times and extended attributes of an object in `dir` are about to be set.
+    pub(crate) fn set_meta(&self, dir: impl AsFd) -> Result<(), Errno> {
+        self.pass(change("set_meta", &dir), || Ok(()))
     }
 
     /// The journal's one write per record. Short writes are the caller's to finish or undo.
     pub(crate) fn append(&self, file: &File, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
-        self.pass("append")?;
-        rustix::io::pwrite(file, bytes, offset)
+        self.pass(change("append", file), || {
+            let len = self.at_most("append", bytes.len());
+            rustix::io::pwrite(file, &bytes[..len], offset)
+        })
     }
 
     /// Makes `to` share all blocks of `source`, where the filesystem can.
     pub(crate) fn clone_file(&self, source: &File, to: &File) -> Result<(), Errno> {
-        self.pass("clone")?;
-        rustix::fs::ioctl_ficlone(to, source)
+        self.pass(change("clone", to), || rustix::fs::ioctl_ficlone(to, source))
     }
 
     /// Moves both offsets by what was copied, maybe less than `len`; 0 at the end of the source.
@@ -130,37 +135,49 @@ impl Disk {
         (to, at): (&File, &mut u64),
         len: usize,
     ) -> Result<usize, Errno> {
-        self.pass("copy_file_range")?;
-        let len = self.at_most("copy_file_range", len);
-        rustix::fs::copy_file_range(source, Some(from), to, Some(at), len)
+        self.pass(change("copy_file_range", to), || {
+            let len = self.at_most("copy_file_range", len);
+            rustix::fs::copy_file_range(source, Some(from), to, Some(at), len)
+        })
     }
 
     /// Writes copied bytes, maybe not all.
     pub(crate) fn copy_write(&self, file: &File, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
-        self.pass("copy_write")?;
-        let len = self.at_most("copy_write", bytes.len());
-        rustix::io::pwrite(file, &bytes[..len], offset)
+        self.pass(change("copy_write", file), || {
+            let len = self.at_most("copy_write", bytes.len());
+            rustix::io::pwrite(file, &bytes[..len], offset)
+        })
     }
 
     pub(crate) fn truncate(&self, file: &File, len: u64) -> Result<(), Errno> {
-        self.pass("truncate")?;
-        rustix::fs::ftruncate(file, len)
+        self.pass(change("truncate", file), || rustix::fs::ftruncate(file, len))
     }
 
     pub(crate) fn fdatasync(&self, file: impl AsFd) -> Result<(), Errno> {
-        self.pass("fdatasync")?;
-        rustix::fs::fdatasync(file)
+        let call = Call::Sync { name: "fdatasync", of: file.as_fd() };
+        self.pass(call, || rustix::fs::fdatasync(file.as_fd()))
     }
 
     pub(crate) fn fsync(&self, file: impl AsFd) -> Result<(), Errno> {
-        self.pass("fsync")?;
-        rustix::fs::fsync(file)
+        let call = Call::Sync { name: "fsync", of: file.as_fd() };
+        self.pass(call, || rustix::fs::fsync(file.as_fd()))
     }
 
     pub(crate) fn syncfs(&self, file: impl AsFd) -> Result<(), Errno> {
-        self.pass("syncfs")?;
-        rustix::fs::syncfs(file)
+        self.pass(Call::SyncAll { of: file.as_fd() }, || rustix::fs::syncfs(file.as_fd()))
     }
+}
+
+fn entry<'a>(at: &'a (impl AsFd, &'a [u8])) -> Entry<'a> {
+    Entry { dir: at.0.as_fd(), name: at.1 }
+}
+
+fn make<'a>(name: &'static str, dir: BorrowedFd<'a>, entry: &'a [u8]) -> Call<'a> {
+    Call::Make { name, at: Entry { dir, name: entry } }
+}
+
+fn change<'a>(name: &'static str, of: &'a impl AsFd) -> Call<'a> {
+    Call::Change { name, of: of.as_fd() }
 }
 
 /// An flock(2), released when dropped. Closing would not do: a child between fork and exec holds a copy of the
@@ -208,44 +225,4 @@ pub(crate) fn list(dir: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
         }
     }
     Ok(names)
-}
-
-/// Deletes everything below a directory of the store, never following a symlink.
-pub(crate) fn remove_below(dir: impl AsFd) -> crate::error::Result<()> {
-    for name in list(&dir)? {
-        remove_tree(&dir, &name)?;
-    }
-    Ok(())
-}
-
-pub(crate) fn remove_tree(dir: impl AsFd, name: &[u8]) -> crate::error::Result<()> {
-    let failed = |op| move |e| crate::error::Error::host(op, name, e);
-    match unlink(&dir, name, AtFlags::empty()) {
-        Ok(()) => return Ok(()),
-        // Linux says the first of a directory, POSIX the second; the second may also be chattr(1)'s.
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(e) => return Err(failed("remove")(e)),
-    }
-    let inner = open_dir_readable(&dir, name).or_else(|e| match e {
-        Errno::ACCESS => {
-            rustix::fs::chmodat(&dir, name, Mode::RWXU, AtFlags::empty())?;
-            open_dir_readable(&dir, name)
-        }
-        Errno::NOTDIR => Err(Errno::PERM),
-        other => Err(other),
-    });
-    remove_below(inner.map_err(failed("open"))?)?;
-    unlink(&dir, name, AtFlags::REMOVEDIR).map_err(failed("remove directory"))
-}
-
-/// From a directory that a branch made read-only, too: it is ours to delete.
-fn unlink(dir: impl AsFd, name: &[u8], flags: AtFlags) -> Result<(), Errno> {
-    let removed = match rustix::fs::unlinkat(&dir, name, flags) {
-        Err(Errno::ACCESS) => {
-            rustix::fs::chmodat(&dir, ".", Mode::RWXU, AtFlags::empty())?;
-            rustix::fs::unlinkat(&dir, name, flags)
-        }
-        other => other,
-    };
-    if removed == Err(Errno::NOENT) { Ok(()) } else { removed }
 }

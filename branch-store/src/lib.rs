@@ -25,11 +25,13 @@ mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gatekeeper;
 mod host_times;
 mod ids;
 mod journal;
 mod node;
 mod plan;
+mod removing;
 mod side;
 mod store;
 mod tree;
@@ -44,8 +46,9 @@ pub use commit::{
 };
 pub use conflict::{Conflict, ConflictKind, Target, Version};
 pub use diff::{ChangeKind, Directories, PathChange};
-pub use disk::{Disk, Gatekeeper};
+pub use disk::Disk;
 pub use error::{Error, Result};
+pub use gatekeeper::{Call, Entry, Gatekeeper};
 pub use ids::{
     ACL_ACCESS, BRANCH_ID_MAX, BRANCH_NAME_MAX, BRANCHES_MAX, BranchId, CommitId, DEPTH_MAX, FORK_MAX,
     GroupId, GroupKind, LayerId, MAIN, NAME_MAX, Name, NodeId, STORE_DIR, SYMLINK_MAX, XATTR_SIZE_MAX,

@@ -7,6 +7,7 @@ use rustix::fs::{AtFlags, Gid, Mode, Statx, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
 use crate::base::stat_at;
+use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::node::{Kind, Meta, Time, time_of};
 
@@ -47,7 +48,14 @@ struct Owned {
 ///
 /// # Errors
 /// The host's that are no refusals.
-pub(crate) fn set_meta(dir: impl AsFd, name: &[u8], kind: Kind, meta: &Meta) -> Result<Vec<Refused>> {
+pub(crate) fn set_meta(
+    disk: &Disk,
+    dir: impl AsFd,
+    name: &[u8],
+    kind: Kind,
+    meta: &Meta,
+) -> Result<Vec<Refused>> {
+    disk.set_meta(&dir).map_err(|e| Error::host("set attributes of", name, e))?;
     let mut refused = Vec::new();
     let now = stat_at(&dir, name)?;
     let owned = set_owner(&dir, name, &now, meta, &mut refused)?;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::base::{stat_at, stat_fd};
@@ -159,7 +159,7 @@ impl<'a> Staging<'a> {
         meta: &Meta,
         path: &[u8],
     ) -> Result<()> {
-        let refused = set_meta(dir, name, kind, meta)?;
+        let refused = set_meta(&self.shared.disk, dir, name, kind, meta)?;
         // Nothing is decided yet: there may be room another time.
         if let Some(full) = refused.iter().find(|r| matches!(r.errno, Errno::NOSPC | Errno::DQUOT)) {
             return Err(Error::host("set attributes of", path, full.errno));
@@ -277,15 +277,15 @@ impl Drop for Staging<'_> {
             return;
         }
         for (layer, id) in &self.linked {
-            if let Ok(dir) = self.shared.contents.layer_dir(*layer) {
+            if let Ok(file) = self.shared.contents.open(*layer, *id, OFlags::PATH) {
                 // The branch goes on writing to its content file: the final mode must not be in the way.
-                let mode = Mode::RUSR | Mode::WUSR;
-                rustix::fs::chmodat(&*dir, &file_name(*id)[..], mode, AtFlags::empty()).ok();
+                self.shared.disk.chmod(&file.into(), 0o600).ok();
             }
         }
         // At once and not by way of the trash: the next try gives the base these files, and a link that goes
         // later changes their ctime, which fingerprints hold. Recovery removes what a refusal leaves.
-        crate::disk::remove_tree(&self.shared.park_fd, self.commit.0.to_string().as_bytes()).ok();
+        let name = self.commit.0.to_string();
+        crate::removing::remove_tree(&self.shared.disk, &self.shared.park_fd, name.as_bytes()).ok();
     }
 }
 

@@ -233,7 +233,7 @@ impl Writer<'_> {
             rewrite(&self.shared.disk, &from, &to)?;
             self.shared.disk.fsync(&to).map_err(|e| Error::host("fsync", path, e))?;
         }
-        let refused = set_meta(&*parent, name, kind, meta)?;
+        let refused = set_meta(&self.shared.disk, &*parent, name, kind, meta)?;
         self.out.warnings.extend(refused.iter().map(|refused| refused.of(path)));
         self.touch_object(&parent, name, kind);
         Ok(())
@@ -259,7 +259,7 @@ impl Writer<'_> {
             self.warn(path, "was replaced from outside; its attributes were left alone");
             return Ok(());
         }
-        let refused = set_meta(&*parent, name, print.kind, meta)?;
+        let refused = set_meta(&self.shared.disk, &*parent, name, print.kind, meta)?;
         let shown = if path.is_empty() { b"." } else { path };
         self.out.warnings.extend(refused.iter().map(|refused| refused.of(shown)));
         if print.kind == Kind::Dir
