@@ -186,6 +186,7 @@ fn an_fsync_that_races_an_abort_does_not_poison_the_store() {
         let sync = scope.spawn(|| open.sync(SyncWhat::Data));
         wait_inside.recv().unwrap();
         w.store().abort(&a, Children::Refuse).unwrap();
+        w.store().settle().unwrap();
         go_on.send(()).unwrap();
         sync.join().unwrap()
     });
@@ -369,8 +370,9 @@ fn a_copy_up_is_durable_before_the_journal_that_speaks_of_it() {
     h.armed.store(true, Ordering::SeqCst);
     p.sync().unwrap();
     h.armed.store(false, Ordering::SeqCst);
-    let expected = ["fdatasync", "fsync", "fsync", "fdatasync"];
-    assert_eq!(*calls.lock().unwrap(), expected, "the file, its layer, the layers, then the journal");
+    let expected = ["fdatasync", "fsync", "fsync", "append", "fdatasync"];
+    let why = "the file, its layer, the layers, then the record that vouches for them, then the journal";
+    assert_eq!(*calls.lock().unwrap(), expected, "{why}");
 }
 /// Story: overlap.
 #[test]

@@ -123,6 +123,7 @@ impl Branch {
             };
             copied.publish(draft.layer, id, mtime)?;
             let layer = draft.layer;
+            draft.note_copied(layer, id);
             draft.update(id, |inode| {
                 inode.body = Body::File(Content::Own(layer));
                 inode.meta.mtime = None;

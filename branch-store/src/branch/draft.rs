@@ -10,8 +10,8 @@ use crate::base::Guard;
 use crate::base::places::DEPTH_MAX;
 use crate::branch::{Data, Shared, View};
 use crate::error::{Error, Result};
-use crate::ids::{CommitId, LayerId, NAME_MAX, Name, NodeId};
-use crate::journal::record::DirPlace;
+use crate::ids::{BranchId, CommitId, LayerId, NAME_MAX, Name, NodeId};
+use crate::journal::record::{DirPlace, Record};
 use crate::node::{Body, Content, Entry, Fingerprint, Inode, Kind, Lower, Node, Object, Origin, Slot, Time};
 use crate::tree::{Change, Tree};
 
@@ -31,6 +31,7 @@ pub(crate) struct Draft<'a> {
     tree: Tree,
     changes: Vec<Change>,
     dirs: Vec<DirPlace>,
+    copied: Vec<(LayerId, NodeId)>,
     /// Directories that `dirs` speaks of.
     placed: HashSet<NodeId>,
 }
@@ -44,12 +45,21 @@ impl<'a> Draft<'a> {
             tree: data.tree.clone(),
             changes: Vec::new(),
             dirs: Vec::new(),
+            copied: Vec::new(),
             placed: HashSet::new(),
         }
     }
 
-    pub(crate) fn finish(self) -> (Tree, Vec<Change>, Vec<DirPlace>) {
-        (self.tree, self.changes, self.dirs)
+    /// The tree, and the record of how it came about, if it did.
+    pub(crate) fn finish(self, branch: BranchId) -> (Tree, Option<Record>) {
+        let Draft { tree, changes, dirs, copied, .. } = self;
+        let changed = !changes.is_empty();
+        (tree, changed.then_some(Record::Batch { branch, changes, dirs, copied }))
+    }
+
+    /// The change relies on bytes that were copied and are not durable.
+    pub(crate) fn note_copied(&mut self, layer: LayerId, id: NodeId) {
+        self.copied.push((layer, id));
     }
 
     pub(crate) fn view(&self) -> View<'_> {

@@ -6,6 +6,7 @@ mod draft;
 mod namespace;
 mod open_file;
 mod registry;
+mod settle;
 mod shared;
 pub(crate) mod view;
 
@@ -25,7 +26,6 @@ pub(crate) use view::View;
 
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId, GroupId, GroupKind, LayerId, NodeId};
-use crate::journal::record::Record;
 use crate::node::{DirEntry, Object, Stat, Time};
 use crate::tree::{Tree, changed};
 
@@ -295,9 +295,9 @@ impl Branch {
         self.shared.journal.check()?;
         let mut draft = Draft::new(&self.shared, &data);
         let result = f(&mut draft)?;
-        let (tree, changes, dirs) = draft.finish();
-        if !changes.is_empty() {
-            self.shared.journal.append(&Record::Batch { branch: self.id(), changes, dirs })?;
+        let (tree, record) = draft.finish(self.id());
+        if let Some(record) = record {
+            self.shared.journal.append(&record)?;
             data.tree = tree;
         }
         Ok(result)

@@ -227,7 +227,7 @@ impl Branch {
             Ok(own)
         })?;
         match own {
-            Some(layer) => self.shared.contents.remove(layer, id),
+            Some(layer) => self.shared.discard_content(layer, id),
             None => Ok(()),
         }
     }

@@ -19,7 +19,7 @@ use crate::journal::{Journal, WorkspaceId};
 /// What store and branches share.
 ///
 /// Lock order: `writeback`, `decide`, `gate`, then branch data (parents before children), then
-/// `registry`, then the journal's own. Nothing is taken in the other direction.
+/// `registry`, `settling`, then the journal's own. Nothing is taken in the other direction.
 pub(crate) struct Shared {
     pub(crate) base_path: PathBuf,
     pub(crate) dir_path: PathBuf,
@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) decide: Mutex<()>,
     /// Shared by every change, exclusive for the checkpoint's picture. Never taken twice by one thread.
     pub(crate) gate: RwLock<()>,
+    /// Held by the one who makes the journal durable; the sequence number before which copied bytes are so.
+    pub(crate) settling: Mutex<u64>,
     /// Number of the journal in use.
     pub(crate) journal_number: AtomicU64,
 }
@@ -68,13 +70,6 @@ impl Counters {
 }
 
 impl Shared {
-    /// Everything acknowledged so far becomes durable, bytes before the records that speak of them.
-    pub(crate) fn make_durable(&self) -> Result<()> {
-        self.journal.check()?;
-        self.contents.sync_published().inspect_err(|_| self.journal.poison())?;
-        self.journal.sync()
-    }
-
     pub(crate) fn main(&self) -> Arc<Branch> {
         match self.registry.read().get(BranchId::MAIN) {
             Some(main) => main,
@@ -137,21 +132,5 @@ impl Shared {
             debug_assert!(before > 0, "every frozen sibling was counted at the fork");
         }
         self.registry.write().remove(branch);
-    }
-
-    /// Ended branches' content goes to the trash: one rename per layer. A failure leaves garbage that the
-    /// next recovery finds; the end of the branch stands.
-    pub(crate) fn discard_layers_of(&self, branches: &[Arc<Branch>]) {
-        for branch in branches {
-            let layers = branch.data.read().layers.clone();
-            self.discard_layers(&layers);
-        }
-    }
-
-    pub(crate) fn discard_layers(&self, layers: &[LayerId]) {
-        for layer in layers {
-            // Recovery sweeps what stays (`store::sweep`), so a refusal costs space, not truth.
-            self.contents.discard_layer(*layer).ok();
-        }
     }
 }

@@ -133,7 +133,7 @@ fn decide(
     let held = shared.hold(&losers);
     shared.journal.append(&Record::Decide(decided.clone()))?;
     staging.disarm();
-    shared.make_durable()?;
+    shared.make_decision_durable()?;
     apply_decide(shared, &decided);
     take_over(shared, branch, tree, &losers);
     drop(held);

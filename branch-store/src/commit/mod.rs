@@ -202,7 +202,7 @@ fn commit_into_branch(
     let stale = losers.iter().map(|b| b.id()).collect();
     let held = shared.hold(&losers);
     shared.journal.append(&Record::Merge { child: branch.id(), changes: merged.changes.clone(), stale })?;
-    shared.make_durable()?;
+    shared.make_decision_durable()?;
     let before = into.tree.clone();
     apply_merge(shared, branch, &mut into, &ours, merged.changes.as_deref())?;
     shared.end_all(&losers, State::Stale);

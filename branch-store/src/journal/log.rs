@@ -31,11 +31,14 @@ struct Writer {
     length: u64,
     /// Sequence number of the next record.
     next: u64,
+    /// Of the last one that speaks of copied bytes.
+    copied: Option<u64>,
 }
 
 impl Journal {
-    pub(crate) fn new(disk: Disk, file: File, length: u64, next: u64) -> Journal {
-        let writer = Writer { file: std::sync::Arc::new(file), length, next };
+    /// `copied`: the last record that speaks of copied bytes which are not known to be durable.
+    pub(crate) fn new(disk: Disk, file: File, length: u64, next: u64, copied: Option<u64>) -> Journal {
+        let writer = Writer { file: std::sync::Arc::new(file), length, next, copied };
         Journal {
             disk,
             writer: Mutex::new(writer),
@@ -63,6 +66,9 @@ impl Journal {
             return Err(self.undo(&writer, e));
         }
         writer.length += frame.len() as u64;
+        if record.has_copies() {
+            writer.copied = Some(writer.next);
+        }
         writer.next += 1;
         self.length.store(writer.length, Ordering::Relaxed);
         Ok(())
@@ -124,11 +130,23 @@ impl Journal {
         let mut writer = self.writer.lock();
         let mut synced = self.synced.lock();
         let file = new(writer.next)?;
-        *writer = Writer { file: std::sync::Arc::new(file), length: HEADER_LEN as u64, next: writer.next };
+        writer.file = std::sync::Arc::new(file);
+        writer.length = HEADER_LEN as u64;
         *synced = writer.next;
         self.durable.store(writer.next, Ordering::Release);
         self.length.store(writer.length, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The sequence number of the next record, and of the last that speaks of copied bytes.
+    pub(crate) fn frontier(&self) -> (u64, Option<u64>) {
+        let writer = self.writer.lock();
+        (writer.next, writer.copied)
+    }
+
+    /// The first sequence number that is not known to be durable.
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
     }
 
     /// Refuses everything from now on.

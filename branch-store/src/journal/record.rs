@@ -13,7 +13,8 @@ use crate::tree::Change;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Record {
     /// One file operation in a branch, and base directories its tree now refers to.
-    Batch { branch: BranchId, changes: Vec<Change>, dirs: Vec<DirPlace> },
+    /// `copied`: content files whose bytes may not be durable when this is.
+    Batch { branch: BranchId, changes: Vec<Change>, dirs: Vec<DirPlace>, copied: Vec<(LayerId, NodeId)> },
     /// Branches were forked.
     Fork(Fork),
     /// A branch committed into a parent branch. `changes` is what the parent's tree takes over; `None`:
@@ -36,6 +37,8 @@ pub(crate) enum Record {
     Branch(Box<Snapshot>),
     /// Checkpoint only: it is whole.
     End,
+    /// Bytes that records before this sequence number speak of as copied are durable.
+    Synced { upto: u64 },
 }
 
 /// Where a base directory is.
@@ -147,6 +150,11 @@ pub(crate) struct Snapshot {
 }
 
 impl Record {
+    /// Whether it speaks of copied bytes.
+    pub(crate) fn has_copies(&self) -> bool {
+        matches!(self, Record::Batch { copied, .. } if !copied.is_empty())
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         // postcard fails only for types it cannot express (I-9); these it can, as the round-trip test shows.
         postcard::to_stdvec(self).unwrap_or_else(|e| unreachable!("record is not encodable: {e}"))

@@ -121,7 +121,8 @@ fn an_end_of_main_of_nobody_twice_or_before_those_below_is_damage() {
 
 #[test]
 fn main_changes_by_commits_into_the_base_alone() {
-    let batch = Record::Batch { branch: BranchId::MAIN, changes: Vec::new(), dirs: Vec::new() };
+    let batch =
+        Record::Batch { branch: BranchId::MAIN, changes: Vec::new(), dirs: Vec::new(), copied: Vec::new() };
     let merge = |child| Record::Merge { child: BranchId(child), changes: None, stale: Vec::new() };
     for change in [batch, merge(0), merge(1)] {
         refused(&[fork(0, &[(1, "a")], 1), change]);

@@ -30,12 +30,14 @@ impl Store {
             if !parks.is_empty() {
                 shared.journal.append(&Record::Prune { upto })?;
                 apply_prune(shared, upto);
+                shared.make_durable()?;
                 for commit in parks {
                     let name = commit.0.to_string();
                     shared.contents.trash_preimage(&shared.park_fd, name.as_bytes())?;
                 }
             }
         }
+        shared.settle()?;
         shared.contents.empty_trash()
     }
 }

@@ -169,7 +169,16 @@ impl Store {
             self.shared.journal.poison();
             return Err(Error::host("syncfs", "store", e));
         }
-        self.shared.journal.sync()
+        self.shared.make_durable()
+    }
+
+    /// Makes everything durable whose loss would take more with it than itself: what was copied, and names whose
+    /// bytes wait to be deleted. To be called now and then.
+    ///
+    /// # Errors
+    /// The host's; a failure poisons the store (S21).
+    pub fn settle(&self) -> Result<()> {
+        self.shared.settle()
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Error, Result};
+use crate::ids::{LayerId, NodeId};
 use crate::journal::record::Record;
 use crate::journal::{Tail, Unsynced, WorkspaceId, scan};
 use crate::store::files::{checkpoint_name, journal_name, numbered};
@@ -19,6 +20,14 @@ pub(super) struct Read {
     /// The journal to go on with: number, length of its good part, next sequence number.
     pub(super) journal: (u64, u64, u64),
     pub(super) torn: Option<(String, u64)>,
+    /// Copied content files that are not known to be durable.
+    pub(super) copied: Vec<(LayerId, NodeId)>,
+    /// Operations that relied on them, or came after one that did, and are given up.
+    pub(super) undone: usize,
+    /// The sequence number before which copied bytes are durable.
+    synced: u64,
+    /// Records that speak of copied bytes: journal, sequence number, place in `records`.
+    copies: Vec<(u64, u64, usize)>,
 }
 
 /// Reads the newest checkpoint and the journals from there on.
@@ -26,7 +35,15 @@ pub(super) fn read_all(dir: &OwnedFd, workspace: &WorkspaceId, unsynced: Unsynce
     let checkpoint = numbered(dir, "checkpoint")?.pop();
     let first = checkpoint.unwrap_or(1);
     let journals: Vec<u64> = numbered(dir, "journal")?.into_iter().filter(|n| *n >= first).collect();
-    let mut read = Read { records: Vec::new(), journal: (0, 0, 0), torn: None };
+    let mut read = Read {
+        records: Vec::new(),
+        journal: (0, 0, 0),
+        torn: None,
+        copied: Vec::new(),
+        undone: 0,
+        synced: 0,
+        copies: Vec::new(),
+    };
     if let Some(number) = checkpoint {
         read_checkpoint(dir, workspace, number, &mut read)?;
     }
@@ -39,7 +56,39 @@ pub(super) fn read_all(dir: &OwnedFd, workspace: &WorkspaceId, unsynced: Unsynce
         let last = journals.last() == Some(number);
         read_journal(dir, workspace, unsynced, (*number, last), &mut expected, &mut read)?;
     }
+    match unsynced {
+        Unsynced::Kept => read.note_copied(),
+        Unsynced::MayBeGone => read.cut_doubtful(),
+    }
     Ok(read)
+}
+
+impl Read {
+    /// Nobody knows how much of a copy has reached the disk by itself, and what it was copied from may be worth
+    /// more: the journal ends before it. Whoever was told that something is durable was told after `Synced`.
+    fn cut_doubtful(&mut self) {
+        let doubtful =
+            self.copies.iter().find(|(journal, seq, _)| *seq >= self.synced && *journal == self.journal.0);
+        let Some((number, seq, at)) = doubtful.copied() else { return };
+        let offset = self.records[at].1;
+        self.undone = self.records.len() - at;
+        self.records.truncate(at);
+        self.torn = Some((journal_name(number), offset));
+        self.journal = (number, offset, seq);
+    }
+
+    fn note_copied(&mut self) {
+        for (_, _, at) in self.copies.iter().filter(|(_, seq, _)| *seq >= self.synced) {
+            if let Record::Batch { copied, .. } = &self.records[*at].2 {
+                self.copied.extend(copied);
+            }
+        }
+    }
+
+    /// The last record that speaks of copied bytes.
+    pub(super) fn last_copy(&self) -> Option<u64> {
+        self.copies.last().filter(|_| !self.copied.is_empty()).map(|(_, seq, _)| *seq)
+    }
 }
 
 fn read_checkpoint(dir: &OwnedFd, workspace: &WorkspaceId, number: u64, read: &mut Read) -> Result<()> {
@@ -81,6 +130,7 @@ fn read_journal(
     let bytes = read_file(dir, &name)?;
     let file: Arc<str> = name.as_str().into();
     let corrupt = |offset, cause: String| Error::Corrupt { file: name.clone(), offset, cause };
+    let before = read.records.len();
     let (header, next, tail) = scan(&bytes, &name, workspace, unsynced, |offset, record| {
         if matches!(record, Record::Counters(_) | Record::Branch(_) | Record::End) {
             return Err(corrupt(offset, "a record of a checkpoint in a journal".to_owned()));
@@ -95,6 +145,17 @@ fn read_journal(
         ));
     }
     *expected = Some(next);
+    for (seq, at) in (header.first..).zip(before..read.records.len()) {
+        let (_, offset, record) = &read.records[at];
+        match record {
+            Record::Synced { upto } if *upto > seq => {
+                return Err(corrupt(*offset, "vouches for records that came after it".to_owned()));
+            }
+            Record::Synced { upto } => read.synced = read.synced.max(*upto),
+            record if record.has_copies() => read.copies.push((number, seq, at)),
+            _ => {}
+        }
+    }
     let length = match tail {
         Tail::Clean => bytes.len() as u64,
         Tail::Torn(at) if last => {

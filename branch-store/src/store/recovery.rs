@@ -25,7 +25,7 @@ use crate::store::files::{self, journal_name};
 use crate::store::read::{Located, Read, read_all};
 use crate::store::replay::Replay;
 use crate::store::report::Report;
-use crate::store::sweep::sweep;
+use crate::store::sweep::{Settled, sweep};
 use crate::tree::Tree;
 
 /// Which store over which base.
@@ -97,7 +97,10 @@ fn build(store: Unrecovered, read: &Read, report: &mut Report) -> Result<Arc<Sha
     if let Some((name, at)) = &read.torn {
         disk.truncate(&file, *at).map_err(|e| Error::host("truncate", name, e))?;
         disk.fsync(&file).map_err(|e| Error::host("fsync", name, e))?;
-        report.lines.push(format!("cut an unfinished record off {name} at byte {at}"));
+        report.lines.push(match read.undone {
+            0 => format!("cut an unfinished record off {name} at byte {at}"),
+            n => format!("the power failed: the last {n} operations, which nobody had fsynced, are undone"),
+        });
     }
     let base = files::open(&options.base)?;
     let park = files::open(&files::park_dir(&options.base, &options.store))?;
@@ -117,7 +120,7 @@ fn build(store: Unrecovered, read: &Read, report: &mut Report) -> Result<Arc<Sha
         workspace,
         base: Base::new(base, park)?,
         contents: Contents::new(disk.clone(), &dir)?,
-        journal: Journal::new(disk.clone(), file, length, next),
+        journal: Journal::new(disk.clone(), file, length, next, read.last_copy()),
         disk,
         dir_fd: dir,
         _lock: lock,
@@ -127,8 +130,10 @@ fn build(store: Unrecovered, read: &Read, report: &mut Report) -> Result<Arc<Sha
         writeback: Mutex::default(),
         decide: Mutex::default(),
         gate: RwLock::default(),
+        settling: Mutex::default(),
         journal_number: AtomicU64::new(number),
     });
+    shared.contents.note_published(read.copied.iter().copied());
     shared.counters.note_layer(MAIN_LAYER);
     shared.counters.branch.fetch_max(1, Ordering::Relaxed);
     let birth = Birth {
@@ -160,10 +165,23 @@ fn replay_and_finish(shared: &Arc<Shared>, records: Vec<Located>, report: &mut R
         replay.apply(record).map_err(|cause| Error::Corrupt { file: file.to_string(), offset, cause })?;
     }
     let pending = replay.pending;
+    // What follows relies on the records that were read: those that a dead process wrote may not be durable yet.
+    let settled = match shared.make_durable() {
+        // No room to say so; a sync that failed is another matter.
+        Err(e)
+            if pending.is_none()
+                && matches!(e.errno(), Errno::NOSPC | Errno::DQUOT)
+                && shared.journal.check().is_ok() =>
+        {
+            report.lines.push(format!("nothing is cleared away: {e}"));
+            Settled::No
+        }
+        other => other.map(|()| Settled::Yes)?,
+    };
     if let Some(decided) = pending {
         finish(shared, &decided, report)?;
     }
-    sweep(shared, report)?;
+    sweep(shared, settled, report)?;
     // The end of the last commit may not have reached the disk; by now nothing of it is left to do.
     let unsettled = shared.log.lock().last().filter(|line| line.settled.is_none()).map(|line| line.commit);
     match unsettled.map(|commit| decide::settle(shared, commit)) {

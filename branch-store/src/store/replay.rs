@@ -21,7 +21,7 @@ pub(super) struct Replay<'a> {
 impl Replay<'_> {
     pub(super) fn apply(&mut self, record: Record) -> std::result::Result<(), String> {
         match record {
-            Record::Batch { branch, changes, dirs } => {
+            Record::Batch { branch, changes, dirs, .. } => {
                 check::dirs(&dirs)?;
                 let branch = self.branch(branch)?;
                 check::not_main(&branch)?;
@@ -73,7 +73,7 @@ impl Replay<'_> {
                 Ok(())
             }
             Record::Branch(snapshot) => self.snapshot(*snapshot),
-            Record::End => Ok(()),
+            Record::End | Record::Synced { .. } => Ok(()),
         }
     }
 

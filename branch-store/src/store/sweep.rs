@@ -14,8 +14,16 @@ use crate::store::files;
 use crate::store::maintain;
 use crate::store::report::Report;
 
+/// Whether what was replayed is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settled {
+    Yes,
+    /// A power failure may bring back what refers to anything: nothing is removed.
+    No,
+}
+
 /// Removes what no branch refers to.
-pub(super) fn sweep(shared: &Shared, report: &mut Report) -> Result<()> {
+pub(super) fn sweep(shared: &Shared, settled: Settled, report: &mut Report) -> Result<()> {
     let branches = shared.registry.read().all();
     let mut alive: HashSet<LayerId> = HashSet::new();
     for branch in &branches {
@@ -28,7 +36,16 @@ pub(super) fn sweep(shared: &Shared, report: &mut Report) -> Result<()> {
         }
         files::note_boot(&shared.dir_path)?;
     }
-    let known = known_contents(&branches);
+    if settled == Settled::Yes { clear(shared, &branches, &alive, report) } else { Ok(()) }
+}
+
+fn clear(
+    shared: &Shared,
+    branches: &[Arc<Branch>],
+    alive: &HashSet<LayerId>,
+    report: &mut Report,
+) -> Result<()> {
+    let known = known_contents(branches);
     for layer in shared.contents.layers()? {
         if alive.contains(&layer) {
             shared.contents.sweep_layer(layer, &known)?;

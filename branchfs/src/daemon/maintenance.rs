@@ -46,7 +46,7 @@ pub(super) fn run(store: &Arc<Store>, mailbox: &Mailbox) {
     loop {
         match mailbox.0.recv_timeout(JOURNAL_LOOK) {
             Ok(()) => reclaim(store),
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => settle(store),
             Err(RecvTimeoutError::Disconnected) => return,
         }
         checkpoint_if_long(store);
@@ -56,6 +56,13 @@ pub(super) fn run(store: &Arc<Store>, mailbox: &Mailbox) {
 fn reclaim(store: &Store) {
     if let Err(error) = store.reclaim() {
         tracing::warn!(%error, "cannot delete the remains of ended branches; the next try is after the next commit");
+    }
+}
+
+/// What a power failure could take is never older than a look.
+fn settle(store: &Store) {
+    if let Err(error) = store.settle() {
+        tracing::error!(%error, "cannot make the newest changes durable");
     }
 }
 

@@ -99,7 +99,7 @@ fn decide(
     };
     shared.journal.append(&Record::Decide(decided.clone()))?;
     staging.disarm();
-    shared.make_durable()?;
+    shared.make_decision_durable()?;
     apply_decide(shared, &decided);
     Ok(decided)
 }

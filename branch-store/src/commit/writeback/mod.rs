@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use crate::base::{stat_at, stat_fd};
+use crate::base::stat_at;
 use crate::branch::Shared;
 use crate::commit::apply_meta::set_meta;
 use crate::commit::kept;
@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::ids::{CommitId, Name, NodeId};
 use crate::journal::record::{Decide, DirPlace, Moved};
 use crate::node::{DisplacedTo, HostKey, Kind, Meta, Slot};
-use crate::plan::{Park, RelPath, Step};
+use crate::plan::{Park, Plan, RelPath, Step};
 
 /// More touched directories than this are made durable by one syncfs.
 const FSYNC_MAX: usize = 64;
@@ -38,6 +38,7 @@ type InDir<'p> = (Arc<OwnedFd>, NodeId, &'p [u8]);
 
 struct Writer<'a> {
     shared: &'a Shared,
+    plan: &'a Plan,
     commit: CommitId,
     /// The preimage directories that the plan speaks of, the commit's own among them.
     parks: HashMap<CommitId, (OwnedFd, NodeId)>,
@@ -56,6 +57,7 @@ pub(crate) fn run(shared: &Shared, decided: &Decide) -> Result<Written> {
     let out = Written { moved: Moved::default(), warnings: Vec::new() };
     let mut writer = Writer {
         shared,
+        plan,
         commit,
         parks: reach::open_parks(shared, (commit, decided.park.0), plan)?,
         dirs: HashMap::new(),
@@ -114,9 +116,8 @@ impl Writer<'_> {
     ) -> Result<()> {
         if self.parked(park)? != Some(object) {
             // Not at its old place and not parked: a later step of this plan has attached it already.
-            let Some((parent, _, name)) = self.parent(path)? else { return Ok(()) };
-            let here = self.shared.base.home.print(&stat_fd(&*parent)?).map(|print| print.key());
-            if here != Some(from) || self.key_at(&parent, name)? != Some(object) {
+            let Some((parent, name)) = self.leaves_from(path, from)? else { return Ok(()) };
+            if self.key_at(&parent, name)? != Some(object) {
                 return Ok(());
             }
             let to = (self.park_of(park)?, &park.name()[..]);

@@ -155,6 +155,51 @@ impl Writer<'_> {
         Ok(Some(at))
     }
 
+    /// The directory that an object is to leave: where it was, or, as a crash may have lost this step and kept a later
+    /// one (H3), where a directory above it is by now.
+    pub(super) fn leaves_from<'p>(
+        &mut self,
+        path: &'p [u8],
+        from: HostKey,
+    ) -> Result<Option<(Arc<OwnedFd>, &'p [u8])>> {
+        if let Some((parent, _, name)) = self.parent(path)?
+            && self.shared.base.home.print(&stat_fd(&*parent)?).map(|print| print.key()) == Some(from)
+        {
+            return Ok(Some((parent, name)));
+        }
+        let plan = self.plan;
+        for step in &plan.steps {
+            let Step::Detach { path: above, park, .. } = step else { continue };
+            let Some(below) = path.strip_prefix(&above[..]).and_then(|rest| rest.strip_prefix(b"/")) else {
+                continue;
+            };
+            if let Some(top) = self.taken_to(*park)?
+                && let Some((dir, name)) = descend(top, below)?
+                && self.shared.base.home.print(&stat_fd(&*dir)?).map(|print| print.key()) == Some(from)
+            {
+                return Ok(Some((dir, name)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A directory that was detached: in its park, or attached already.
+    fn taken_to(&mut self, park: Park) -> Result<Option<Arc<OwnedFd>>> {
+        match open_dir(self.park_of(park)?, &park.name()) {
+            Ok(dir) => return Ok(Some(Arc::new(dir))),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+            Err(e) => return Err(Error::host("open directory", park.name(), e)),
+        }
+        let plan = self.plan;
+        let attached = plan.steps.iter().find_map(|step| match step {
+            Step::Attach { park: from, path, .. } if *from == park => Some(path),
+            _ => None,
+        });
+        let Some(path) = attached else { return Ok(None) };
+        let Some((parent, _, name)) = self.parent(path)? else { return Ok(None) };
+        Ok(open_dir(&*parent, name).ok().map(Arc::new))
+    }
+
     pub(super) fn touch(&mut self, dir: Arc<OwnedFd>) {
         if self.touched.len() >= FSYNC_MAX {
             self.many = true;
@@ -228,4 +273,19 @@ impl Writer<'_> {
             Err(e) => Err(Error::host("stat", name, e)),
         }
     }
+}
+
+/// The directory that holds the last component of a path, and that.
+fn descend(top: Arc<OwnedFd>, path: &[u8]) -> Result<Option<(Arc<OwnedFd>, &[u8])>> {
+    let mut at = top;
+    let mut rest = path;
+    while let Some(end) = rest.iter().position(|byte| *byte == b'/') {
+        at = match open_dir(&*at, &rest[..end]) {
+            Ok(next) => Arc::new(next),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(e) => return Err(Error::host("open directory", &rest[..end], e)),
+        };
+        rest = &rest[end + 1..];
+    }
+    Ok(Some((at, rest)))
 }

@@ -3,7 +3,9 @@
 //! I-4: a file in a layer is written only by the branch whose current layer it is; a fork gives the parent
 //! and every child a fresh one, so all older layers are frozen.
 
-use std::collections::HashSet;
+mod doomed;
+
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,6 +25,9 @@ use crate::host_times::HostTimes;
 use crate::ids::{LayerId, NodeId};
 use crate::node::Time;
 
+pub(crate) use self::doomed::Doomed;
+use self::doomed::Waiting;
+
 /// Layer directories kept open.
 const OPEN_LAYERS_MAX: usize = 128;
 /// More copy-ups than this are made durable by one syncfs.
@@ -37,7 +42,8 @@ pub(crate) struct Contents {
     times: HostTimes,
     /// Copy-ups not known to be durable. The bytes they were copied from may be, so the journal must not
     /// become durable before them (S9).
-    published: Mutex<HashSet<(LayerId, NodeId)>>,
+    published: Mutex<BTreeSet<(LayerId, NodeId)>>,
+    waiting: Mutex<Waiting>,
 }
 
 /// A finished private copy that has not got its name yet; dropping it removes it.
@@ -60,6 +66,7 @@ impl Contents {
             temporary: AtomicU64::new(0),
             times: HostTimes::default(),
             published: Mutex::default(),
+            waiting: Mutex::default(),
         })
     }
 
@@ -93,6 +100,7 @@ impl Contents {
     /// A new empty file, replacing what a crashed attempt may have left.
     pub(crate) fn create(&self, layer: LayerId, id: NodeId) -> Result<File> {
         let dir = self.layer_dir_or_new(layer)?;
+        self.waiting.lock().spare(layer, id);
         Ok(self.disk.create(&*dir, &file_name(id), OFlags::RDWR | OFlags::TRUNC, 0o600)?)
     }
 
@@ -140,13 +148,28 @@ impl Contents {
         Ok(names.iter().filter_map(|n| std::str::from_utf8(n).ok()?.parse().ok().map(LayerId)).collect())
     }
 
-    /// Makes every copy-up since the last call durable.
-    pub(crate) fn sync_published(&self) -> Result<()> {
+    /// Makes every copy-up since the last call durable, and says which they were.
+    pub(crate) fn sync_published(&self) -> Result<BTreeSet<(LayerId, NodeId)>> {
         let published = std::mem::take(&mut *self.published.lock());
+        self.sync_files(&published)?;
+        Ok(published)
+    }
+
+    /// Copy-ups that are not known to be durable.
+    pub(crate) fn note_published(&self, copied: impl IntoIterator<Item = (LayerId, NodeId)>) {
+        self.published.lock().extend(copied);
+    }
+
+    /// Whether every copy-up is durable, and nothing waits to be deleted.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.published.lock().is_empty() && self.waiting.lock().is_empty()
+    }
+
+    fn sync_files(&self, published: &BTreeSet<(LayerId, NodeId)>) -> Result<()> {
         if published.len() > SYNC_MAX {
             return Ok(self.disk.syncfs(&self.content)?);
         }
-        let layers: HashSet<LayerId> = published.iter().map(|(layer, _)| *layer).collect();
+        let layers: BTreeSet<LayerId> = published.iter().map(|(layer, _)| *layer).collect();
         let files = published.iter().map(|(layer, id)| {
             let file = self.open(*layer, *id, OFlags::RDONLY)?;
             Ok(self.disk.fdatasync(&file)?)
@@ -221,9 +244,10 @@ impl Copied<'_> {
         // done on the file that this is a copy of.
         stat_fd(&self.file)?;
         let to = (&*self.dir, &file_name(id)[..]);
+        self.contents.waiting.lock().spare(layer, id);
         self.contents.disk.rename((&*self.dir, &self.temporary), to, RenameFlags::empty())?;
         self.armed = false;
-        self.contents.published.lock().insert((layer, id));
+        self.contents.note_published([(layer, id)]);
         Ok(())
     }
 }

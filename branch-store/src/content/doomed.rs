@@ -1,0 +1,73 @@
+//! Content that nobody needs as soon as the journal says so durably: until then a power failure may bring back what
+//! speaks of it.
+
+use crate::content::Contents;
+use crate::ids::{LayerId, NodeId};
+
+/// More files than this are not waited with.
+const FILES_MAX: usize = 256;
+/// More bytes than this are not.
+const BYTES_MAX: u64 = 1 << 20;
+
+/// What is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Doomed {
+    Layer(LayerId),
+    File(LayerId, NodeId),
+}
+
+/// What waits for its end, and how much that is.
+#[derive(Default)]
+pub(super) struct Waiting {
+    /// With the sequence number up to which the journal must be durable.
+    all: Vec<(u64, Doomed)>,
+    bytes: u64,
+}
+
+impl Waiting {
+    /// A file that is made anew lives.
+    pub(super) fn spare(&mut self, layer: LayerId, id: NodeId) {
+        self.all.retain(|(_, doomed)| *doomed != Doomed::File(layer, id));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+}
+
+impl Contents {
+    /// Something goes once the journal is durable up to a sequence number.
+    pub(crate) fn doom(&self, upto: u64, doomed: Doomed) {
+        let bytes = match doomed {
+            Doomed::File(layer, id) => self.stat(layer, id).map_or(0, |st| st.stx_blocks * 512),
+            Doomed::Layer(_) => 0,
+        };
+        let mut waiting = self.waiting.lock();
+        waiting.all.push((upto, doomed));
+        waiting.bytes += bytes;
+    }
+
+    /// Whether so much waits that the disk should have it back.
+    pub(crate) fn is_waiting_long(&self) -> bool {
+        let waiting = self.waiting.lock();
+        waiting.all.len() > FILES_MAX || waiting.bytes > BYTES_MAX
+    }
+
+    /// The journal is durable up to here. What cannot be deleted costs space; recovery finds it.
+    pub(crate) fn bury(&self, durable: u64) {
+        let mut waiting = self.waiting.lock();
+        let (ready, not_yet) =
+            std::mem::take(&mut waiting.all).into_iter().partition(|(upto, _)| *upto <= durable);
+        waiting.all = not_yet;
+        if waiting.all.is_empty() {
+            waiting.bytes = 0;
+        }
+        let ready: Vec<(u64, Doomed)> = ready;
+        for (_, doomed) in ready {
+            match doomed {
+                Doomed::Layer(layer) => self.discard_layer(layer).ok(),
+                Doomed::File(layer, id) => self.remove(layer, id).ok(),
+            };
+        }
+    }
+}
