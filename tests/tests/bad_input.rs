@@ -190,7 +190,7 @@ fn a_store_of_a_newer_version_is_refused_and_left_alone() {
     let file = site.store().join("format");
     let text = fs::read_to_string(&file).unwrap();
     for (content, wanted) in [
-        (text.replace("branchfs 2", "branchfs 99"), "99"),
+        (text.replace("branchfs 3", "branchfs 99"), "99"),
         ("branchfs\n".to_owned(), "format"),
         (String::new(), "format"),
         (text.replace('\n', " "), "format"),
