@@ -89,7 +89,8 @@ pub(crate) fn check(plan: &Plan) -> Result<(), &'static str> {
         Step::AddLink { existing, path, .. } => [Some(existing), Some(path)],
         Step::SetMeta { path, .. } => [Some(path).filter(|path| !path.is_empty()), None],
     });
-    for path in paths.flatten() {
+    let before = plan.before.iter().map(|(path, _)| path).filter(|path| !path.is_empty());
+    for path in paths.flatten().chain(before) {
         let mut names = path.split(|byte| *byte == b'/');
         if !names.clone().all(Name::is_valid) {
             return Err("a step of the plan leaves the base");

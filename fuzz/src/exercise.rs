@@ -120,6 +120,9 @@ fn work(store: &Store) {
         store.diff(&branch).ok();
         branch.content_bytes();
     }
+    for turn in [Store::undo, Store::redo, Store::undo] {
+        turn(store).ok();
+    }
     store.reclaim().ok();
     store.sync().ok();
 }
