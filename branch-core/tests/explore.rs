@@ -141,8 +141,20 @@ fn a_program_sees_the_branch_at_the_bases_own_path() {
 #[test]
 fn a_program_that_does_not_exist_is_an_error_of_that_attempt_only() {
     let scene = scene();
-    let attempts = vec![Program::new(["/no/such/program"]), Program::shell("echo 42 > answer")];
-    let report = run(Explore::new(&scene.workspace, attempts).unwrap());
+    // The other must not win before this one has been tried: it would have lost, then.
+    let gate = scene._temp.path().join("gate");
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &gate, fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    let waits = format!("read go < {} && echo 42 > answer", gate.display());
+    let attempts = vec![Program::new(["/no/such/program"]), Program::shell(&waits)];
+    let explore = Explore::new(&scene.workspace, attempts).unwrap();
+    let report = explore
+        .run(&mut |progress| {
+            if let Progress::Finished { attempt: 0, .. } = progress {
+                fs::write(&gate, "go\n").unwrap();
+            }
+        })
+        .unwrap();
     assert_eq!(report.winner, Some(1));
     assert!(matches!(verdicts(&report)[0], Verdict::Error { reason } if reason.contains("/no/such/program")));
     scene.nothing_is_left();

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use crate::base::history::Displaced;
 use crate::branch::{Branch, Data, Shared, State};
@@ -20,6 +21,8 @@ use crate::journal::record::{Decide, LogLine, Moved, Origin, Record};
 use crate::node::{Slot, Time};
 use crate::tree::{Tree, changed};
 
+/// Longest tick of the clock that hosts stamp files with.
+const TICK_MAX: Duration = Duration::from_millis(20);
 /// Lines of the commit log kept.
 const LOG_MAX: usize = 10_000;
 
@@ -55,7 +58,7 @@ pub(super) fn commit_into_base(
     }
     // The commit stands: only an undo misses this, and says so.
     warnings.extend(
-        settle(shared, commit).err().map(|e| format!("the end of the commit could not be noted: {e}")),
+        close(shared, commit).err().map(|e| format!("the end of the commit could not be noted: {e}")),
     );
     shared.discard_layers(&ours.layers);
     Ok(Committed {
@@ -172,7 +175,7 @@ pub(crate) fn apply_decide(shared: &Shared, decided: &Decide) {
         commit: decided.commit,
         origin: decided.origin,
         branch: decided.name.clone(),
-        settled: None,
+        closed: None,
         time: decided.time,
         changed: decided.changed,
     });
@@ -215,19 +218,21 @@ fn finish_or_fail(shared: &Arc<Shared>, decided: &Decide) -> Result<Written> {
 }
 
 /// After the last thing that a commit does to objects of the base: says from when on changes are others'.
-pub(crate) fn settle(shared: &Shared, commit: CommitId) -> Result<()> {
-    // Later than every stamp so far, also where the host stamps by the tick.
-    let last = Time::now();
-    let time = std::iter::repeat_with(Time::now).find(|now| *now > last).unwrap_or(last);
+pub(crate) fn close(shared: &Shared, commit: CommitId) -> Result<()> {
+    // Later than every stamp so far, also where the host stamps by the tick. A clock that somebody sets back
+    // holds nobody up.
+    let (last, start) = (Time::now(), Instant::now());
+    let mut stamps = std::iter::repeat_with(Time::now).take_while(|_| start.elapsed() < TICK_MAX);
+    let time = stamps.find(|now| *now > last).unwrap_or(last);
     let _gate = shared.gate.read();
-    shared.journal.append(&Record::Settled { commit, time })?;
-    apply_settled(shared, commit, time);
+    shared.journal.append(&Record::Closed { commit, time })?;
+    apply_closed(shared, commit, time);
     Ok(())
 }
 
-pub(crate) fn apply_settled(shared: &Shared, commit: CommitId, time: Time) {
+pub(crate) fn apply_closed(shared: &Shared, commit: CommitId, time: Time) {
     if let Some(line) = shared.log.lock().iter_mut().rev().find(|line| line.commit == commit) {
-        line.settled = Some(time);
+        line.closed = Some(time);
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) enum Record {
     Done { commit: CommitId, moved: Moved },
     /// Whatever is changed in the base from this time on was not changed by the commit. Not fsynced: without it
     /// the next opening says a later time.
-    Settled { commit: CommitId, time: Time },
+    Closed { commit: CommitId, time: Time },
     /// Branches ended.
     Abort { branches: Vec<BranchId> },
     /// Preimages up to this commit are gone.
@@ -126,8 +126,8 @@ pub(crate) struct LogLine {
     pub(crate) commit: CommitId,
     pub(crate) origin: Origin,
     pub(crate) branch: String,
-    /// See `Record::Settled`.
-    pub(crate) settled: Option<Time>,
+    /// See `Record::Closed`.
+    pub(crate) closed: Option<Time>,
     pub(crate) time: Time,
     pub(crate) changed: u64,
 }

@@ -183,8 +183,8 @@ fn replay_and_finish(shared: &Arc<Shared>, records: Vec<Located>, report: &mut R
     }
     sweep(shared, settled, report)?;
     // The end of the last commit may not have reached the disk; by now nothing of it is left to do.
-    let unsettled = shared.log.lock().last().filter(|line| line.settled.is_none()).map(|line| line.commit);
-    match unsettled.map(|commit| decide::settle(shared, commit)) {
+    let open = shared.log.lock().last().filter(|line| line.closed.is_none()).map(|line| line.commit);
+    match open.map(|commit| decide::close(shared, commit)) {
         // A full disk must not keep the store from being opened: the next recovery tries again.
         Some(Err(e)) if !matches!(e.errno(), Errno::NOSPC | Errno::DQUOT) => Err(e),
         _ => Ok(()),

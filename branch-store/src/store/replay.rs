@@ -54,8 +54,8 @@ impl Replay<'_> {
                 self.pending = None;
                 Ok(())
             }
-            Record::Settled { commit, time } => {
-                decide::apply_settled(self.shared, commit, time);
+            Record::Closed { commit, time } => {
+                decide::apply_closed(self.shared, commit, time);
                 Ok(())
             }
             Record::Abort { branches } => {

@@ -59,20 +59,15 @@ impl Inverter<'_> {
         match self.at(&path)? {
             Some(at) if at.found.print.key() == key => Ok(Where::Here(path, Box::new(at.found))),
             // What an exchange replaced waits among the preimages, too.
-            _ if self.was_swapped(key) => Ok(Where::Parked),
+            _ if self.taken.contains_key(&key) => Ok(Where::Parked),
             _ => Ok(Where::Gone),
         }
-    }
-
-    fn was_swapped(&self, key: HostKey) -> bool {
-        let swapped = |step: &Step| matches!(step, Step::Exchange { old, .. } if *old == key);
-        self.forward.plan.steps.iter().any(swapped)
     }
 
     /// `None`: the commit left its attributes alone. Of a directory each attribute for itself, as in a merge: who
     /// works in it changes its times.
     fn given_back(&mut self, found: &Found, path: &[u8], was: &Meta) -> Result<Option<Meta>> {
-        let Some(set) = self.set(found.print.key(), path) else { return Ok(None) };
+        let Some(set) = self.set.get(&found.print.key()).copied() else { return Ok(None) };
         let now = self.meta(found)?;
         let wanted = if found.print.kind == Kind::Dir {
             let merged = attributes::merge(&set.attributes(), &now.attributes(), &was.attributes());
@@ -89,15 +84,6 @@ impl Inverter<'_> {
         };
         self.displace(found, Some(path))?;
         Ok(Some(wanted))
-    }
-
-    /// What the commit set.
-    fn set(&self, key: HostKey, path: &[u8]) -> Option<&Meta> {
-        self.forward.plan.steps.iter().find_map(|step| match step {
-            Step::SetMeta { object: Some(object), meta, .. } if *object == key => Some(&**meta),
-            Step::SetMeta { path: of, object: None, meta } if of == path => Some(&**meta),
-            _ => None,
-        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whether somebody changed something in the base since a commit.
 //!
-//! A change stamps the change time, which nobody can set, and `Record::Settled` says from which stamp on changes are
+//! A change stamps the change time, which nobody can set, and `Record::Closed` says from which stamp on changes are
 //! not the commit's own. Later commits, all taken back by now, have stamped what they touched, too: they noted
 //! the change time it had before.
 
@@ -10,17 +10,17 @@ use crate::ids::CommitId;
 use crate::journal::record::LogLine;
 use crate::node::{Time, time_of};
 
-pub(super) struct Settled {
+pub(super) struct Closed {
     of: CommitId,
     /// When the commit was over, and when the newest was. `None` where the record was lost: nobody can tell then.
     then: Option<Time>,
     newest: Option<Time>,
 }
 
-impl Settled {
-    pub(super) fn new(log: &[LogLine], of: CommitId) -> Settled {
-        let then = log.iter().find(|line| line.commit == of).and_then(|line| line.settled);
-        Settled { of, then, newest: log.last().and_then(|line| line.settled) }
+impl Closed {
+    pub(super) fn new(log: &[LogLine], of: CommitId) -> Closed {
+        let then = log.iter().find(|line| line.commit == of).and_then(|line| line.closed);
+        Closed { of, then, newest: log.last().and_then(|line| line.closed) }
     }
 
     /// Whether the object is as the commit left it.

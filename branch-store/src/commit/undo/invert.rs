@@ -6,27 +6,26 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::edited::Settled;
-use super::met::{met, nothing_there};
+use super::edited::Closed;
+use super::met::met;
 use super::paths::{Exchanges, Paths, depth, split};
 use crate::base::history::{Displaced, ObjectWas, Was};
-use crate::base::{Base, Found, Guard};
+use crate::base::{Base, Found};
 use crate::branch::Shared;
 use crate::commit::planner::{Drawn, Stage};
 use crate::conflict::{Conflict, ConflictKind};
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, Name, NodeId};
 use crate::journal::record::{Decide, Origin};
-use crate::node::{Fingerprint, HostKey, Kind, Meta, Slot};
-use crate::plan::{Park, Plan, RelPath, Step, join};
-use crate::tree::Tree;
+use crate::node::{HostKey, Kind, Meta, Slot};
+use crate::plan::{Park, Plan, RelPath, Step};
 
 /// An object of the base at a path of today.
 pub(super) struct At {
     pub(super) slot: Slot,
     pub(super) found: Found,
     /// The directory it is in.
-    parent: Found,
+    pub(super) parent: Found,
 }
 
 pub(super) struct Inverter<'a> {
@@ -35,12 +34,16 @@ pub(super) struct Inverter<'a> {
     pub(super) head: CommitId,
     pub(super) paths: Paths,
     pub(super) was: HashMap<HostKey, &'a ObjectWas>,
+    /// What attributes the commit gave to objects that were there before.
+    pub(super) set: HashMap<HostKey, &'a Meta>,
+    /// Preimages: what the commit took a name from without giving it another.
+    pub(super) taken: HashMap<HostKey, Park>,
     /// Names that will be free, or somebody else's.
     pub(super) leaving: HashSet<Slot>,
     /// Where what the commit moved waits.
     parks: HashMap<Park, Park>,
     next_park: u64,
-    settled: Settled,
+    pub(super) closed: Closed,
     leaves: Vec<Step>,
     comes: Vec<Step>,
     rewrites: Vec<Step>,
@@ -68,16 +71,20 @@ pub(super) fn invert(shared: &Shared, forward: &Decide, commit: CommitId) -> Res
         Origin::Branch(_) => Exchanges::UnderNewPaths,
         Origin::Undo(_) | Origin::Redo(_) => Exchanges::UnderOldPaths,
     };
+    let paths = Paths::of(&forward.plan, exchanges);
+    let root = shared.base.root_print().key();
     let mut inverter = Inverter {
         base: &shared.base,
         forward,
         head: CommitId(commit.0 - 1),
-        paths: Paths::of(&forward.plan, exchanges),
+        set: set(&forward.plan, root),
+        taken: taken(&forward.plan, &paths),
+        paths,
         was: was.collect(),
         leaving: HashSet::new(),
         parks: HashMap::new(),
         next_park: 0,
-        settled: Settled::new(&shared.log.lock(), forward.commit),
+        closed: Closed::new(&shared.log.lock(), forward.commit),
         leaves: Vec::new(),
         comes: Vec::new(),
         rewrites: Vec::new(),
@@ -285,105 +292,6 @@ impl Inverter<'_> {
         Ok(Park { commit: self.forward.commit, number })
     }
 
-    /// A name that the commit took away, by itself or with its directory, where it is now.
-    fn parked_name(&self, object: HostKey) -> Result<Option<(Slot, Found)>> {
-        let direct = self.forward.plan.steps.iter().find_map(|step| match step {
-            Step::Detach { park, object: gone, .. } | Step::Exchange { park, old: gone, .. }
-                if *gone == object && !self.paths.passed(*park) =>
-            {
-                let dir = self.base.places.park_id(park.commit)?;
-                Some(Slot { dir, name: Name::trusted(&park.name()) })
-            }
-            _ => None,
-        });
-        let along =
-            || self.forward.plan.along.iter().find(|(key, _)| *key == object).map(|(_, slot)| slot.clone());
-        let Some(slot) = direct.or_else(along) else { return Ok(None) };
-        Ok(self.base.resolve_now(&slot)?.map(|found| (slot, found)))
-    }
-
-    fn preimage(&self, park: Park) -> Result<Found> {
-        let gone = || Error::NotAllowed("a preimage of that commit is gone: it cannot be taken back");
-        let dir = self.base.places.park_id(park.commit).ok_or_else(gone)?;
-        self.base.resolve_now(&Slot { dir, name: Name::trusted(&park.name()) })?.ok_or_else(gone)
-    }
-
-    /// The object that must be at a path; a conflict if it is not.
-    fn expect(&mut self, path: &[u8], object: HostKey) -> Result<Option<At>> {
-        let Some(at) = self.at(path)? else {
-            self.gone(path);
-            return Ok(None);
-        };
-        if at.found.print.key() != object {
-            self.edited(path, &at.found)?;
-            return Ok(None);
-        }
-        if at.found.guard() != Guard::None || at.parent.guard() != Guard::None {
-            self.conflicts.push(met(self.base, path, ConflictKind::Immutable, Some(&at.found))?);
-        }
-        Ok(Some(at))
-    }
-
-    /// Everything the commit put there must be as it put it, at any depth; what it moved there is looked at apart.
-    pub(super) fn check_untouched(&mut self, found: &Found, path: &[u8]) -> Result<()> {
-        let mut stack = vec![(found.clone(), path.to_vec())];
-        while let Some((found, path)) = stack.pop() {
-            let holds = self.settled.holds(&found, &self.base.history.read());
-            if !holds {
-                self.edited(&path, &found)?;
-            }
-            let Some(dir) = self.dir_id(&found.print)? else { continue };
-            self.base.places.note_dir(dir, &found.place, found.print);
-            for name in self.base.list(dir, self.head)?.into_keys() {
-                let path = join(&path, name.as_bytes());
-                let slot = Slot { dir, name };
-                if !self.paths.is_given(&path)
-                    && let Some(found) = self.base.resolve(&slot, self.head)?
-                {
-                    stack.push((found, path));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn at(&self, path: &[u8]) -> Result<Option<At>> {
-        let mut dir = NodeId::ROOT;
-        let mut above = self.base.resolve_root(self.head)?;
-        let mut names = path.split(|byte| *byte == b'/').peekable();
-        while let Some(name) = names.next() {
-            let slot = Slot { dir, name: Name::trusted(name) };
-            let Some(found) = self.base.resolve(&slot, self.head)? else { return Ok(None) };
-            if names.peek().is_none() {
-                return Ok(Some(At { slot, found, parent: above }));
-            }
-            let Some(id) = self.dir_id(&found.print)? else { return Ok(None) };
-            self.base.places.note_dir(id, &found.place, found.print);
-            (dir, above) = (id, found);
-        }
-        Ok(None)
-    }
-
-    fn dir_at(&self, path: &[u8]) -> Result<Option<NodeId>> {
-        let Some(at) = self.at(path)? else { return Ok(None) };
-        let id = self.dir_id(&at.found.print)?;
-        if let Some(id) = id {
-            self.base.places.note_dir(id, &at.found.place, at.found.print);
-        }
-        Ok(id)
-    }
-
-    pub(super) fn dir_id(&self, print: &Fingerprint) -> Result<Option<NodeId>> {
-        if print.kind == Kind::Dir { self.id(print).map(Some) } else { Ok(None) }
-    }
-
-    pub(super) fn id(&self, print: &Fingerprint) -> Result<NodeId> {
-        if *print == self.base.root_print() {
-            return Ok(NodeId::ROOT);
-        }
-        self.base.id_of(print, &Tree::default())
-    }
-
     /// Older snapshots, and who takes this back, must find the object as it is now.
     pub(super) fn displace(&mut self, found: &Found, path: Option<&[u8]>) -> Result<()> {
         let meta = self.meta(found)?;
@@ -405,28 +313,31 @@ impl Inverter<'_> {
         Ok(())
     }
 
-    pub(super) fn meta(&self, found: &Found) -> Result<Meta> {
-        let root = found.print.key() == self.base.root_print().key();
-        Ok(found.meta(self.base.xattrs(found, root)?))
-    }
-
-    /// What the commit put there was changed since.
-    pub(super) fn edited(&mut self, path: &[u8], found: &Found) -> Result<()> {
-        let dir = found.print.kind == Kind::Dir;
-        let kind = if dir { ConflictKind::Attributes } else { ConflictKind::Content };
-        self.conflicts.push(met(self.base, path, kind, Some(found))?);
-        Ok(())
-    }
-
-    /// What the commit put there, or a directory above, was removed or moved since.
-    pub(super) fn gone(&mut self, path: &[u8]) {
-        self.conflicts.push(nothing_there(path));
-    }
-
     fn new_park(&mut self) -> Park {
         self.next_park += 1;
         Park { commit: CommitId(self.head.0 + 1), number: self.next_park }
     }
+}
+
+fn set(plan: &Plan, root: HostKey) -> HashMap<HostKey, &Meta> {
+    let set = plan.steps.iter().filter_map(|step| match step {
+        Step::SetMeta { path, object, meta } => {
+            let key = object.or(path.is_empty().then_some(root))?;
+            Some((key, &**meta))
+        }
+        _ => None,
+    });
+    set.collect()
+}
+
+fn taken(plan: &Plan, paths: &Paths) -> HashMap<HostKey, Park> {
+    let taken = plan.steps.iter().filter_map(|step| match step {
+        Step::Detach { park, object, .. } | Step::Exchange { park, old: object, .. } => {
+            (!paths.passed(*park)).then_some((*object, *park))
+        }
+        _ => None,
+    });
+    taken.collect()
 }
 
 fn path_of(step: &Step) -> &[u8] {

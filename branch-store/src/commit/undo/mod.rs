@@ -4,6 +4,7 @@
 mod attributes;
 mod edited;
 mod invert;
+mod look;
 mod met;
 mod names;
 mod paths;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::branch::Shared;
-use crate::commit::decide::{apply_decide, displaced, finish, settle};
+use crate::commit::decide::{apply_decide, close, displaced, finish};
 use crate::commit::planner::Drawn;
 use crate::commit::stage::Staging;
 use crate::commit::{Committed, Invalid, Invalidate, kept};
@@ -59,7 +60,7 @@ pub(crate) fn turn(shared: &Arc<Shared>, turn: Turn) -> Result<Committed> {
     let written = finish(shared, &decided)?;
     warnings.extend(written.warnings);
     // As of every commit.
-    let noted = settle(shared, commit).err();
+    let noted = close(shared, commit).err();
     warnings.extend(noted.map(|e| format!("the end of the commit could not be noted: {e}")));
     Ok(Committed {
         action: origin.into(),
