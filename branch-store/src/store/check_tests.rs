@@ -5,16 +5,17 @@ use std::path::Path;
 
 use crate::base::stat_fd;
 use crate::error::{Error, Result};
-use crate::ids::{BRANCH_ID_MAX, BranchId, CommitId, GroupId, GroupKind, LayerId, NodeId};
-use crate::journal::record::{Child, Counters, Decide, Fork, Moved, Origin, Record};
+use crate::ids::{BRANCH_ID_MAX, BranchId, CommitId, GroupId, GroupKind, LayerId, Name, NodeId};
+use crate::journal::record::{Child, Counters, Decide, DirPlace, Fork, Moved, Origin, Record};
 use crate::journal::{Header, write_file};
-use crate::node::{Home, HostKey, Time};
+use crate::node::{Body, Home, HostKey, Inode, Kind, Meta, Slot, Time};
 use crate::plan::{Park, Plan, Step};
 use crate::store::files::{journal_name, read_format};
 use crate::store::{Options, Unrecovered};
+use crate::tree::Change;
 
-/// What opening says of a store whose journal holds these records.
-fn open(records: &[Record]) -> Result<()> {
+/// What opening says of a store whose journal holds these records: the id that the next object gets.
+fn open(records: &[Record]) -> Result<u32> {
     let outer = tempfile::tempdir().unwrap();
     let base = outer.path().join("base");
     std::fs::create_dir(&base).unwrap();
@@ -29,7 +30,7 @@ fn open(records: &[Record]) -> Result<()> {
     let opened = Unrecovered::open(Options { base: base.clone(), store }).unwrap().recover();
     assert_eq!(names(outer.path()), ["base", "outside"]);
     assert_eq!(names(&base), [".branchfs", "inside"]);
-    opened.map(drop)
+    opened.map(|(store, _)| store.shared.base.next_id())
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -116,6 +117,34 @@ fn an_end_of_main_of_nobody_twice_or_before_those_below_is_damage() {
         for end in [Record::Abort { branches }, merge] {
             refused(&[forks[0].clone(), forks[1].clone(), end]);
         }
+    }
+}
+
+/// Found by `fuzz/recover`: an object of the base got the id of a directory, and showed as that.
+#[test]
+fn an_id_that_only_a_merge_or_a_directory_speaks_of_is_not_given_again() {
+    let stat = stat_fd(std::fs::File::open("/").unwrap()).unwrap();
+    let object = Home::of(&stat).print(&stat).unwrap();
+    let forks = [fork(0, &[(1, "a")], 1), fork(1, &[(2, "b")], 7)];
+    let id = NodeId(NodeId::FIRST_ALLOCATED + 7);
+    let meta = Meta {
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        nlink: 1,
+        rdev: 0,
+        atime: Time::default(),
+        mtime: None,
+        ctime: Time::default(),
+        xattrs: Default::default(),
+    };
+    let inode = Box::new(Inode { meta, origin: None, body: Body::Special(Kind::Fifo) });
+    let changes = vec![Change::Put { id, inode }];
+    let merge = Record::Merge { child: BranchId(2), changes: Some(changes), stale: Vec::new() };
+    let dirs = vec![DirPlace { id, slot: Slot { dir: NodeId::ROOT, name: Name::trusted(b"d") }, object }];
+    let batch = Record::Batch { branch: BranchId(2), changes: Vec::new(), dirs, copied: Vec::new() };
+    for record in [merge, batch] {
+        assert!(open(&[forks[0].clone(), forks[1].clone(), record]).unwrap() > id.0);
     }
 }
 

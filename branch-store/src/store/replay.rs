@@ -105,19 +105,24 @@ impl Replay<'_> {
 
     fn change(&self, tree: &mut Tree, changes: &[Change]) -> std::result::Result<(), String> {
         for change in changes {
-            if let Change::Put { id, inode } = change {
-                self.shared.base.note_allocated(*id);
-                if let Some(origin) = &inode.origin {
-                    self.shared.base.note_alias(*id, &origin.print);
-                }
-            }
+            self.note_ids(change);
             tree.apply(change).map_err(str::to_owned)?;
         }
         Ok(())
     }
 
+    /// What a tree holds keeps its id, and no other object gets it.
+    fn note_ids(&self, change: &Change) {
+        let Change::Put { id, inode } = change else { return };
+        self.shared.base.note_allocated(*id);
+        if let Some(origin) = &inode.origin {
+            self.shared.base.note_alias(*id, &origin.print);
+        }
+    }
+
     fn note_dirs(&self, dirs: &[crate::journal::record::DirPlace]) {
         for place in dirs {
+            self.shared.base.note_allocated(place.id);
             self.shared.base.places.note_dir(place.id, &place.slot, place.object);
         }
     }
@@ -132,6 +137,7 @@ impl Replay<'_> {
         check::ends_by_commit(self.shared, &child, stale)?;
         let parent = self.branch(child.parent().ok_or("main cannot be merged")?)?;
         check::not_main(&parent)?;
+        changes.unwrap_or_default().iter().for_each(|change| self.note_ids(change));
         let ours = child.data.read().clone();
         let mut into = parent.data.write();
         apply_merge(self.shared, &child, &mut into, &ours, changes).map_err(|e| e.to_string())?;
