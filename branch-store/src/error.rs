@@ -37,6 +37,22 @@ pub enum Error {
         /// What would be right.
         reason: &'static str,
     },
+    /// The branch has no mark of this name.
+    #[error("branch '{branch}' has no checkpoint named '{name}'")]
+    NoSuchMark {
+        /// The branch.
+        branch: String,
+        /// The name.
+        name: String,
+    },
+    /// The branch has a mark of this name.
+    #[error("branch '{branch}' has a checkpoint named '{name}' already")]
+    MarkExists {
+        /// The branch.
+        branch: String,
+        /// The name.
+        name: String,
+    },
     /// A sibling committed first (S12).
     #[error("branch '{0}' is stale: a sibling committed first")]
     Stale(String),
@@ -141,8 +157,8 @@ impl Error {
     pub fn errno(&self) -> Errno {
         match self {
             Error::Posix(errno) | Error::Host { errno, .. } => *errno,
-            Error::NoSuchBranch(_) | Error::NoStore(_) => Errno::NOENT,
-            Error::BranchExists(_) | Error::StoreExists(_) => Errno::EXIST,
+            Error::NoSuchBranch(_) | Error::NoSuchMark { .. } | Error::NoStore(_) => Errno::NOENT,
+            Error::BranchExists(_) | Error::MarkExists { .. } | Error::StoreExists(_) => Errno::EXIST,
             Error::BadBranchName { .. } | Error::NotAllowed(_) | Error::NotKept { .. } => Errno::INVAL,
             Error::Stale(_) | Error::Ended(_) => Errno::STALE,
             Error::HasChildren { .. } => Errno::NOTEMPTY,

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub const FORK_MAX: usize = 64;
 /// Deepest nesting of branches below `main`.
 pub const DEPTH_MAX: u32 = 4096;
+/// Most marks of one branch.
+pub const MARKS_MAX: usize = 4096;
 /// Most live branches in one store.
 pub const BRANCHES_MAX: usize = 1 << 20;
 /// Greatest index of a branch. Indices are never used again, so this bounds the forks of a store's life.

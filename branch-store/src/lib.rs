@@ -38,8 +38,8 @@ mod tree;
 mod xattr;
 
 pub use branch::{
-    Access, AttrChange, Branch, New, NewKind, OpenFile, Removed, RenameMode, SeekWhat, State, SyncWhat,
-    XattrChange, XattrMode,
+    Access, AttrChange, BEFORE_RESTORE, Branch, MarkInfo, New, NewKind, OpenFile, Removed, RenameMode,
+    SeekWhat, State, SyncWhat, XattrChange, XattrMode,
 };
 pub use commit::{
     Action, Choice, Committed, Invalid, Invalidate, PlannedStep, Preview, Resolved, Resolver, StepAction,
@@ -51,9 +51,11 @@ pub use error::{Error, Result};
 pub use gatekeeper::{Call, Entry, Gatekeeper};
 pub use ids::{
     ACL_ACCESS, BRANCH_ID_MAX, BRANCH_NAME_MAX, BRANCHES_MAX, BranchId, CommitId, DEPTH_MAX, FORK_MAX,
-    GroupId, GroupKind, LayerId, MAIN, NAME_MAX, Name, NodeId, STORE_DIR, SYMLINK_MAX, XATTR_SIZE_MAX,
-    XATTRS_SIZE_MAX, check_branch_name,
+    GroupId, GroupKind, LayerId, MAIN, MARKS_MAX, NAME_MAX, Name, NodeId, STORE_DIR, SYMLINK_MAX,
+    XATTR_SIZE_MAX, XATTRS_SIZE_MAX, check_branch_name,
 };
 pub use node::{DirEntry, Kind, Object, Owner, Slot, Stat, Time};
 pub use side::Side;
-pub use store::{Children, Ended, LogEntry, Options, Report, Store, Unrecovered, Usage, init, wait_closed};
+pub use store::{
+    Children, Ended, LogEntry, Options, Report, Restored, Store, Unrecovered, Usage, init, wait_closed,
+};

@@ -274,6 +274,11 @@ impl Node {
     pub(crate) fn is_grave(&self) -> bool {
         self.inode.meta.nlink == 0 && self.inode.kind() == Kind::Dir && self.inode.origin.is_some()
     }
+
+    /// What lost its last name and lives for those who have it open.
+    pub(crate) fn is_nameless(&self) -> bool {
+        self.inode.meta.nlink == 0 && !self.is_grave()
+    }
 }
 
 impl Inode {

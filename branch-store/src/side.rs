@@ -1,5 +1,5 @@
-//! One side of a comparison, to be read and never changed: a branch as it is now, a branch as its fork found it,
-//! or the base as it was after a commit.
+//! One side of a comparison, to be read and never changed: a branch as it is now, as its fork found it or as it was
+//! at a mark, or the base as it was after a commit.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::branch::{Branch, Shared, View};
+use crate::branch::{Branch, Mark, Shared, View};
 use crate::error::{Error, Result};
 use crate::ids::CommitId;
 use crate::node::{Body, Content, DirEntry, Object, Slot, Stat};
@@ -29,6 +29,8 @@ pub struct Side {
 enum Keeper {
     /// As long as this branch lives.
     Branch(Arc<Branch>),
+    /// As long as this branch lives and has this mark.
+    Mark(Arc<Branch>, Arc<Mark>),
     /// As long as the preimages of the commits since are kept.
     History,
 }
@@ -44,6 +46,18 @@ impl Side {
             keeper: Keeper::Branch(branch.clone()),
         };
         (side(&data.fork_tree), side(&data.tree))
+    }
+
+    /// A branch as it was at a mark.
+    pub(crate) fn marked(branch: &Arc<Branch>, name: &str) -> Result<Side> {
+        let data = branch.data.read();
+        let mark = data.marks.get(name).ok_or_else(|| no_such_mark(branch, name))?;
+        Ok(Side {
+            shared: branch.shared.clone(),
+            tree: mark.tree.clone(),
+            epoch: data.epoch,
+            keeper: Keeper::Mark(branch.clone(), mark.clone()),
+        })
     }
 
     /// The base after a commit. Nothing is known of it yet: [`Side::check`].
@@ -109,6 +123,13 @@ impl Side {
         match &self.keeper {
             Keeper::Branch(branch) if branch.is_live() => Ok(()),
             Keeper::Branch(branch) => Err(branch.ended_error()),
+            Keeper::Mark(branch, mark) => {
+                if !branch.is_live() {
+                    return Err(branch.ended_error());
+                }
+                let there = branch.data.read().marks.get(&mark.name).is_some_and(|m| Arc::ptr_eq(m, mark));
+                if there { Ok(()) } else { Err(no_such_mark(branch, &mark.name)) }
+            }
             Keeper::History => {
                 let (oldest, newest) = (self.shared.base.history.read().oldest(), CommitId(self.commits()));
                 if (oldest..=newest).contains(&self.epoch) {
@@ -134,6 +155,10 @@ impl Side {
     fn commits(&self) -> u64 {
         self.shared.counters.commit.load(Ordering::Acquire)
     }
+}
+
+fn no_such_mark(branch: &Branch, name: &str) -> Error {
+    Error::NoSuchMark { branch: branch.name().to_owned(), name: name.to_owned() }
 }
 
 fn open(view: &View<'_>, object: &Object) -> Result<File> {

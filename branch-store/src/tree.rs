@@ -126,14 +126,31 @@ impl Tree {
         }
     }
 
+    /// Whether everything that has a name is the same in both. Stops at the first difference.
+    pub(crate) fn shows_the_same(&self, other: &Tree) -> bool {
+        self.nodes.diff(&other.nodes).all(|item| match item {
+            DiffItem::Add(_, node) | DiffItem::Remove(_, node) => node.is_nameless(),
+            DiffItem::Update { old: (_, old), new: (_, new) } => old.is_nameless() && new.is_nameless(),
+        })
+    }
+
     /// The changes that lead from `self` to `newer`, in an order `apply` accepts. Costs what changed:
     /// shared parts are skipped.
     pub(crate) fn diff(&self, newer: &Tree) -> Vec<Change> {
         let mut puts = Vec::new();
         let mut entries = Vec::new();
         let mut drops = Vec::new();
+        let mut replaced = Vec::new();
         for item in self.nodes.diff(&newer.nodes) {
             match item {
+                // The host gave the number of what is gone to another object.
+                DiffItem::Update { old: (id, old), new: (_, new) }
+                    if old.inode.kind() != new.inode.kind() =>
+                {
+                    replaced.push(Change::Drop { id: *id });
+                    puts.push(Change::Put { id: *id, inode: Box::new(new.inode.clone()) });
+                    diff_entries(*id, &OrdMap::new(), &new.entries, &mut entries);
+                }
                 DiffItem::Add(id, node) => {
                     puts.push(Change::Put { id: *id, inode: Box::new(node.inode.clone()) });
                     diff_entries(*id, &OrdMap::new(), &node.entries, &mut entries);
@@ -147,7 +164,7 @@ impl Tree {
                 DiffItem::Remove(id, _) => drops.push(Change::Drop { id: *id }),
             }
         }
-        puts.into_iter().chain(entries).chain(drops).collect()
+        replaced.into_iter().chain(puts).chain(entries).chain(drops).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 mod attributes;
 mod copy_up;
 mod draft;
+mod marks;
 mod namespace;
 mod open_file;
 mod registry;
@@ -11,13 +12,15 @@ mod shared;
 pub(crate) mod view;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use rustix::io::Errno;
 
 pub use attributes::{AttrChange, XattrChange, XattrMode};
 pub(crate) use draft::{Draft, Names};
+pub use marks::{BEFORE_RESTORE, MarkInfo};
+pub(crate) use marks::{Mark, Marks};
 pub use namespace::{New, NewKind, Removed, RenameMode};
 pub use open_file::{Access, OpenFile, SeekWhat, SyncWhat};
 pub(crate) use registry::Registry;
@@ -26,8 +29,8 @@ pub(crate) use view::View;
 
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId, GroupId, GroupKind, LayerId, NodeId};
-use crate::node::{DirEntry, Object, Stat, Time};
-use crate::tree::{Tree, changed};
+use crate::node::{Body, Content, DirEntry, Inode, Object, Stat, Time};
+use crate::tree::{Change, Tree, changed};
 
 /// Where a branch is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +87,31 @@ pub(crate) struct Data {
     pub(crate) layer: LayerId,
     /// All layers made for it or taken over from committed children: gone when it is.
     pub(crate) layers: Vec<LayerId>,
+    pub(crate) marks: Marks,
+    /// The tree that the last restore made: as long as it shows the same there is nothing to save. Not kept on disk.
+    pub(crate) restored: Option<Tree>,
+}
+
+impl Data {
+    /// Files with bytes in some layer, in any of its trees. What trees share is told once.
+    pub(crate) fn own_files(&self, mut each: impl FnMut(&Tree, NodeId, LayerId)) {
+        let own = |inode: &Inode| match inode.body {
+            Body::File(Content::Own(layer)) => Some(layer),
+            _ => None,
+        };
+        for (id, node) in self.tree.nodes() {
+            own(&node.inode).into_iter().for_each(|layer| each(&self.tree, id, layer));
+        }
+        let mut last = &self.tree;
+        for tree in self.marks.iter().rev().map(|mark| &mark.tree).chain([&self.fork_tree]) {
+            for change in last.diff(tree) {
+                if let Change::Put { id, inode } = change {
+                    own(&inode).into_iter().for_each(|layer| each(tree, id, layer));
+                }
+            }
+            last = tree;
+        }
+    }
 }
 
 /// A branch of the workspace. Every operation answers ESTALE once it has ended (S13).
@@ -93,6 +121,10 @@ pub struct Branch {
     state: AtomicU8,
     /// Live branches of frozen groups below: while there are any, this one is read-only (S2).
     pub(crate) frozen: AtomicU32,
+    /// Restores so far. What a reader looked for in vain may have gone with the tree it had.
+    restores: AtomicU64,
+    /// Whether files may lie in its older layers that no tree speaks of any more.
+    pub(crate) littered: AtomicBool,
     /// Lock order: `Shared::decide`, `Shared::gate`, then parents before children, then the journal's.
     pub(crate) data: RwLock<Data>,
 }
@@ -110,6 +142,8 @@ impl Branch {
             birth,
             state: AtomicU8::new(State::Live as u8),
             frozen: AtomicU32::new(0),
+            restores: AtomicU64::new(0),
+            littered: AtomicBool::new(false),
             data: RwLock::new(data),
         })
     }
@@ -265,13 +299,32 @@ impl Branch {
 
     /// One read: the state is checked before, and again after, so that no answer of a branch that ended
     /// meanwhile (and whose content may be gone) passes as one of a live branch.
-    pub(crate) fn read<T>(&self, f: impl FnOnce(&View<'_>) -> Result<T>) -> Result<T> {
-        self.check_live()?;
-        let (tree, epoch) = self.snapshot();
-        let view = View { base: &self.shared.base, contents: &self.shared.contents, tree: &tree, epoch };
-        let result = f(&view);
-        self.check_live()?;
-        result
+    pub(crate) fn read<T>(&self, f: impl Fn(&View<'_>) -> Result<T>) -> Result<T> {
+        self.unless_restored(|| {
+            self.check_live()?;
+            let (tree, epoch) = self.snapshot();
+            let view = View { base: &self.shared.base, contents: &self.shared.contents, tree: &tree, epoch };
+            let result = f(&view);
+            self.check_live()?;
+            result
+        })
+    }
+
+    /// Looks again if it looked in vain at a tree that a restore has replaced meanwhile: what only that tree had may
+    /// be gone.
+    pub(crate) fn unless_restored<T>(&self, f: impl Fn() -> Result<T>) -> Result<T> {
+        loop {
+            let before = self.restores.load(Ordering::Acquire);
+            let result = f();
+            if result.is_ok() || before == self.restores.load(Ordering::Acquire) {
+                return result;
+            }
+        }
+    }
+
+    /// Under the data lock, with the new tree in it.
+    pub(crate) fn note_restored(&self) {
+        self.restores.fetch_add(1, Ordering::AcqRel);
     }
 
     /// One change: the draft collects steps; they are journaled as one record and only then visible.

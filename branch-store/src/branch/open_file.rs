@@ -246,10 +246,12 @@ impl OpenFile {
     }
 
     fn reader(&self) -> Result<Arc<File>> {
-        let file = self.reader_unlocked();
-        // Asked after the look: the content of a branch that ended may be gone.
-        self.branch.check_live()?;
-        file
+        self.branch.unless_restored(|| {
+            let file = self.reader_unlocked();
+            // Asked after the look: the content of a branch that ended may be gone.
+            self.branch.check_live()?;
+            file
+        })
     }
 
     /// The file's bytes as they are now: after a copy-up by anybody, readers see the copy.

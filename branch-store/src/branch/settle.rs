@@ -76,7 +76,7 @@ impl Shared {
         self.make_durable().or_else(|_| self.journal.check())
     }
 
-    fn doom(&self, doomed: Doomed) {
+    pub(crate) fn doom(&self, doomed: Doomed) {
         let (next, _) = self.journal.frontier();
         self.contents.doom(next, doomed);
         self.contents.bury(self.journal.durable());

@@ -31,7 +31,7 @@ impl View<'_> {
     pub(crate) fn lookup(&self, dir: NodeId, name: &[u8]) -> Result<(Object, Stat)> {
         match self.find(dir, name)? {
             Some(Meaning::Node(id)) => {
-                let object = Object { id, slot: None };
+                let object = self.own_object(id);
                 let stat = self.stat(&object)?;
                 Ok((object, stat))
             }
@@ -60,6 +60,12 @@ impl View<'_> {
             }
         }
         self.find_in_base(dir, name)
+    }
+
+    /// An object with a node, and where the base has what it was adopted from: a restore may take the node away.
+    fn own_object(&self, id: NodeId) -> Object {
+        let origin = self.tree.get(id).and_then(|node| node.inode.origin.as_deref());
+        Object { id, slot: origin.and_then(|origin| origin.slot.clone()) }
     }
 
     fn find_in_base(&self, dir: NodeId, name: &[u8]) -> Result<Option<Meaning>> {
@@ -196,8 +202,7 @@ impl View<'_> {
         let own = node.into_iter().flat_map(|node| node.entries.iter());
         for (name, id) in own.filter_map(|(name, entry)| entry.child.map(|id| (name, id))) {
             let child = self.tree.get(id).ok_or(Error::Posix(Errno::IO))?;
-            let object = Object { id, slot: None };
-            out.push(DirEntry { name: name.clone(), object, kind: child.inode.kind() });
+            out.push(DirEntry { name: name.clone(), object: self.own_object(id), kind: child.inode.kind() });
         }
         out.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(out)

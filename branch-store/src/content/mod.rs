@@ -148,6 +148,16 @@ impl Contents {
         Ok(names.iter().filter_map(|n| std::str::from_utf8(n).ok()?.parse().ok().map(LayerId)).collect())
     }
 
+    /// Files in a layer, if it is there.
+    pub(crate) fn files(&self, layer: LayerId) -> Result<Vec<NodeId>> {
+        let dir = match self.layer_dir(layer) {
+            Err(Error::Posix(Errno::NOENT)) => return Ok(Vec::new()),
+            other => other?,
+        };
+        let names = crate::disk::list(&*dir)?;
+        Ok(names.iter().filter_map(|n| std::str::from_utf8(n).ok()?.parse().ok().map(NodeId)).collect())
+    }
+
     /// Makes every copy-up since the last call durable, and says which they were.
     pub(crate) fn sync_published(&self) -> Result<BTreeSet<(LayerId, NodeId)>> {
         let published = std::mem::take(&mut *self.published.lock());

@@ -39,6 +39,14 @@ pub(crate) enum Record {
     End,
     /// Bytes that records before this sequence number speak of as copied are durable.
     Synced { upto: u64 },
+    /// A branch's tree was noted under a name; from here on it writes in a fresh layer (I-4).
+    Mark { branch: BranchId, name: String, time: Time, layer: LayerId },
+    /// A mark is gone.
+    Unmark { branch: BranchId, name: String },
+    /// A branch's tree became a marked one.
+    Restore(Restore),
+    /// Layers of a branch that nothing refers to any more.
+    Discard { branch: BranchId, layers: Vec<LayerId> },
 }
 
 /// Where a base directory is.
@@ -67,6 +75,19 @@ pub(crate) struct Child {
     pub(crate) id: BranchId,
     pub(crate) name: String,
     pub(crate) layer: LayerId,
+}
+
+/// A restore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Restore {
+    pub(crate) branch: BranchId,
+    /// The mark.
+    pub(crate) name: String,
+    /// The tree of before was noted at this time, and this is the fresh layer; `None`: some mark has it.
+    pub(crate) saved: Option<(Time, LayerId)>,
+    /// From the marked tree to the branch's: what lost its last name and is open, directories that children need.
+    pub(crate) changes: Vec<Change>,
+    pub(crate) dirs: Vec<DirPlace>,
 }
 
 /// A decided commit into the base.
@@ -146,7 +167,18 @@ pub(crate) struct Snapshot {
     pub(crate) layer: LayerId,
     pub(crate) layers: Vec<LayerId>,
     pub(crate) fork_from_parent: Vec<Change>,
-    pub(crate) tree_from_fork: Vec<Change>,
+    /// In the order they were made, each as the difference from the one before, the first from the fork point.
+    pub(crate) marks: Vec<MarkLine>,
+    /// From the newest mark, or the fork point.
+    pub(crate) tree_from_newest: Vec<Change>,
+}
+
+/// A mark at a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MarkLine {
+    pub(crate) name: String,
+    pub(crate) time: Time,
+    pub(crate) changes: Vec<Change>,
 }
 
 impl Record {

@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 
 use crate::branch::{Branch, Registry, Shared};
 use crate::ids::{
-    BRANCH_ID_MAX, BranchId, CommitId, DEPTH_MAX, FORK_MAX, GroupId, LayerId, NodeId, check_branch_name,
+    BRANCH_ID_MAX, BranchId, CommitId, DEPTH_MAX, FORK_MAX, GroupId, LayerId, MARKS_MAX, NodeId,
+    check_branch_name,
 };
-use crate::journal::record::{Counters, Decide, DirPlace, Fork, Snapshot};
+use crate::journal::record::{Counters, Decide, DirPlace, Fork, Restore, Snapshot};
 use crate::plan;
 
 /// Layers, groups and commits are counted up to here. Nobody gets there, and counting on cannot overflow.
@@ -68,7 +69,46 @@ pub(super) fn snapshot(shared: &Shared, parent: &Branch, of: &Snapshot) -> Check
     hold(group < counters.group.load(Ordering::Relaxed), "speaks of a group not yet made")?;
     let made = |layer: &LayerId| layer.0 < counters.layer.load(Ordering::Relaxed);
     hold(of.layers.iter().chain([&of.layer]).all(made), "speaks of a layer not yet made")?;
-    hold(of.epoch.0 <= counters.commit.load(Ordering::Relaxed), "saw a commit not yet made")
+    hold(of.epoch.0 <= counters.commit.load(Ordering::Relaxed), "saw a commit not yet made")?;
+    hold(of.marks.len() <= MARKS_MAX + 1, "has more checkpoints than a branch can have")?;
+    let mut names = HashSet::new();
+    of.marks.iter().try_for_each(|mark| {
+        mark_name(&mark.name)?;
+        hold(names.insert(&mark.name), "has two checkpoints of one name")
+    })
+}
+
+/// A mark that is made.
+pub(super) fn mark(shared: &Shared, branch: &Arc<Branch>, name: &str, layer: LayerId) -> Checked {
+    not_main(branch)?;
+    let marks = branch.data.read().marks.clone();
+    hold(marks.get(name).is_none(), "makes a checkpoint that there is already")?;
+    mark_name(name)?;
+    hold(marks.len() < MARKS_MAX, "makes more checkpoints than a branch can have")?;
+    fresh_layer(shared, layer, &mut HashSet::new())
+}
+
+fn mark_name(name: &str) -> Checked {
+    check_branch_name(name).map_err(|reason| format!("names a checkpoint {name:?}: {reason}"))
+}
+
+/// A mark that is there.
+pub(super) fn marked(branch: &Arc<Branch>, name: &str) -> Checked {
+    not_main(branch)?;
+    hold(branch.data.read().marks.get(name).is_some(), "speaks of a checkpoint that does not exist")
+}
+
+pub(super) fn restore(shared: &Shared, branch: &Arc<Branch>, record: &Restore) -> Checked {
+    marked(branch, &record.name)?;
+    let fresh = |(_, layer)| fresh_layer(shared, layer, &mut HashSet::new());
+    record.saved.map_or(Ok(()), fresh)
+}
+
+/// Layers of a branch that nobody needs any more; never the one it writes in.
+pub(super) fn discard(branch: &Arc<Branch>, layers: &[LayerId]) -> Checked {
+    let data = branch.data.read();
+    let discarded = |layer: &LayerId| *layer != data.layer && data.layers.contains(layer);
+    hold(layers.iter().all(discarded), "discards a layer that the branch does not have, or writes in")
 }
 
 /// The counters and tables a checkpoint begins with.

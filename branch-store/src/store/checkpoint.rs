@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::branch::{Birth, Data, Shared};
 use crate::error::{Error, Result};
 use crate::ids::BranchId;
-use crate::journal::record::{Counters, DirPlace, Record, Snapshot};
+use crate::journal::record::{Counters, DirPlace, MarkLine, Record, Snapshot};
 use crate::journal::{Header, write_file};
 use crate::store::Store;
 use crate::store::files::{checkpoint_name, journal_name, numbered};
@@ -83,9 +83,13 @@ impl Picture {
         for (birth, data) in &self.branches {
             let (Some(parent), Some((group, kind))) = (birth.parent, birth.group) else { continue };
             let Some(above) = by_id.get(&parent) else { continue };
-            let [fork_from_parent, tree_from_fork] =
-                [(&above.tree, &data.fork_tree), (&data.fork_tree, &data.tree)]
-                    .map(|(old, new)| diff(old, new));
+            let mut newest = &data.fork_tree;
+            let mut marks = Vec::new();
+            for mark in data.marks.iter() {
+                let changes = diff(newest, &mark.tree)?;
+                marks.push(MarkLine { name: mark.name.clone(), time: mark.time, changes });
+                newest = &mark.tree;
+            }
             records.push(Record::Branch(Box::new(Snapshot {
                 id: birth.id,
                 name: birth.name.clone(),
@@ -96,8 +100,9 @@ impl Picture {
                 epoch: data.epoch,
                 layer: data.layer,
                 layers: data.layers.clone(),
-                fork_from_parent: fork_from_parent?,
-                tree_from_fork: tree_from_fork?,
+                fork_from_parent: diff(&above.tree, &data.fork_tree)?,
+                marks,
+                tree_from_newest: diff(newest, &data.tree)?,
             })));
         }
         records.push(Record::End);

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::branch::{Birth, Branch, Data, Shared, State};
+use crate::branch::{Birth, Branch, Data, Marks, Shared, State};
 use crate::error::{Error, Result};
 use crate::ids::{
     BRANCH_ID_MAX, BRANCHES_MAX, BranchId, DEPTH_MAX, FORK_MAX, GroupId, GroupKind, check_branch_name,
@@ -117,6 +117,8 @@ fn born(shared: &Arc<Shared>, parent: &Branch, data: &Data, fork: &Fork, child: 
         epoch: data.epoch,
         layer: child.layer,
         layers: vec![child.layer],
+        marks: Marks::default(),
+        restored: None,
     };
     Branch::new(shared.clone(), birth, data)
 }

@@ -5,7 +5,7 @@ use crate::commit::undo::Stack;
 use crate::error::Result;
 use crate::ids::CommitId;
 use crate::journal::record::Record;
-use crate::store::Store;
+use crate::store::{Store, litter};
 
 /// So many commits can be undone, and so many redone, at least: their preimages are kept.
 pub(crate) const UNDO_KEPT: usize = 16;
@@ -37,6 +37,7 @@ impl Store {
                 }
             }
         }
+        litter::clear(shared)?;
         shared.settle()?;
         shared.contents.empty_trash()
     }

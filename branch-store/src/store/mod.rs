@@ -5,11 +5,14 @@ mod check;
 mod checkpoint;
 mod files;
 mod fork;
+mod litter;
 mod maintain;
+mod mark;
 mod read;
 mod recovery;
 mod replay;
 mod report;
+mod restore;
 mod sides;
 mod sweep;
 
@@ -21,6 +24,7 @@ pub use abort::{Children, Ended};
 pub use files::{init, wait_closed};
 pub use recovery::{Options, Unrecovered};
 pub use report::Report;
+pub use restore::Restored;
 
 use crate::branch::{Branch, Shared};
 use crate::commit::undo::{self, Turn};

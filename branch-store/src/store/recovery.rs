@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::base::Base;
-use crate::branch::{Birth, Branch, Counters, Data, Registry, Shared};
+use crate::branch::{Birth, Branch, Counters, Data, Marks, Registry, Shared};
 use crate::commit::decide;
 use crate::content::Contents;
 use crate::disk::{Disk, Locked};
@@ -150,6 +150,8 @@ fn build(store: Unrecovered, read: &Read, report: &mut Report) -> Result<Arc<Sha
         epoch: CommitId(0),
         layer: MAIN_LAYER,
         layers: Vec::new(),
+        marks: Marks::default(),
+        restored: None,
     };
     let main = Branch::new(shared.clone(), birth, data);
     shared.registry.write().insert(main);

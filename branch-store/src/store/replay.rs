@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::branch::{Birth, Branch, Data, Shared, State};
+use crate::branch::{Birth, Branch, Data, Mark, Marks, Shared, State};
 use crate::commit::{apply_merge, decide};
 use crate::ids::{BranchId, CommitId, GroupKind};
-use crate::journal::record::{self, Decide, Origin, Record, Snapshot};
+use crate::journal::record::{self, Decide, MarkLine, Origin, Record, Restore, Snapshot};
 use crate::node::DisplacedTo;
-use crate::store::{check, fork, maintain};
+use crate::store::{check, fork, litter, maintain, mark, restore};
 use crate::tree::{Change, Tree};
 
 /// Applies records. Uses the same functions as live operation, so both agree.
@@ -73,6 +73,25 @@ impl Replay<'_> {
                 Ok(())
             }
             Record::Branch(snapshot) => self.snapshot(*snapshot),
+            Record::Mark { branch, name, time, layer } => {
+                let branch = self.branch(branch)?;
+                check::mark(self.shared, &branch, &name, layer)?;
+                mark::apply(self.shared, &mut branch.data.write(), &name, time, layer);
+                Ok(())
+            }
+            Record::Unmark { branch, name } => {
+                let branch = self.branch(branch)?;
+                check::marked(&branch, &name)?;
+                mark::apply_unmark(&branch, &mut branch.data.write(), &name);
+                Ok(())
+            }
+            Record::Restore(record) => self.restore(&record),
+            Record::Discard { branch, layers } => {
+                let branch = self.branch(branch)?;
+                check::discard(&branch, &layers)?;
+                litter::apply(&mut branch.data.write(), &layers);
+                Ok(())
+            }
             Record::End | Record::Synced { .. } => Ok(()),
         }
     }
@@ -146,6 +165,15 @@ impl Replay<'_> {
         Ok(())
     }
 
+    fn restore(&self, record: &Restore) -> std::result::Result<(), String> {
+        check::dirs(&record.dirs)?;
+        let branch = self.branch(record.branch)?;
+        check::restore(self.shared, &branch, record)?;
+        self.note_dirs(&record.dirs);
+        record.changes.iter().for_each(|change| self.note_ids(change));
+        restore::apply(self.shared, &branch, &mut branch.data.write(), record).map_err(str::to_owned)
+    }
+
     fn counters(&self, from: record::Counters) {
         let counters = &self.shared.counters;
         counters.branch.fetch_max(from.next_branch, Ordering::Relaxed);
@@ -182,7 +210,12 @@ impl Replay<'_> {
         let mut fork_tree = parent.data.read().tree.clone();
         self.change(&mut fork_tree, &snapshot.fork_from_parent)?;
         let mut tree = fork_tree.clone();
-        self.change(&mut tree, &snapshot.tree_from_fork)?;
+        let mut marks = Marks::default();
+        for MarkLine { name, time, changes } in snapshot.marks {
+            self.change(&mut tree, &changes)?;
+            marks.add(Mark { name, time, tree: tree.clone() });
+        }
+        self.change(&mut tree, &snapshot.tree_from_newest)?;
         if snapshot.kind == GroupKind::Frozen {
             parent.frozen.fetch_add(1, Ordering::AcqRel);
         }
@@ -194,8 +227,8 @@ impl Replay<'_> {
             created: snapshot.created,
             depth: parent.birth.depth + 1,
         };
-        let data =
-            Data { tree, fork_tree, epoch: snapshot.epoch, layer: snapshot.layer, layers: snapshot.layers };
+        let Snapshot { epoch, layer, layers, .. } = snapshot;
+        let data = Data { tree, fork_tree, epoch, layer, layers, marks, restored: None };
         self.shared.registry.write().insert(Branch::new(self.shared.clone(), birth, data));
         Ok(())
     }

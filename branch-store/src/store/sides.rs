@@ -52,6 +52,16 @@ impl Store {
         self.base_after(CommitId(self.shared.counters.commit.load(Ordering::Acquire)))
     }
 
+    /// A branch as it was when this mark was made.
+    ///
+    /// # Errors
+    /// `NoSuchMark`, `Ended`, `Stale`.
+    pub fn marked(&self, branch: &Arc<Branch>, name: &str) -> Result<Side> {
+        let side = Side::marked(branch, name)?;
+        side.check()?;
+        Ok(side)
+    }
+
     /// The base as it was after a commit; 0 is before the first. Edits from outside since then show through.
     ///
     /// # Errors

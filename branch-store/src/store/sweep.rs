@@ -1,6 +1,6 @@
 //! After replay: what no branch refers to goes, and what a power failure took is made good or named.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,7 +9,6 @@ use rustix::io::Errno;
 use crate::branch::{Branch, Shared};
 use crate::error::Result;
 use crate::ids::{LayerId, NodeId};
-use crate::node::{Body, Content};
 use crate::store::files;
 use crate::store::maintain;
 use crate::store::report::Report;
@@ -73,12 +72,9 @@ fn clear(
 fn known_contents(branches: &[Arc<Branch>]) -> HashSet<(LayerId, NodeId)> {
     let mut known = HashSet::new();
     for branch in branches {
-        let data = branch.data.read();
-        for (id, node) in data.fork_tree.nodes().chain(data.tree.nodes()) {
-            if let Body::File(Content::Own(layer)) = node.inode.body {
-                known.insert((layer, id));
-            }
-        }
+        branch.data.read().own_files(|_, id, layer| {
+            known.insert((layer, id));
+        });
     }
     known
 }
@@ -100,20 +96,18 @@ fn sweep_orphans(branch: &Branch) -> Result<()> {
 /// The journal may have reached the disk before a content file that nobody fsynced: such a file is empty, as
 /// after a crash on any Linux filesystem.
 fn restore_missing(shared: &Shared, branch: &Branch, report: &mut Report) -> Result<()> {
-    let tree = branch.data.read().tree.clone();
-    for (id, node) in tree.nodes() {
-        let Body::File(Content::Own(layer)) = node.inode.body else { continue };
-        if let Err(e) = shared.contents.stat(layer, id)
-            && e.errno() == Errno::NOENT
-        {
-            shared.contents.create(layer, id)?;
-            let path = crate::commit::path_of(&tree, id).unwrap_or_default();
-            let path = String::from_utf8_lossy(&path).into_owned();
-            report.lines.push(format!(
-                "{}:{path} was never fsynced before the power failed; it is empty",
-                branch.name()
-            ));
+    let data = branch.data.read().clone();
+    let mut missing = BTreeMap::new();
+    data.own_files(|tree, id, layer| {
+        if shared.contents.stat(layer, id).is_err_and(|e| e.errno() == Errno::NOENT) {
+            let path = crate::commit::path_of(tree, id).unwrap_or_default();
+            missing.insert((layer, id), String::from_utf8_lossy(&path).into_owned());
         }
+    });
+    for ((layer, id), path) in missing {
+        shared.contents.create(layer, id)?;
+        let name = branch.name();
+        report.lines.push(format!("{name}:{path} was never fsynced before the power failed; it is empty"));
     }
     Ok(())
 }

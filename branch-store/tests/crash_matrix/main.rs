@@ -69,6 +69,21 @@ fn directories_and_survivors_survive_death_and_power_failure_at_every_call() {
 }
 
 #[test]
+fn marks_and_restores_survive_death_and_power_failure_at_every_call() {
+    crash_everywhere(&scenarios::marks());
+}
+
+#[test]
+fn the_recovery_of_marks_and_restores_can_be_interrupted_at_every_call() {
+    crash_recovery(&scenarios::marks());
+}
+
+#[test]
+fn marks_and_restores_survive_errors_at_every_call() {
+    fail_everywhere(&scenarios::marks());
+}
+
+#[test]
 fn the_recovery_of_edits_and_commits_can_be_interrupted_at_every_call() {
     crash_recovery(&scenarios::edits_and_commits());
 }

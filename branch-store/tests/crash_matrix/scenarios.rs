@@ -167,3 +167,36 @@ pub fn directories_and_survivors() -> Scenario {
     let (apart, append_max) = (false, WHOLE);
     Scenario { name: "directories", files: FILES, prepare: link_two, parents, steps, apart, append_max }
 }
+
+/// A branch is marked, goes back and forth, and gives up marks, with checkpoints of the store between.
+pub fn marks() -> Scenario {
+    let steps = vec![
+        step("fork", |w| w.fork("main", &["a"], GroupKind::Exclusive)),
+        step("write", |w| w.write("a", "README", "HELLO")),
+        step("create", |w| w.create("a", "new")),
+        step("write new", |w| w.write("a", "new", "first")),
+        durable("fsync", Durable::File("a", "new"), |w| w.fsync("a", "new")),
+        step("mark", |w| w.mark("a", "one")),
+        step("write in place no more", |w| w.write("a", "new", "SECOND")),
+        step("copy up", |w| w.write("a", "cut", "CUT")),
+        step("remove", |w| w.branch("a")?.remove("x/1")),
+        step("remove its directory", |w| w.branch("a")?.remove_dir("x")),
+        step("mark again", |w| w.mark("a", "two")),
+        step("write a third", |w| w.write("a", "new", "thirdly")),
+        step("restore", |w| w.restore("a", "one")),
+        step("write on", |w| w.write("a", "README", "AGAIN")),
+        durable("sync", Durable::Everything, |w| w.store().sync()),
+        durable("checkpoint", Durable::Names, |w| w.store().checkpoint()),
+        step("restore another", |w| w.restore("a", "two")),
+        step("restore what was before", |w| w.restore("a", BEFORE_RESTORE)),
+        step("give up", |w| w.store().unmark(&*w.branch("a")?, "two")),
+        step("reclaim", |w| w.store().reclaim()),
+        durable("checkpoint again", Durable::Names, |w| w.store().checkpoint()),
+        step("write at last", |w| w.write("a", "new", "at last")),
+        durable("commit into the base", Durable::Base, |w| w.commit("a")),
+        step("reclaim the rest", |w| w.store().reclaim()),
+    ];
+    let parents = &[("a", "main")];
+    let (apart, append_max) = (false, WHOLE);
+    Scenario { name: "marks", files: FILES, prepare: |_| {}, parents, steps, apart, append_max }
+}

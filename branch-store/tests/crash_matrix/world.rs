@@ -12,7 +12,7 @@ use crate::recorder::{Fault, Recorder};
 /// Paths to descriptions.
 pub type Tree = BTreeMap<String, String>;
 
-/// Every branch by name, and the base directory itself as `BASE`.
+/// Every branch by name, every mark of one as `branch@mark`, and the base directory itself as `BASE`.
 pub type Seen = BTreeMap<String, Tree>;
 
 /// Not a name that a branch can have.
@@ -115,6 +115,14 @@ impl World {
         self.store().commit(&branch).map(drop)
     }
 
+    pub fn mark(&self, branch: &str, name: &str) -> Result<()> {
+        self.store().mark(&*self.branch(branch)?, Some(name)).map(drop)
+    }
+
+    pub fn restore(&self, branch: &str, name: &str) -> Result<()> {
+        self.store().restore(&self.branch(branch)?, name, &|_| false).map(drop)
+    }
+
     pub fn create(&self, branch: &str, path: &str) -> Result<()> {
         let branch = self.branch(branch)?;
         let (parent, name) = branch.parent_of(path)?;
@@ -150,6 +158,12 @@ impl World {
     pub fn seen(&self) -> Seen {
         let branches = self.store().branches();
         let mut seen: Seen = branches.iter().map(|b| (b.name().to_owned(), b.tree())).collect();
+        for branch in &branches {
+            for mark in branch.marks() {
+                let side = self.store().marked(branch, &mark.name).unwrap();
+                seen.insert(format!("{}@{}", branch.name(), mark.name), side_tree(&side));
+            }
+        }
         seen.insert(BASE.to_owned(), host_tree(&self.base));
         seen
     }
@@ -173,6 +187,29 @@ impl World {
         self.store().reclaim().unwrap();
         assert_eq!(std::fs::read_to_string(self.base.join("probe")).unwrap(), "works");
     }
+}
+
+/// The same shape as that of a branch.
+fn side_tree(side: &Side) -> Tree {
+    let mut out = Tree::new();
+    let mut open = vec![(String::new(), side.resolve(b"").unwrap().unwrap().0)];
+    while let Some((path, dir)) = open.pop() {
+        for entry in side.read_dir(&dir).unwrap() {
+            let name = entry.name.to_string();
+            let path = if path.is_empty() { name } else { format!("{path}/{name}") };
+            let (object, stat) = side.resolve(path.as_bytes()).unwrap().unwrap();
+            let links = if stat.kind == Kind::Dir { 0 } else { stat.nlink };
+            let body = match stat.kind {
+                Kind::File => String::from_utf8(side.read(&object, 1 << 20).unwrap().unwrap()).unwrap(),
+                _ => String::new(),
+            };
+            out.insert(path.clone(), format!("{:?} {:o} x{links} {body}", stat.kind, stat.mode));
+            if stat.kind == Kind::Dir {
+                open.push((path, object));
+            }
+        }
+    }
+    out
 }
 
 /// A scenario as it goes when nothing fails.

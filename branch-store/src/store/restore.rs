@@ -1,0 +1,235 @@
+//! Restore: a branch's tree becomes a marked one. One record, one pointer; the cost is that of saying what a view has
+//! to forget.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::branch::{BEFORE_RESTORE, Branch, Data, Draft, Mark, Shared};
+use crate::commit::{Invalid, Invalidate, invalid};
+use crate::error::{Error, Result};
+use crate::ids::{BranchId, Name, NodeId};
+use crate::journal::record::{self, Record};
+use crate::node::{Body, Kind, Lower, Node, Object, Slot, Time};
+use crate::store::Store;
+use crate::store::mark::{apply as apply_mark, no_such_mark, open, refuse_main};
+use crate::tree::{Change, Tree};
+
+/// What a restore did.
+#[derive(Debug)]
+pub struct Restored {
+    /// The mark that holds what the branch was before, if no mark had it already.
+    pub saved: Option<&'static str>,
+    /// What views of the branch must forget.
+    pub invalid: Vec<Invalid>,
+    /// What lost its last name and lives, for those who have it open, until [`Branch::reap`].
+    pub orphans: Vec<NodeId>,
+    /// Directories that had been removed and are back.
+    pub revived: Vec<NodeId>,
+}
+
+impl Store {
+    /// Makes the tree of a branch a marked one, all or nothing at every instant; as durable as [`Store::mark`]. What
+    /// the branch was before is noted as [`BEFORE_RESTORE`], in the place of an earlier one, unless some mark shows
+    /// just that. Marks stay, and so do branches below, each with what it saw at its fork. `is_known` says what
+    /// somebody may have open: that lives on without a name if the mark does not have it.
+    ///
+    /// # Errors
+    /// `NoSuchMark`, `NotAllowed` for main and while a frozen group lives, `Ended`, `Stale`, `Busy` while the branch is
+    /// being committed, and the host's. In every case nothing was changed.
+    pub fn restore(
+        &self,
+        branch: &Arc<Branch>,
+        name: &str,
+        is_known: &dyn Fn(NodeId) -> bool,
+    ) -> Result<Restored> {
+        let shared = &self.shared;
+        refuse_main(branch)?;
+        let _decide = shared.decide.lock();
+        let _gate = shared.gate.read();
+        let mut data = open(branch)?;
+        if branch.frozen.load(Ordering::Acquire) > 0 {
+            return Err(Error::NotAllowed(
+                "the branch is read-only until the frozen group below it has ended",
+            ));
+        }
+        let mark = data.marks.get(name).cloned().ok_or_else(|| no_such_mark(branch, name))?;
+        let before = data.tree.clone();
+        let (changes, dirs) = way(shared, branch, &data, &mark, is_known)?;
+        let saved = (!is_kept(&data)).then(|| (Time::now(), shared.counters.new_layer()));
+        let record = record::Restore { branch: branch.id(), name: name.to_owned(), saved, changes, dirs };
+        shared.journal.append(&Record::Restore(record.clone()))?;
+        let applied = apply(shared, branch, &mut data, &record);
+        applied.map_err(|cause| Error::Corrupt {
+            file: "restore".to_owned(),
+            offset: 0,
+            cause: cause.to_owned(),
+        })?;
+        Ok(restored(branch.id(), &before, &data.tree, saved.is_some()))
+    }
+}
+
+/// The effect of a restore record, live and in recovery.
+///
+/// # Errors
+/// What the tree does not have; live code writes no such record.
+pub(super) fn apply(
+    shared: &Shared,
+    branch: &Branch,
+    data: &mut Data,
+    record: &record::Restore,
+) -> std::result::Result<(), &'static str> {
+    let mark = data.marks.get(&record.name).ok_or("restores a checkpoint that does not exist")?;
+    let mut tree = mark.tree.clone();
+    record.changes.iter().try_for_each(|change| tree.apply(change))?;
+    if let Some((time, layer)) = record.saved {
+        let replaced = data.marks.get(BEFORE_RESTORE).is_some();
+        apply_mark(shared, data, BEFORE_RESTORE, time, layer);
+        branch.littered.fetch_or(replaced, Ordering::AcqRel);
+    }
+    data.tree = tree.clone();
+    data.restored = Some(tree);
+    branch.note_restored();
+    Ok(())
+}
+
+/// Whether the branch shows what some mark has, or what the last restore made: nothing would be lost.
+fn is_kept(data: &Data) -> bool {
+    let restored = data.restored.as_ref();
+    let marked = data.marks.iter().map(|mark| &mark.tree);
+    restored.into_iter().chain(marked).any(|tree| tree.shows_the_same(&data.tree))
+}
+
+/// From the marked tree to the one that the branch gets.
+fn way(
+    shared: &Shared,
+    branch: &Branch,
+    data: &Data,
+    mark: &Mark,
+    is_known: &dyn Fn(NodeId) -> bool,
+) -> Result<(Vec<Change>, Vec<record::DirPlace>)> {
+    let has_children = !branch.children().is_empty();
+    let draft = Draft::new(shared, &Data { tree: mark.tree.clone(), ..data.clone() });
+    let mut way = Way { before: &data.tree, mark: &mark.tree, is_known, has_children, draft };
+    for change in data.tree.diff(&mark.tree) {
+        match change {
+            Change::Drop { id } => way.dropped(id)?,
+            Change::Put { id, .. } => way.put(id)?,
+            Change::Link { .. } | Change::Unlink { .. } | Change::Touch { .. } => {}
+        }
+    }
+    Ok(match way.draft.finish(branch.id()).1 {
+        Some(Record::Batch { changes, dirs, .. }) => (changes, dirs),
+        _ => (Vec::new(), Vec::new()),
+    })
+}
+
+/// The two trees differ in what has no name, and in directories that children's commits are about.
+struct Way<'a> {
+    before: &'a Tree,
+    mark: &'a Tree,
+    is_known: &'a dyn Fn(NodeId) -> bool,
+    has_children: bool,
+    draft: Draft<'a>,
+}
+
+impl Way<'_> {
+    /// The branch has it, the mark does not.
+    fn dropped(&mut self, id: NodeId) -> Result<()> {
+        let Some(node) = self.before.get(id).filter(|node| !node.is_grave()) else { return Ok(()) };
+        let origin = node.inode.origin.as_deref().filter(|_| !node.is_nameless());
+        let slot = origin.map(|origin| origin.slot.as_ref());
+        // The base's own again: it goes on under its id.
+        let Some(slot) = slot.filter(|slot| slot.is_none_or(|slot| is_shown(self.mark, slot))) else {
+            return self.keep_nameless(id, node);
+        };
+        // What a child did in a directory is merged with what the parent has of it: one that it left alone.
+        if self.has_children && node.inode.kind() == Kind::Dir {
+            self.draft.adopt(&Object { id, slot: slot.cloned() })?;
+        }
+        Ok(())
+    }
+
+    /// The mark has it, the branch does not, or otherwise.
+    fn put(&mut self, id: NodeId) -> Result<()> {
+        if !self.mark.get(id).is_some_and(|node| node.is_nameless()) {
+            return Ok(());
+        }
+        match self.before.get(id) {
+            Some(node) => self.keep_nameless(id, node),
+            // Nobody has had it open since it was forgotten.
+            None => self.draft.push(Change::Drop { id }),
+        }
+    }
+
+    /// What has no name in the mark stays as it is for those who have it open.
+    fn keep_nameless(&mut self, id: NodeId, node: &Node) -> Result<()> {
+        if !(self.is_known)(id) {
+            return match self.mark.get(id) {
+                Some(_) => self.draft.push(Change::Drop { id }),
+                None => Ok(()),
+            };
+        }
+        let mut inode = node.inode.clone();
+        inode.meta.nlink = 0;
+        if let Body::Dir { lower, .. } = &mut inode.body {
+            *lower = Lower::Opaque;
+        }
+        self.draft.put(id, inode)
+    }
+}
+
+/// Whether a tree that has no node of a base object shows it under the name it was adopted from.
+fn is_shown(tree: &Tree, slot: &Slot) -> bool {
+    tree.get(slot.dir).is_none_or(|dir| {
+        let merged = matches!(dir.inode.body, Body::Dir { lower: Lower::Merged, .. });
+        merged && !dir.entries.contains_key(&slot.name)
+    })
+}
+
+fn restored(branch: BranchId, before: &Tree, after: &Tree, saved: bool) -> Restored {
+    let changes = before.diff(after);
+    let has_name = |tree: &Tree, id| tree.get(id).is_some_and(|node| node.inode.meta.nlink > 0);
+    let has_none = |tree: &Tree, id| tree.get(id).is_some_and(|node| node.inode.meta.nlink == 0);
+    let (mut orphans, mut revived) = (Vec::new(), Vec::new());
+    for change in &changes {
+        match change {
+            Change::Put { id, .. } if has_name(before, *id) && has_none(after, *id) => orphans.push(*id),
+            Change::Put { id, inode } if has_none(before, *id) && has_name(after, *id) => {
+                revived.extend((inode.kind() == Kind::Dir).then_some(*id));
+            }
+            Change::Drop { id } if before.get(*id).is_some_and(|node| node.is_grave()) => revived.push(*id),
+            _ => {}
+        }
+    }
+    let saved = saved.then_some(BEFORE_RESTORE);
+    Restored { saved, invalid: forgotten(branch, before, &changes), orphans, revived }
+}
+
+/// What a view must forget: what the changes are about, all names in directories that have no node any more, and
+/// every directory that lists another name.
+fn forgotten(branch: BranchId, before: &Tree, changes: &[Change]) -> Vec<Invalid> {
+    let mut all = invalid(branch, changes);
+    let mut inodes = HashSet::new();
+    for change in changes {
+        match change {
+            Change::Drop { id } => {
+                inodes.insert(*id);
+                let names = before.get(*id).into_iter().flat_map(|node| node.entries.keys());
+                let entry = |name: &Name| Invalidate::Entry { dir: *id, name: name.clone() };
+                all.extend(names.map(|name| Invalid { branch, what: entry(name) }));
+            }
+            Change::Link { dir, .. } | Change::Unlink { dir, .. } => {
+                inodes.insert(*dir);
+            }
+            Change::Put { .. } | Change::Touch { .. } => {}
+        }
+    }
+    for told in &all {
+        if let Invalidate::Inode(id) = told.what {
+            inodes.remove(&id);
+        }
+    }
+    all.extend(inodes.into_iter().map(|id| Invalid { branch, what: Invalidate::Inode(id) }));
+    all
+}

@@ -1,0 +1,480 @@
+//! Marks of a branch, and going back to them: everything is as it was, for everybody but those who have something open
+//! that was made since.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use branch_store::*;
+use common::{Paths, Workspace, errno};
+use rustix::io::Errno;
+
+const FILES: &[(&str, &str)] = &[
+    ("f", "of the base"),
+    ("g", "also of the base"),
+    ("d/x", "x"),
+    ("d/sub/deep", "deep"),
+    ("d/sub/other", "other"),
+    ("left/alone", "alone"),
+];
+
+/// Everything that can be seen of a branch, times too.
+fn picture(branch: &Arc<Branch>) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    let mut open = vec![(String::new(), branch.root())];
+    while let Some((path, object)) = open.pop() {
+        let stat = branch.stat(&object).unwrap();
+        let names = branch.xattrs(&object).unwrap();
+        let xattrs: Vec<_> = names.iter().map(|name| branch.xattr(&object, name).unwrap()).collect();
+        let body = match stat.kind {
+            Kind::File => branch.read_all(&path).unwrap(),
+            Kind::Symlink => String::from_utf8(branch.read_link(&object).unwrap()).unwrap(),
+            _ => String::new(),
+        };
+        if stat.kind == Kind::Dir {
+            for entry in branch.read_dir(&object).unwrap() {
+                let name = String::from_utf8_lossy(entry.name.as_bytes()).into_owned();
+                open.push((if path.is_empty() { name } else { format!("{path}/{name}") }, entry.object));
+            }
+        }
+        let Stat { id, mode, uid, gid, nlink, rdev, size, mtime, ctime, .. } = stat;
+        let seen = format!("{id:?} {mode:o} {uid}:{gid} x{nlink} {rdev} {size} {mtime:?} {ctime:?}");
+        out.insert(path, format!("{seen} {names:?} {xattrs:?} {body}"));
+    }
+    out
+}
+
+fn restore(w: &Workspace, branch: &Arc<Branch>, name: &str) -> Restored {
+    let restored = w.store().restore(branch, name, &|_| false).unwrap();
+    assert_eq!(restored.orphans, [], "nobody has anything open");
+    restored
+}
+
+fn marks(branch: &Branch) -> Vec<String> {
+    branch.marks().into_iter().map(|mark| mark.name).collect()
+}
+
+/// `rm -r`.
+fn remove_all(branch: &Arc<Branch>, path: &str) {
+    for name in branch.names(path).unwrap() {
+        let path = format!("{path}/{name}");
+        match branch.at(&path).unwrap().1.kind {
+            Kind::Dir => remove_all(branch, &path),
+            _ => branch.remove(&path).unwrap(),
+        }
+    }
+    branch.remove_dir(path).unwrap();
+}
+
+/// What somebody at work does, of every kind, told apart by a letter.
+fn work(branch: &Arc<Branch>, letter: &str) {
+    branch.overwrite("f", letter).unwrap();
+    branch.put(&format!("new-{letter}"), letter).unwrap();
+    branch.make_dir(&format!("dir-{letter}")).unwrap();
+    branch.put(&format!("dir-{letter}/in"), letter).unwrap();
+    branch.ln("g", &format!("linked-{letter}")).unwrap();
+    branch.overwrite("g", letter).unwrap();
+    let mode = AttrChange { mode: Some(0o600), size: Some(3), ..AttrChange::default() };
+    branch.set_attr(&branch.at("left/alone").unwrap().0, &mode).unwrap();
+    branch
+        .set_xattr(&branch.at("left").unwrap().0, b"user.x", Some(letter.as_bytes()), XattrMode::Any)
+        .unwrap();
+    let link = common::new(NewKind::Symlink(letter.into()), 0o777);
+    branch.create(&branch.root(), format!("symlink-{letter}").as_bytes(), link).unwrap();
+}
+
+#[test]
+fn a_restore_brings_everything_back_and_can_be_undone() {
+    let mut w = Workspace::new(FILES);
+    std::fs::hard_link(w.base().join("g"), w.base().join("d/g-too")).unwrap();
+    let b = w.fork("main", "b");
+    let untouched = picture(&b);
+    assert_eq!(w.store().mark(&b, Some("start")).unwrap(), "start");
+    work(&b, "A");
+    let first = picture(&b);
+    assert_eq!(w.store().mark(&b, None).unwrap(), "1");
+    work(&b, "B");
+    remove_all(&b, "d");
+    b.mv("left", "right").unwrap();
+    b.remove("new-A").unwrap();
+    b.put("new-A", "another of this name").unwrap();
+    let second = picture(&b);
+
+    assert_eq!(restore(&w, &b, "1").saved, Some(BEFORE_RESTORE));
+    assert_eq!(picture(&b), first);
+    assert_eq!(restore(&w, &b, BEFORE_RESTORE).saved, None, "a mark had just that");
+    assert_eq!(picture(&b), second);
+    assert_eq!(restore(&w, &b, "start").saved, None);
+    assert_eq!(picture(&b), untouched);
+    assert_eq!(b.changed(), 0);
+    assert_eq!(marks(&b), ["start", "1", BEFORE_RESTORE], "later ones stay");
+    drop(b);
+    for checkpoint in [false, true] {
+        if checkpoint {
+            w.store().checkpoint().unwrap();
+        }
+        assert_eq!(w.reopen().lines, Vec::<String>::new());
+        let b = w.branch("b");
+        assert_eq!(picture(&b), untouched);
+        for (name, then) in [("1", &first), (BEFORE_RESTORE, &second), ("start", &untouched)] {
+            restore(&w, &b, name);
+            assert_eq!(&picture(&b), then, "{name} after reopening, checkpoint {checkpoint}");
+        }
+    }
+}
+
+#[test]
+fn what_a_mark_has_never_changes_however_it_is_written_later() {
+    let w = Workspace::new(FILES);
+    let b = w.fork("main", "b");
+    b.put("own", "0123456789").unwrap();
+    b.overwrite("f", "OF").unwrap();
+    let writer = b.open(&b.at("own").unwrap().0, Access::Write).unwrap();
+    let then = picture(&b);
+    w.store().mark(&b, Some("m")).unwrap();
+    writer.write_at(b"in place", 0).unwrap();
+    writer.allocate(0, 100, 10).unwrap();
+    b.overwrite("f", "XXXX").unwrap();
+    let set = |path: &str, change: AttrChange| b.set_attr(&b.at(path).unwrap().0, &change).unwrap();
+    set("f", AttrChange { size: Some(1), ..AttrChange::default() });
+    set("own", AttrChange { mtime: Some(Time { sec: 7, nsec: 7 }), ..AttrChange::default() });
+    b.remove("own").unwrap();
+    w.store().reclaim().unwrap();
+    restore(&w, &b, "m");
+    assert_eq!(picture(&b), then);
+    // And again: what is restored is as frozen as what was marked.
+    b.overwrite("own", "in place").unwrap();
+    restore(&w, &b, "m");
+    assert_eq!(picture(&b), then);
+}
+
+#[test]
+fn what_would_be_lost_is_saved_and_nothing_else() {
+    let w = Workspace::new(FILES);
+    let b = w.fork("main", "b");
+    w.store().mark(&b, Some("a")).unwrap();
+    b.put("precious", "work").unwrap();
+    let precious = picture(&b);
+    assert_eq!(restore(&w, &b, "a").saved, Some(BEFORE_RESTORE));
+    assert_eq!(restore(&w, &b, "a").saved, None);
+    // What lost its name and is open is no work that could be lost.
+    b.put("open", "x").unwrap();
+    w.store().mark(&b, Some("c")).unwrap();
+    let open = b.at("open").unwrap().0;
+    let restored = w.store().restore(&b, "a", &|id| id == open.id).unwrap();
+    assert_eq!((restored.saved, &restored.orphans[..]), (None, &[open.id][..]));
+    b.reap(open.id).unwrap();
+    assert_eq!(restore(&w, &b, "a").saved, None);
+    restore(&w, &b, BEFORE_RESTORE);
+    assert_eq!(picture(&b), precious, "still there");
+    b.put("more", "work").unwrap();
+    let more = picture(&b);
+    assert_eq!(restore(&w, &b, BEFORE_RESTORE).saved, Some(BEFORE_RESTORE), "it changes places");
+    assert_eq!(picture(&b), precious);
+    restore(&w, &b, BEFORE_RESTORE);
+    assert_eq!(picture(&b), more);
+}
+
+#[test]
+fn open_files_follow_the_branch_or_live_on_without_a_name() {
+    let w = Workspace::new(FILES);
+    let b = w.fork("main", "b");
+    b.put("own", "marked").unwrap();
+    w.store().mark(&b, Some("m")).unwrap();
+    b.overwrite("own", "LATER!").unwrap();
+    b.overwrite("f", "LATER!").unwrap();
+    b.put("young", "made since").unwrap();
+    let objects = ["own", "f", "young"].map(|path| b.at(path).unwrap().0);
+    let [own, base, young] = objects.clone().map(|object| b.open(&object, Access::Write).unwrap());
+    let read = |file: &OpenFile| {
+        let mut bytes = [0; 64];
+        let n = file.read_at(&mut bytes, 0).unwrap();
+        String::from_utf8(bytes[..n].to_vec()).unwrap()
+    };
+    assert_eq!((&*read(&own), &*read(&base), &*read(&young)), ("LATER!", "LATER! base", "made since"));
+    let restored = w.store().restore(&b, "m", &|_| true).unwrap();
+    assert_eq!(restored.orphans, [objects[2].id]);
+    assert_eq!((&*read(&own), &*read(&base), &*read(&young)), ("marked", "of the base", "made since"));
+    assert_eq!(errno(b.at("young")), Errno::NOENT);
+    assert_eq!(b.stat(&objects[2]).unwrap().nlink, 0);
+    for file in [&own, &base, &young] {
+        file.write_at(b"AGAIN", 0).unwrap();
+    }
+    assert_eq!((&*b.read_all("own").unwrap(), &*b.read_all("f").unwrap()), ("AGAINd", "AGAINe base"));
+    assert_eq!(read(&young), "AGAINsince");
+    b.reap(objects[2].id).unwrap();
+    assert_eq!(b.stat(&objects[2]).unwrap_err().errno(), Errno::STALE);
+    // The mark of before has the file under its name, with what was in it then.
+    restore(&w, &b, BEFORE_RESTORE);
+    assert_eq!(b.read_all("young").unwrap(), "made since");
+}
+
+#[test]
+fn a_file_that_was_removed_and_open_when_it_was_marked_has_no_name_after_a_restore() {
+    let mut w = Workspace::new(FILES);
+    let b = w.fork("main", "b");
+    b.put("own", "x").unwrap();
+    w.store().mark(&b, Some("named")).unwrap();
+    let (root, own) = (b.root(), b.at("own").unwrap().0);
+    let file = b.open(&own, Access::Write).unwrap();
+    assert_eq!(b.unlink(&root, b"own").unwrap().orphan, Some(own.id));
+    w.store().mark(&b, Some("open")).unwrap();
+    restore(&w, &b, "named");
+    assert_eq!(b.read_all("own").unwrap(), "x");
+    file.write_at(b"y", 0).unwrap();
+    let restored = w.store().restore(&b, "open", &|id| id == own.id).unwrap();
+    assert_eq!((restored.saved, &restored.orphans[..]), (Some(BEFORE_RESTORE), &[own.id][..]));
+    let mut byte = [0];
+    assert_eq!(
+        (file.read_at(&mut byte, 0).unwrap(), byte),
+        (1, *b"y"),
+        "it is who has it open who wrote this"
+    );
+    drop(file);
+    b.reap(own.id).unwrap();
+    restore(&w, &b, "open");
+    assert_eq!(errno(b.stat(&own)), Errno::STALE, "nobody has it open any more");
+    w.store().checkpoint().unwrap();
+    drop(b);
+    w.reopen();
+    let b = w.branch("b");
+    restore(&w, &b, BEFORE_RESTORE);
+    assert_eq!(b.read_all("own").unwrap(), "y");
+}
+
+#[test]
+fn directories_that_were_removed_are_back_and_named() {
+    let w = Workspace::new(FILES);
+    let b = w.fork("main", "b");
+    b.make_dir("own").unwrap();
+    let then = picture(&b);
+    w.store().mark(&b, Some("m")).unwrap();
+    let [own, base] = ["own", "d"].map(|path| b.at(path).unwrap().0);
+    assert_eq!(b.rmdir(&b.root(), b"own").unwrap().orphan, Some(own.id), "somebody is in it");
+    remove_all(&b, "d");
+    b.make_dir("d").unwrap();
+    b.put("d/x", "another").unwrap();
+    let restored = w.store().restore(&b, "m", &|id| id == own.id || id == base.id).unwrap();
+    assert!([own.id, base.id].iter().all(|id| restored.revived.contains(id)), "{:?}", restored.revived);
+    assert_eq!(picture(&b), then);
+    // The base keeps what it has when such a branch is committed.
+    let before = w.base_tree();
+    w.store().commit(&b).unwrap();
+    let mut after = w.base_tree();
+    assert!(after.remove("own").is_some());
+    assert_eq!(after, before);
+}
+
+#[test]
+fn a_view_is_told_all_that_it_has_to_forget() {
+    let w = Workspace::new(FILES);
+    let b = w.fork("main", "b");
+    w.store().mark(&b, Some("m")).unwrap();
+    let dir = b.at("d").unwrap().0;
+    b.put("d/new", "").unwrap();
+    b.remove("d/x").unwrap();
+    let new = b.at("d/new").unwrap().0;
+    let restored = restore(&w, &b, "m");
+    let told = |what: Invalidate| restored.invalid.contains(&Invalid { branch: b.id(), what });
+    let entry = |dir: &Object, name: &[u8]| {
+        let entries = restored.invalid.iter().filter_map(|i| match &i.what {
+            Invalidate::Entry { dir, name } => Some((*dir, name.as_bytes().to_vec())),
+            Invalidate::Inode(_) => None,
+        });
+        entries.into_iter().any(|found| found == (dir.id, name.to_vec()))
+    };
+    // The root and `d` are the base's own again, `new` is gone, `x` was believed absent.
+    assert!(told(Invalidate::Inode(b.root().id)) && told(Invalidate::Inode(dir.id)));
+    assert!(told(Invalidate::Inode(new.id)));
+    assert!(entry(&dir, b"new") && entry(&dir, b"x") && entry(&b.root(), b"d"));
+}
+
+#[test]
+fn children_keep_what_they_forked_from_and_commit_into_what_the_parent_is_now() {
+    let w = Workspace::new(FILES);
+    let parent = w.fork("main", "parent");
+    w.store().mark(&parent, Some("m")).unwrap();
+    let then = picture(&parent);
+    parent.put("d/of-parent", "p").unwrap();
+    parent.put("left/of-parent", "p").unwrap();
+    parent.overwrite("f", "PARENT").unwrap();
+    let children = w.fork_as("parent", &["one", "two"], GroupKind::Independent);
+    let [one, two] = [&children[0], &children[1]];
+    one.put("d/of-child", "c").unwrap();
+    two.overwrite("f", "child").unwrap();
+    assert_eq!(marks(one), Vec::<String>::new(), "children have marks of their own");
+    let (of_one, of_two) = (picture(one), picture(two));
+    restore(&w, &parent, "m");
+    assert_eq!((picture(one), picture(two)), (of_one, of_two));
+    // Directories are the parent's own now, left as they were.
+    let but_ctime = |p: &BTreeMap<String, String>| p.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(but_ctime(&picture(&parent)), but_ctime(&then));
+    w.store().commit(one).unwrap();
+    assert_eq!(parent.read_all("d/of-child").unwrap(), "c");
+    assert_eq!(
+        errno(parent.at("d/of-parent")),
+        Errno::NOENT,
+        "the parent took it back, the child left it alone"
+    );
+    assert_eq!(parent.read_all("f").unwrap(), "of the base");
+    let conflict = w.store().commit(two).unwrap_err();
+    let Error::Conflicts(conflicts) = conflict else { panic!("{conflict}") };
+    assert_eq!(conflicts.len(), 1);
+    assert_eq!(conflicts[0].path, b"f", "changed by the child, taken back by the parent");
+    // The commit of a child can be taken back like anything else.
+    restore(&w, &parent, "m");
+    assert_eq!(errno(parent.at("d/of-child")), Errno::NOENT);
+    w.store().abort(&parent, Children::Cascade).unwrap();
+}
+
+#[test]
+fn a_commit_after_a_restore_brings_what_is_shown_and_ends_the_marks() {
+    let w = Workspace::new(FILES);
+    let b = w.fork("main", "b");
+    b.put("kept", "kept").unwrap();
+    b.overwrite("d/x", "K").unwrap();
+    w.store().mark(&b, Some("m")).unwrap();
+    remove_all(&b, "d");
+    b.overwrite("kept", "lost").unwrap();
+    b.overwrite("f", "lost").unwrap();
+    restore(&w, &b, "m");
+    let shown = b.tree();
+    w.store().commit(&b).unwrap();
+    assert_eq!(w.base_tree(), shown);
+    assert_eq!(errno(w.store().mark(&b, None)), Errno::STALE);
+    assert_eq!(errno(w.store().restore(&b, "m", &|_| false).map(drop)), Errno::STALE);
+    let again = w.fork("main", "b");
+    assert_eq!(marks(&again), Vec::<String>::new());
+    w.store().reclaim().unwrap();
+    assert_eq!(
+        std::fs::read_dir(w.base().join(".branchfs/content")).unwrap().count(),
+        0,
+        "all is given back"
+    );
+}
+
+#[test]
+fn what_only_a_removed_mark_needed_is_given_back() {
+    let mut w = Workspace::new(FILES);
+    let b = w.fork("main", "b");
+    let big = "x".repeat(1 << 20);
+    let bytes = |b: &Arc<Branch>| b.content_bytes();
+    for name in ["a", "b", "c"] {
+        b.put("big", &big).unwrap();
+        b.put(name, &big).unwrap();
+        w.store().mark(&b, Some(name)).unwrap();
+    }
+    let child = w.fork("b", "child");
+    b.put("big", "small").unwrap();
+    w.store().reclaim().unwrap();
+    assert!(bytes(&b) >= 6 << 20, "all versions: {}", bytes(&b));
+    w.store().unmark(&b, "a").unwrap();
+    w.store().reclaim().unwrap();
+    assert!((5 << 20..6 << 20).contains(&bytes(&b)), "'a' is still there, big of then is not: {}", bytes(&b));
+    w.store().unmark(&b, "b").unwrap();
+    w.store().unmark(&b, "c").unwrap();
+    w.store().reclaim().unwrap();
+    assert!((4 << 20..5 << 20).contains(&bytes(&b)), "the child has the last big one: {}", bytes(&b));
+    assert_eq!(child.read_all("big").unwrap(), big);
+    for name in ["a", "b", "c"] {
+        assert_eq!(b.read_all(name).unwrap(), big, "the branch has it");
+        b.remove(name).unwrap();
+    }
+    w.store().abort(&child, Children::Refuse).unwrap();
+    w.store().mark(&b, Some("d")).unwrap();
+    w.store().unmark(&b, "d").unwrap();
+    w.store().reclaim().unwrap();
+    assert!(bytes(&b) < 1 << 20, "{}", bytes(&b));
+    let layers = std::fs::read_dir(w.base().join(".branchfs/content")).unwrap().count();
+    assert!(layers <= 2, "{layers}: layers that hold nothing are gone");
+    drop((b, child));
+    w.reopen();
+    assert_eq!(w.branch("b").read_all("big").unwrap(), "small");
+    assert_eq!(marks(&w.branch("b")), Vec::<String>::new());
+}
+
+#[test]
+fn marks_have_rules() {
+    let w = Workspace::new(FILES);
+    let (main, b) = (w.store().main(), w.fork("main", "b"));
+    for name in ["", ".x", "a/b", "main", BEFORE_RESTORE] {
+        assert!(matches!(w.store().mark(&b, Some(name)), Err(Error::BadBranchName { .. })), "{name:?}");
+    }
+    w.store().mark(&b, Some("m")).unwrap();
+    assert!(matches!(w.store().mark(&b, Some("m")), Err(Error::MarkExists { .. })));
+    assert!(matches!(w.store().unmark(&b, "n"), Err(Error::NoSuchMark { .. })));
+    assert!(matches!(w.store().restore(&b, "n", &|_| false), Err(Error::NoSuchMark { .. })));
+    assert!(matches!(w.store().mark(&main, None), Err(Error::NotAllowed(_))));
+    assert!(matches!(w.store().restore(&main, "m", &|_| false), Err(Error::NotAllowed(_))));
+    let frozen = w.fork_as("b", &["c"], GroupKind::Frozen);
+    assert!(matches!(w.store().restore(&b, "m", &|_| false), Err(Error::NotAllowed(_))));
+    w.store().mark(&b, Some("while-frozen")).unwrap();
+    w.store().abort(&frozen[0], Children::Refuse).unwrap();
+    restore(&w, &b, "m");
+    w.store().abort(&b, Children::Refuse).unwrap();
+    assert_eq!(errno(w.store().unmark(&b, "m")), Errno::STALE);
+}
+
+#[test]
+fn marks_of_one_tree_cost_a_pointer_each_in_memory_and_in_the_checkpoint() {
+    let mut w = Workspace::new(FILES);
+    let b = w.fork("main", "b");
+    for n in 0..2000 {
+        b.put(&format!("f{n}"), "x").unwrap();
+    }
+    w.store().checkpoint().unwrap();
+    let size = |w: &Workspace| {
+        let files = std::fs::read_dir(w.base().join(".branchfs")).unwrap().map(|entry| entry.unwrap());
+        let checkpoint = files.filter(|f| f.file_name().to_string_lossy().starts_with("checkpoint."));
+        checkpoint.map(|f| f.metadata().unwrap().len()).sum::<u64>()
+    };
+    let (resident, on_disk) = (resident(), size(&w));
+    for n in 0..MARKS_MAX {
+        b.overwrite("f7", "y").unwrap();
+        w.store().mark(&b, Some(&format!("m{n}"))).unwrap();
+    }
+    assert!(matches!(w.store().mark(&b, None), Err(Error::Limit { .. })));
+    w.store().checkpoint().unwrap();
+    let each = (size(&w) - on_disk) / MARKS_MAX as u64;
+    assert!(each < 300, "{each} bytes a mark in the checkpoint");
+    let before = picture(&b);
+    drop(b);
+    w.reopen();
+    let each = resident_since(resident) / MARKS_MAX as u64;
+    // A copy of 2000 nodes would be half a megabyte.
+    assert!(each < 20_000, "{each} bytes a mark in memory");
+    let b = w.branch("b");
+    assert_eq!(picture(&b), before);
+    restore(&w, &b, "m0");
+    assert_eq!(b.read_all("f7").unwrap(), "y");
+}
+
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+fn resident_since(then: u64) -> u64 {
+    resident().saturating_sub(then)
+}
+
+#[test]
+fn a_marked_tree_can_be_compared_and_read_as_long_as_the_mark_is_there() {
+    let w = Workspace::new(FILES);
+    let b = w.fork("main", "b");
+    b.put("f", "marked").unwrap();
+    w.store().mark(&b, Some("m")).unwrap();
+    b.put("f", "later").unwrap();
+    b.put("new", "").unwrap();
+    let (old, new) = (w.store().marked(&b, "m").unwrap(), w.store().side(&b).unwrap());
+    let changes = w.store().compare(&old, &new, Directories::Whole).unwrap();
+    let paths: Vec<_> = changes.iter().map(|c| (&c.path[..], &c.kind)).collect();
+    assert_eq!(paths, [(&b"f"[..], &ChangeKind::Modified), (b"new", &ChangeKind::Added)]);
+    let (object, _) = old.resolve(b"f").unwrap().unwrap();
+    assert_eq!(old.read(&object, 100).unwrap().unwrap(), b"marked");
+    w.store().unmark(&b, "m").unwrap();
+    assert!(matches!(old.read(&object, 100), Err(Error::NoSuchMark { .. })));
+    assert!(matches!(w.store().marked(&b, "m"), Err(Error::NoSuchMark { .. })));
+}
