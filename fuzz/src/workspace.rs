@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -120,7 +120,9 @@ impl Workspace {
                 None => out.push(name),
             }
         }
-        (!path.as_os_str().as_bytes().contains(&0)).then_some(out)
+        // Nothing is unpacked through a link.
+        let inside = out.parent()?.canonicalize().ok()?.starts_with(self.base());
+        (inside && !path.as_os_str().as_bytes().contains(&0)).then_some(out)
     }
 }
 
@@ -144,9 +146,10 @@ fn moat(outer: &Path) -> Vec<PathBuf> {
 fn make(entry: &Entry, path: &Path, paths: &[Option<PathBuf>]) -> io::Result<()> {
     match entry.tag {
         Tag::Dir => fs::create_dir(path),
-        Tag::File => fs::write(path, &entry.body),
+        // A name that is there may be a link out of the base.
+        Tag::File => fs::File::create_new(path)?.write_all(&entry.body),
         // Its bytes speak of objects that may come later.
-        Tag::Log => fs::write(path, b""),
+        Tag::Log => fs::File::create_new(path).map(drop),
         Tag::Symlink => std::os::unix::fs::symlink(OsStr::from_bytes(&entry.body), path),
         Tag::Link => {
             let index = entry.body.first().map(|index| usize::from(*index));
