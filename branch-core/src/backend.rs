@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use branch_proto::{
     BranchInfo, Children, Choices, Client, ClientError, CommitPlan, CommitReport, Compared, DiffDetail,
-    FileChange, GroupKind, LogEntry, Omitted, WorkspaceStatus,
+    FileChange, GroupKind, LogEntry, Omitted, RebaseReport, WorkspaceStatus,
 };
 
 use crate::error::{Error, LaunchError};
@@ -37,6 +37,8 @@ pub trait Backend: Send + Sync {
     fn commit_with(&self, branch: &str, choices: &Choices) -> Result<CommitReport, Error>;
     /// What a commit would do now; changes nothing.
     fn plan_commit(&self, branch: &str, choices: &Choices) -> Result<CommitPlan, Error>;
+    /// Moves a leaf branch onto its parent's present state, with choices where it meets what others did.
+    fn rebase(&self, branch: &str, choices: &Choices) -> Result<RebaseReport, Error>;
     /// Takes the last commit into the base back that still stands.
     fn undo(&self) -> Result<CommitReport, Error>;
     /// Takes the last `undo` back, unless something was committed since.
@@ -155,6 +157,9 @@ impl Backend for Daemon {
     }
     fn plan_commit(&self, branch: &str, choices: &Choices) -> Result<CommitPlan, Error> {
         self.call(|client| client.plan_commit(branch, choices))
+    }
+    fn rebase(&self, branch: &str, choices: &Choices) -> Result<RebaseReport, Error> {
+        self.call(|client| client.rebase(branch, choices))
     }
     fn undo(&self) -> Result<CommitReport, Error> {
         self.call(Client::undo)

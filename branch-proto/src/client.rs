@@ -12,8 +12,8 @@ use crate::frame::{FrameError, encode, read_frame, write_frame};
 use crate::socket::with_short_path;
 use crate::wire::{
     Answer, BranchInfo, Children, Choices, CommitPlan, CommitReport, Compared, DiffDetail, Event, Failure,
-    FileChange, GroupKind, Hello, LogEntry, Omitted, PROTOCOL_VERSION, Reply, Request, Verb, Welcome,
-    WorkspaceStatus,
+    FileChange, GroupKind, Hello, LogEntry, Omitted, PROTOCOL_VERSION, RebaseReport, Reply, Request, Verb,
+    Welcome, WorkspaceStatus,
 };
 
 /// A connection to the daemon, past the handshake. After an error other than [`ClientError::Failed`] the
@@ -165,6 +165,14 @@ impl Client {
         match self.call(Verb::Commit { branch: branch.to_owned(), choices: choices.clone() })? {
             Answer::Committed { report } => Ok(report),
             _ => Err(ClientError::Mismatch { verb: "commit" }),
+        }
+    }
+
+    /// Moves a leaf branch onto its parent's present state.
+    pub fn rebase(&mut self, branch: &str, choices: &Choices) -> Result<RebaseReport, ClientError> {
+        match self.call(Verb::Rebase { branch: branch.to_owned(), choices: choices.clone() })? {
+            Answer::Rebased { report } => Ok(report),
+            _ => Err(ClientError::Mismatch { verb: "rebase" }),
         }
     }
 

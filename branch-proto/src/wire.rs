@@ -83,6 +83,14 @@ pub enum Verb {
         #[serde(default)]
         choices: Choices,
     },
+    /// Move a leaf branch onto its parent's present state. Live.
+    Rebase {
+        /// Name of the branch.
+        branch: String,
+        /// Who wins conflicts.
+        #[serde(default)]
+        choices: Choices,
+    },
     /// Take the last commit into the base back that still stands. Any state.
     Undo,
     /// Take the last `Undo` back, unless something was committed since. Any state.
@@ -124,6 +132,7 @@ impl Verb {
             Verb::Diff { .. } => "diff",
             Verb::Patch { .. } => "patch",
             Verb::Commit { .. } => "commit",
+            Verb::Rebase { .. } => "rebase",
             Verb::Undo => "undo",
             Verb::Redo => "redo",
             Verb::PlanCommit { .. } => "plan-commit",
@@ -254,6 +263,11 @@ pub enum Answer {
     Committed {
         /// What happened.
         report: CommitReport,
+    },
+    /// To `Rebase`.
+    Rebased {
+        /// What happened.
+        report: RebaseReport,
     },
     /// To `PlanCommit`.
     CommitPlan {
@@ -422,6 +436,24 @@ pub struct CommitReport {
     pub resolved: Vec<Resolved>,
 }
 
+/// What a rebase did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RebaseReport {
+    /// The branch.
+    pub branch: String,
+    /// Its parent.
+    pub onto: String,
+    /// Whether the parent had changed since the fork, or the last rebase. If not, nothing was done.
+    pub moved: bool,
+    /// Number of changed paths that the branch has now.
+    pub changed: u64,
+    /// Conflicts that the choices decided, sorted by path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolved: Vec<Resolved>,
+    /// What could not be done around it, in words. Empty is the rule.
+    pub warnings: Vec<String>,
+}
+
 /// What a commit did to its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "kebab-case")]
@@ -561,6 +593,11 @@ pub enum Event {
     Committed {
         /// What happened.
         report: CommitReport,
+    },
+    /// A branch moved onto its parent's present state.
+    Rebased {
+        /// What happened.
+        report: RebaseReport,
     },
     /// A branch ended without committing.
     Ended {

@@ -42,7 +42,8 @@ pub use branch::{
     SeekWhat, State, SyncWhat, XattrChange, XattrMode,
 };
 pub use commit::{
-    Action, Choice, Committed, Invalid, Invalidate, PlannedStep, Preview, Resolved, Resolver, StepAction,
+    Action, Choice, Committed, Invalid, Invalidate, PlannedStep, Preview, Rebased, Resolved, Resolver,
+    StepAction,
 };
 pub use conflict::{Conflict, ConflictKind, Target, Version};
 pub use diff::{ChangeKind, Directories, PathChange};

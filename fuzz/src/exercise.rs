@@ -1,11 +1,12 @@
-//! What must hold of any store that opened: it can be read, forked and aborted without a panic, and what it
-//! shows is the same after a checkpoint and a restart.
+//! What must hold of any store that opened: it can be read, forked, changed, merged, committed, undone and aborted
+//! without a panic, and its checkpoint is read again or refused by name. What a store shows whose journal was forged with
+//! checksums that are right is not promised: it can give one object two identities. That an honest one shows the same
+//! after a restart is the `operations` target's business, and the model's.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use branch_store::{
-    Access, AttrChange, Branch, Children, GroupKind, Kind, New, NewKind, Object, Options, RenameMode, Store,
+    Access, AttrChange, Branch, Children, Choice, GroupKind, Kind, New, NewKind, Object, Options, RenameMode, Store,
     Unrecovered,
 };
 
@@ -16,32 +17,17 @@ const BRANCHES_MAX: usize = 12;
 /// Bytes read of one file.
 const READ_MAX: usize = 4096;
 
-/// How an entry shows that names what is not there: EIO.
-const DAMAGED: &str = "Input/output error (os error 5)";
-
-/// What a store shows: branch and path → what is there.
-pub type Picture = BTreeMap<(String, Vec<u8>), String>;
-
-/// Opens the store if it can be, and does everything with it.
-///
-/// # Panics
-/// If what it shows changes by a checkpoint and a restart.
+/// Opens the store if it can be, and does everything with it, twice: what was forged may come to light at the second
+/// opening only, and a named error is all that is promised then.
 pub fn open_and_use(options: &Options) {
-    let Ok(store) = open(options) else { return };
-    picture(&store);
-    work(&store);
-    if store.checkpoint().is_err() {
-        return;
-    }
-    let before = picture(&store);
-    drop(store);
-    // A tree that names what it does not have says so where it is read; what becomes of it is not promised.
-    let damaged = before.values().any(|shown| shown == DAMAGED);
-    match open(options) {
-        Ok(_) if damaged => {}
-        Ok(store) => assert_eq!(picture(&store), before, "a checkpoint and a restart change nothing"),
-        // What was forged may come to light at the second opening only; a named error is all that is promised.
-        Err(_) => {}
+    for _ in 0..2 {
+        let Ok(store) = open(options) else { return };
+        look(&store);
+        work(&store);
+        if store.checkpoint().is_err() {
+            return;
+        }
+        look(&store);
     }
 }
 
@@ -49,57 +35,35 @@ fn open(options: &Options) -> branch_store::Result<Store> {
     Ok(Unrecovered::open(options.clone())?.recover()?.0)
 }
 
-/// Everything the branches show.
-pub fn picture(store: &Store) -> Picture {
-    let mut out = Picture::new();
+/// Reads everything the branches show.
+fn look(store: &Store) {
     for branch in store.branches().iter().take(BRANCHES_MAX) {
-        walk(branch, &branch.root(), b"", 0, &mut out);
+        walk(branch, &branch.root(), 0, &mut 0);
     }
-    out
 }
 
-fn walk(branch: &Arc<Branch>, dir: &Object, path: &[u8], depth: usize, out: &mut Picture) {
-    let entries = match branch.read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) => {
-            out.insert((branch.name().to_owned(), path.to_vec()), error.errno().to_string());
+fn walk(branch: &Arc<Branch>, dir: &Object, depth: usize, seen: &mut usize) {
+    for entry in branch.read_dir(dir).into_iter().flatten() {
+        *seen += 1;
+        if *seen > OBJECTS_MAX || depth > DEPTH_MAX {
             return;
         }
-    };
-    for entry in entries {
-        if out.len() > OBJECTS_MAX || depth > DEPTH_MAX {
-            return;
+        if let Ok((object, stat)) = branch.lookup(dir, entry.name.as_bytes()) {
+            read(branch, &object, stat.kind);
         }
-        let path = [path, b"/", entry.name.as_bytes()].concat();
-        let shown = match branch.lookup(dir, entry.name.as_bytes()) {
-            // It has a name and says that it has none: recovery takes it for an orphan.
-            Ok((_, stat)) if stat.nlink == 0 => DAMAGED.to_owned(),
-            Ok((object, stat)) => {
-                let body = body(branch, &object, stat.kind);
-                format!("{:?} {:o} {} {} {}", stat.kind, stat.mode, stat.uid, stat.size, body)
-            }
-            Err(error) => error.errno().to_string(),
-        };
-        out.insert((branch.name().to_owned(), path.clone()), shown);
         if entry.kind == Kind::Dir {
-            walk(branch, &entry.object, &path, depth + 1, out);
+            walk(branch, &entry.object, depth + 1, seen);
         }
     }
 }
 
-fn body(branch: &Arc<Branch>, object: &Object, kind: Kind) -> String {
-    let attributes = branch.xattrs(object).map(|names| names.len()).unwrap_or_default();
-    let bytes = match kind {
-        Kind::Symlink => branch.read_link(object),
-        Kind::File => branch.open(object, Access::Read).and_then(|file| {
-            let mut bytes = vec![0; READ_MAX];
-            let got = file.read_at(&mut bytes, 0)?;
-            bytes.truncate(got);
-            Ok(bytes)
-        }),
-        Kind::Dir | Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => Ok(Vec::new()),
-    };
-    format!("{attributes} {:?}", bytes.map_err(|error| error.errno()))
+fn read(branch: &Arc<Branch>, object: &Object, kind: Kind) {
+    branch.xattrs(object).ok();
+    match kind {
+        Kind::Symlink => _ = branch.read_link(object),
+        Kind::File => _ = branch.open(object, Access::Read).and_then(|file| file.read_at(&mut [0; READ_MAX], 0)),
+        Kind::Dir | Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {}
+    }
 }
 
 /// Verbs and file operations. Errors are answers; a panic is not.
@@ -119,6 +83,9 @@ fn work(store: &Store) {
         }
         store.diff(&branch).ok();
         branch.content_bytes();
+    }
+    for branch in store.branches().into_iter().take(BRANCHES_MAX) {
+        store.rebase(&branch, &|_| Choice::Ours).ok();
     }
     for turn in [Store::undo, Store::redo, Store::undo] {
         turn(store).ok();

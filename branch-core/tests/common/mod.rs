@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use branch_core::{
     Backend, BranchInfo, Children, Choices, CommitAction, CommitPlan, CommitReport, Compared, Conflict,
-    ConflictKind, DiffDetail, Error, Failure, FileChange, GroupKind, LogEntry, Omitted, PathBytes, Side,
-    WorkspaceStatus,
+    ConflictKind, DiffDetail, Error, Failure, FileChange, GroupKind, LogEntry, Omitted, PathBytes,
+    RebaseReport, Side, WorkspaceStatus,
 };
 use branch_proto::{Answer, PROTOCOL_VERSION, Reply, Request, Verb, Welcome, server};
 
@@ -229,6 +229,11 @@ impl Backend for Fake {
         Ok(CommitPlan { branch, into, steps, changes, conflicts: vec![], resolved: vec![] })
     }
 
+    fn rebase(&self, branch: &str, _choices: &Choices) -> Result<RebaseReport, Error> {
+        let onto = self.inspect(branch)?.parent.unwrap_or_default();
+        let (resolved, warnings) = (Vec::new(), Vec::new());
+        Ok(RebaseReport { branch: branch.to_owned(), onto, moved: false, changed: 0, resolved, warnings })
+    }
     fn undo(&self) -> Result<CommitReport, Error> {
         unimplemented!("no test asks for it")
     }
@@ -321,6 +326,7 @@ fn answer(fake: &Fake, verb: Verb, pidfd: Option<OwnedFd>) -> Result<Answer, Err
         Verb::PlanCommit { branch, choices } => {
             Answer::CommitPlan { plan: fake.plan_commit(&branch, &choices)? }
         }
+        Verb::Rebase { branch, choices } => Answer::Rebased { report: fake.rebase(&branch, &choices)? },
         Verb::Undo => Answer::Committed { report: fake.undo()? },
         Verb::Redo => Answer::Committed { report: fake.redo()? },
         Verb::Abort { branch, children } => Answer::Aborted { branches: fake.abort(&branch, children)? },

@@ -40,6 +40,17 @@ fn report() -> CommitReport {
     }
 }
 
+fn rebase_report() -> RebaseReport {
+    RebaseReport {
+        branch: "b".into(),
+        onto: "main".into(),
+        moved: true,
+        changed: 2,
+        resolved: vec![],
+        warnings: vec!["w".into()],
+    }
+}
+
 #[test]
 fn every_verb_comes_back_under_its_name() {
     let branch = || "b".to_owned();
@@ -117,6 +128,7 @@ fn every_answer_comes_back() {
         Answer::Diff { changes: vec![change] },
         Answer::Patched { omitted: omitted.to_vec() },
         Answer::Committed { report: report() },
+        Answer::Rebased { report: rebase_report() },
         Answer::Aborted { branches: vec!["b".into()] },
         Answer::Log { commits: vec![entry] },
         Answer::Done,
@@ -180,6 +192,7 @@ fn every_event_comes_back() {
         Event::Subscribed,
         Event::Forked { parent: "main".into(), branches: vec!["b".into()] },
         Event::Committed { report: report() },
+        Event::Rebased { report: rebase_report() },
         Event::Ended { branch: "b".into(), reason: EndReason::Aborted },
         Event::Ended { branch: "b".into(), reason: EndReason::Stale },
         Event::GroupGone { branch: "b".into(), pid: 9 },

@@ -3,7 +3,7 @@
 //! A branch sees the base as it was at its epoch: for each name and each object the first record made
 //! after that epoch says what was there; without one the base still is what it was.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,14 @@ pub(crate) enum Displaced {
         /// Where it was.
         slot: Slot,
     },
+}
+
+/// What commits displaced since an epoch.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Since {
+    pub(crate) names: Vec<Slot>,
+    /// Objects, by number and birth.
+    pub(crate) objects: HashSet<(HostKey, Time)>,
 }
 
 type Line<T> = Vec<(CommitId, T)>;
@@ -139,6 +147,22 @@ impl History {
 
     pub(crate) fn dir(&self, id: NodeId, epoch: CommitId) -> Option<Slot> {
         first_after(self.dirs.get(&id)?, epoch).map(|(_, slot)| slot.clone())
+    }
+
+    /// Names and objects that a snapshot at `epoch` and the base as it is now show differently.
+    pub(crate) fn since(&self, epoch: CommitId) -> Since {
+        fn is_since<T>(line: &[(CommitId, T)], epoch: CommitId) -> bool {
+            line.last().is_some_and(|(commit, _)| *commit > epoch)
+        }
+        let names = self.entries.iter().flat_map(|(dir, names)| {
+            let changed = names.iter().filter(|(_, line)| is_since(line, epoch));
+            changed.map(|(name, _)| Slot { dir: *dir, name: name.clone() })
+        });
+        let objects = self.objects.iter().filter(|(_, line)| is_since(line, epoch));
+        let births = objects.flat_map(|(key, line)| {
+            line.iter().filter(|(commit, _)| *commit > epoch).map(|(_, was)| (*key, was.birth))
+        });
+        Since { names: names.collect(), objects: births.collect() }
     }
 
     #[cfg(test)]

@@ -99,7 +99,7 @@ impl Base {
     /// valid in a fresh branch; else an alias. A number that the host has given to another object since
     /// the tree adopted the first is not free.
     pub(crate) fn id_of(&self, print: &Fingerprint, tree: &Tree) -> Result<NodeId> {
-        if let Some(id) = self.plain_id(print) {
+        if let Some(id) = self.plain_id(print.key()) {
             match tree.get(id).and_then(|node| node.inode.origin.as_deref()) {
                 Some(origin) if !origin.print.same_object(print) => {}
                 _ => return Ok(id),
@@ -113,9 +113,18 @@ impl Base {
         Ok(*self.ids.aliases.lock().entry(key).or_insert(id))
     }
 
-    fn plain_id(&self, print: &Fingerprint) -> Option<NodeId> {
-        let ino = u32::try_from(print.ino).ok()?;
-        (print.dev == self.root.dev && ino > NodeId::ROOT.0 && ino < NodeId::FIRST_ALLOCATED)
+    /// Ids under which trees may know a base object.
+    pub(crate) fn known_ids(&self, key: HostKey, birth: Time) -> Vec<NodeId> {
+        if key == self.root.key() {
+            return vec![NodeId::ROOT];
+        }
+        let alias = self.ids.aliases.lock().get(&(key, birth)).copied();
+        self.plain_id(key).into_iter().chain(alias).collect()
+    }
+
+    fn plain_id(&self, key: HostKey) -> Option<NodeId> {
+        let ino = u32::try_from(key.ino).ok()?;
+        (key.dev == self.root.dev && ino > NodeId::ROOT.0 && ino < NodeId::FIRST_ALLOCATED)
             .then_some(NodeId(ino))
     }
 

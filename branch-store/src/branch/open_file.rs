@@ -49,8 +49,9 @@ struct Backing {
     content: Content,
     writable: bool,
     file: Arc<File>,
-    /// Commits into the base when it was opened: each may rewrite a base file in place.
-    commits: u64,
+    /// Commits into the base when it was opened: each may rewrite a base file in place. And the one that the branch
+    /// saw the base at: a rebase changes that.
+    seen: (u64, CommitId),
 }
 
 /// A file somebody has open. Follows the file through copy-up and forks of its branch.
@@ -274,12 +275,12 @@ impl OpenFile {
     /// A base file. Each commit may have rewritten it in place; one that put another file in its place leaves this
     /// one to those who have it open.
     fn base_reader(&self, tree: &Tree, epoch: CommitId, slot: Slot) -> Result<Arc<File>> {
-        let commits = self.commits();
+        let seen = (self.commits(), epoch);
         let content = Content::Base(slot.clone());
         let mut cached = self.backing.lock();
         if let Some(backing) = &*cached
             && backing.content == content
-            && backing.commits == commits
+            && backing.seen == seen
         {
             return Ok(backing.file.clone());
         }
@@ -291,7 +292,7 @@ impl OpenFile {
             (None, Some(backing)) if matches!(backing.content, Content::Base(_)) => backing.file.clone(),
             (None, _) => return Err(Error::Posix(Errno::STALE)),
         };
-        *cached = Some(Backing { content, writable: false, file: file.clone(), commits });
+        *cached = Some(Backing { content, writable: false, file: file.clone(), seen });
         Ok(file)
     }
 
@@ -317,7 +318,7 @@ impl OpenFile {
         }
         let flags = if writable { OFlags::RDWR } else { OFlags::RDONLY };
         let file = Arc::new(self.branch.shared.contents.open(layer, self.object.id, flags)?);
-        *cached = Some(Backing { content, writable, file: file.clone(), commits: 0 });
+        *cached = Some(Backing { content, writable, file: file.clone(), seen: (0, CommitId(0)) });
         Ok(file)
     }
 }

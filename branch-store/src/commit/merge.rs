@@ -277,7 +277,7 @@ impl Merge<'_> {
 }
 
 /// How many subdirectories the entries of a directory add to those that the base has in it.
-fn subdirectories(tree: &Tree, dir: &Node) -> i64 {
+pub(super) fn subdirectories(tree: &Tree, dir: &Node) -> i64 {
     let is_dir = |id| tree.get(id).is_some_and(|node| node.inode.kind() == Kind::Dir);
     let one = |entry: &Entry| {
         let added = entry.child.is_some_and(is_dir);

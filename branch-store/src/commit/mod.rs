@@ -6,15 +6,22 @@ mod choose;
 mod choose_base;
 pub(crate) mod clash;
 pub(crate) mod decide;
+mod forget;
 mod kept;
 mod lend;
 mod merge;
 pub use choose::{Choice, Resolved, Resolver};
+pub use forget::{Invalid, Invalidate};
+pub(crate) use forget::{forgotten, invalid};
+use merge::applied;
 pub(crate) use merge::path_of;
 pub(crate) use preview::preview;
 pub use preview::{PlannedStep, Preview, StepAction};
+pub use rebase::Rebased;
 mod planner;
 mod preview;
+pub(crate) mod rebase;
+mod refit;
 mod stage;
 pub(crate) mod undo;
 pub(crate) mod writeback;
@@ -25,33 +32,10 @@ use crate::branch::{Branch, Data, Shared, State};
 use crate::commit::choose::{Chosen, Trees};
 use crate::commit::clash::Sides;
 use crate::error::{Error, Result};
-use crate::ids::{BranchId, CommitId, Name, NodeId};
+use crate::ids::{CommitId, NodeId};
 use crate::journal::record::{Origin, Record};
-use crate::node::{Body, Lower};
+use crate::node::{Body, Lower, Node};
 use crate::tree::{Change, Tree, changed};
-
-/// Something a view of a branch must forget.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invalid {
-    /// Whose view.
-    pub branch: BranchId,
-    /// What.
-    pub what: Invalidate,
-}
-
-/// What to forget.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Invalidate {
-    /// A name in a directory.
-    Entry {
-        /// The directory.
-        dir: NodeId,
-        /// The name.
-        name: Name,
-    },
-    /// Attributes and bytes of an object.
-    Inode(NodeId),
-}
 
 /// Where the changes of a commit came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,7 +153,7 @@ fn merged(branch: &Branch, ours: &Data, into: &Data, resolver: Resolver<'_>) -> 
         let clashes = match merge::merge(&trees.fork, &into.tree, &trees.ours) {
             Err(clashes) => clashes,
             Ok(changes) => {
-                if let Ok(after) = merge::applied(&into.tree, &changes) {
+                if let Ok(after) = applied(&into.tree, &changes) {
                     chosen.check(&after)?;
                 }
                 return Ok(Merged { changes: Some(changes), ours: trees.ours, resolved: chosen.resolved });
@@ -233,9 +217,9 @@ pub(crate) fn apply_merge(
 ) -> Result<()> {
     let after = match changes {
         None => Ok(ours.tree.clone()),
-        Some(changes) => merge::applied(&into.tree, changes),
+        Some(changes) => applied(&into.tree, changes),
     };
-    let after = after.and_then(|after| keep_open(&into.tree, after));
+    let after = after.and_then(|after| keep_open(&into.tree, after, |node| !node.is_grave()));
     into.tree = after.map_err(|cause| Error::Corrupt {
         file: "merge".to_owned(),
         offset: 0,
@@ -247,12 +231,16 @@ pub(crate) fn apply_merge(
     Ok(())
 }
 
-/// What the parent had and the child dropped stays for those who have it open in the parent, without a name.
-fn keep_open(before: &Tree, after: Tree) -> std::result::Result<Tree, &'static str> {
+/// What a branch had and now has not stays for those who have it open there, without a name.
+fn keep_open(
+    before: &Tree,
+    after: Tree,
+    stays: impl Fn(&Node) -> bool,
+) -> std::result::Result<Tree, &'static str> {
     let mut kept = Vec::new();
     for change in before.diff(&after) {
         let Change::Drop { id } = &change else { continue };
-        let Some(node) = before.get(*id) else { continue };
+        let Some(node) = before.get(*id).filter(|node| stays(node)) else { continue };
         let mut inode = node.inode.clone();
         inode.meta.nlink = 0;
         if let Body::Dir { lower, .. } = &mut inode.body {
@@ -260,7 +248,7 @@ fn keep_open(before: &Tree, after: Tree) -> std::result::Result<Tree, &'static s
         }
         kept.push(Change::Put { id: *id, inode: Box::new(inode) });
     }
-    merge::applied(&after, &kept)
+    applied(&after, &kept)
 }
 
 /// What lost its last name on the way from one tree to the other.
@@ -271,19 +259,4 @@ fn orphans(before: &Tree, after: &Tree, steps: &[Change]) -> Vec<NodeId> {
         _ => None,
     };
     steps.iter().filter_map(lost).collect()
-}
-
-/// What a view must forget when its tree goes through these changes.
-pub(crate) fn invalid(branch: BranchId, changes: &[Change]) -> Vec<Invalid> {
-    let forget = |change: &Change| -> Option<Invalidate> {
-        Some(match change {
-            Change::Put { id, .. } | Change::Touch { dir: id, .. } => Invalidate::Inode(*id),
-            Change::Link { dir, name, .. } | Change::Unlink { dir, name } => {
-                Invalidate::Entry { dir: *dir, name: name.clone() }
-            }
-            Change::Drop { id } if *id != NodeId::ROOT => Invalidate::Inode(*id),
-            Change::Drop { .. } => return None,
-        })
-    };
-    changes.iter().filter_map(forget).map(|what| Invalid { branch, what }).collect()
 }

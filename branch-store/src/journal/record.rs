@@ -20,6 +20,8 @@ pub(crate) enum Record {
     /// A branch committed into a parent branch. `changes` is what the parent's tree takes over; `None`:
     /// the parent had not changed, its tree is now the child's.
     Merge { child: BranchId, changes: Option<Vec<Change>>, stale: Vec<BranchId> },
+    /// A branch moved onto its parent's present state.
+    Rebase(Rebase),
     /// The decision to write a branch into the base.
     Decide(Decide),
     /// All steps of the decided commit are in the base, durably.
@@ -88,6 +90,18 @@ pub(crate) struct Restore {
     /// From the marked tree to the branch's: what lost its last name and is open, directories that children need.
     pub(crate) changes: Vec<Change>,
     pub(crate) dirs: Vec<DirPlace>,
+}
+
+/// A branch on its parent's present state: forked from there, with these changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rebase {
+    pub(crate) branch: BranchId,
+    /// The parent's fresh layer (I-4), as at a fork.
+    pub(crate) parent_layer: LayerId,
+    /// The commit that the parent sees the base at.
+    pub(crate) epoch: CommitId,
+    /// From the parent's tree to the branch's.
+    pub(crate) changes: Vec<Change>,
 }
 
 /// A decided commit into the base.

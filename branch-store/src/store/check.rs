@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::branch::{Branch, Registry, Shared};
+use crate::branch::{Branch, Data, Registry, Shared};
 use crate::ids::{
     BRANCH_ID_MAX, BranchId, CommitId, DEPTH_MAX, FORK_MAX, GroupId, LayerId, MARKS_MAX, NodeId,
     check_branch_name,
 };
-use crate::journal::record::{Counters, Decide, DirPlace, Fork, Restore, Snapshot};
+use crate::journal::record::{Counters, Decide, DirPlace, Fork, Rebase, Restore, Snapshot};
 use crate::plan;
 
 /// Layers, groups and commits are counted up to here. Nobody gets there, and counting on cannot overflow.
@@ -137,6 +137,26 @@ pub(super) fn ends_by_commit(shared: &Shared, child: &Branch, stale: &[BranchId]
     hold(child.children().is_empty(), "commits a branch that has others below")?;
     hold(!stale.contains(&child.id()), "makes stale what it commits")?;
     end(shared, stale)
+}
+
+/// A leaf on its parent's present state, which sees the base at no other commit than that says.
+pub(super) fn rebase(
+    shared: &Shared,
+    branch: &Branch,
+    (parent, above): (&Branch, &Data),
+    data: &Data,
+    record: &Rebase,
+) -> Checked {
+    hold(branch.children().is_empty(), "rebases a branch that has others below")?;
+    let epoch = match parent.is_main() {
+        true => CommitId(shared.counters.commit.load(Ordering::Relaxed)),
+        false => above.epoch,
+    };
+    hold(record.epoch == epoch && record.epoch >= data.epoch, "rebases to an impossible commit")?;
+    match parent.is_main() {
+        true => Ok(()),
+        false => fresh_layer(shared, record.parent_layer, &mut HashSet::new()),
+    }
 }
 
 /// Branches that end together: each once, leaves first (I-8).

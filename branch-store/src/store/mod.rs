@@ -28,7 +28,7 @@ pub use restore::Restored;
 
 use crate::branch::{Branch, Shared};
 use crate::commit::undo::{self, Turn};
-use crate::commit::{self, Action, Choice, Committed, Preview, Resolver};
+use crate::commit::{self, Action, Choice, Committed, Preview, Rebased, Resolver};
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId};
 use crate::node::Time;
@@ -114,6 +114,15 @@ impl Store {
     /// As [`Store::commit`]; `Conflicts` has what the resolver refused, or what cannot be decided path by path.
     pub fn commit_with(&self, branch: &Branch, resolver: Resolver<'_>) -> Result<Committed> {
         commit::commit(&self.shared, branch, resolver)
+    }
+
+    /// Moves a leaf branch onto its parent's present state: it is as if it had been forked from there and had done
+    /// there what it did. All or nothing at every instant, as durable as any change in the branch.
+    ///
+    /// # Errors
+    /// As [`Store::commit_with`]; nothing changed then.
+    pub fn rebase(&self, branch: &Branch, resolver: Resolver<'_>) -> Result<Rebased> {
+        commit::rebase::rebase(&self.shared, branch, resolver)
     }
 
     /// What a commit would do now: the same way as [`Store::commit_with`] up to its decision. Changes nothing.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::branch::{Birth, Branch, Data, Mark, Marks, Shared, State};
-use crate::commit::{apply_merge, decide};
+use crate::commit::{apply_merge, decide, rebase};
 use crate::ids::{BranchId, CommitId, GroupKind};
-use crate::journal::record::{self, Decide, MarkLine, Origin, Record, Restore, Snapshot};
+use crate::journal::record::{self, Decide, MarkLine, Origin, Rebase, Record, Restore, Snapshot};
 use crate::node::DisplacedTo;
 use crate::store::{check, fork, litter, maintain, mark, restore};
 use crate::tree::{Change, Tree};
@@ -37,6 +37,7 @@ impl Replay<'_> {
                 Ok(())
             }
             Record::Merge { child, changes, stale } => self.merge(child, changes.as_deref(), &stale),
+            Record::Rebase(record) => self.rebase(&record),
             Record::Decide(decided) => {
                 check::decide(self.shared, self.pending.as_ref(), &decided)?;
                 self.decide(&decided)?;
@@ -172,6 +173,20 @@ impl Replay<'_> {
         self.note_dirs(&record.dirs);
         record.changes.iter().for_each(|change| self.note_ids(change));
         restore::apply(self.shared, &branch, &mut branch.data.write(), record).map_err(str::to_owned)
+    }
+
+    fn rebase(&self, record: &Rebase) -> std::result::Result<(), String> {
+        let branch = self.branch(record.branch)?;
+        let parent = self.branch(branch.parent().ok_or("main cannot be rebased")?)?;
+        record.changes.iter().for_each(|change| self.note_ids(change));
+        let mut above = parent.data.write();
+        let mut data = branch.data.write();
+        check::rebase(self.shared, &branch, (&parent, &above), &data, record)?;
+        if !parent.is_main() {
+            self.shared.counters.note_layer(record.parent_layer);
+            rebase::freshen(&mut above, record);
+        }
+        rebase::apply(&branch, &mut data, &above.tree, record).map_err(str::to_owned)
     }
 
     fn counters(&self, from: record::Counters) {

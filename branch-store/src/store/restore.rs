@@ -1,14 +1,13 @@
 //! Restore: a branch's tree becomes a marked one. One record, one pointer; the cost is that of saying what a view has
 //! to forget.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::branch::{BEFORE_RESTORE, Branch, Data, Draft, Mark, Shared};
-use crate::commit::{Invalid, Invalidate, invalid};
+use crate::commit::{Invalid, forgotten};
 use crate::error::{Error, Result};
-use crate::ids::{BranchId, Name, NodeId};
+use crate::ids::{BranchId, NodeId};
 use crate::journal::record::{self, Record};
 use crate::node::{Body, Kind, Lower, Node, Object, Slot, Time};
 use crate::store::Store;
@@ -204,32 +203,4 @@ fn restored(branch: BranchId, before: &Tree, after: &Tree, saved: bool) -> Resto
     }
     let saved = saved.then_some(BEFORE_RESTORE);
     Restored { saved, invalid: forgotten(branch, before, &changes), orphans, revived }
-}
-
-/// What a view must forget: what the changes are about, all names in directories that have no node any more, and
-/// every directory that lists another name.
-fn forgotten(branch: BranchId, before: &Tree, changes: &[Change]) -> Vec<Invalid> {
-    let mut all = invalid(branch, changes);
-    let mut inodes = HashSet::new();
-    for change in changes {
-        match change {
-            Change::Drop { id } => {
-                inodes.insert(*id);
-                let names = before.get(*id).into_iter().flat_map(|node| node.entries.keys());
-                let entry = |name: &Name| Invalidate::Entry { dir: *id, name: name.clone() };
-                all.extend(names.map(|name| Invalid { branch, what: entry(name) }));
-            }
-            Change::Link { dir, .. } | Change::Unlink { dir, .. } => {
-                inodes.insert(*dir);
-            }
-            Change::Put { .. } | Change::Touch { .. } => {}
-        }
-    }
-    for told in &all {
-        if let Invalidate::Inode(id) = told.what {
-            inodes.remove(&id);
-        }
-    }
-    all.extend(inodes.into_iter().map(|id| Invalid { branch, what: Invalidate::Inode(id) }));
-    all
 }

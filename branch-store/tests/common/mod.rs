@@ -10,6 +10,7 @@
 pub mod gate;
 pub mod nobody;
 pub mod picture;
+pub mod random;
 pub mod seen;
 
 use std::collections::BTreeMap;

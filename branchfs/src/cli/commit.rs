@@ -1,10 +1,11 @@
 use std::io::{self, Write};
 
-use branch_core::{Choice, Choices, CommitAction, CommitPlan, CommitReport, Failure, PlannedStep, Resolved};
+use branch_core::{CommitAction, CommitPlan, CommitReport, PlannedStep};
 use serde::Serialize;
 
 use super::conflicts;
 use super::context::Context;
+use super::decisions::{Decisions, decided, undecided};
 use super::error::CliError;
 use super::exit_code::Code;
 use super::output::Show;
@@ -14,15 +15,8 @@ use super::text;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     branch: String,
-    /// In a conflict the branch wins: on paths that match GLOB, or wherever nothing else is said
-    #[arg(long, value_name = "GLOB", num_args = 0..=1, require_equals = true, default_missing_value = "")]
-    ours: Vec<String>,
-    /// In a conflict the parent wins: the branch's change of that path is dropped
-    #[arg(long, value_name = "GLOB", num_args = 0..=1, require_equals = true, default_missing_value = "")]
-    theirs: Vec<String>,
-    /// The branch wins every conflict that it can win; the same as --ours
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    decisions: Decisions,
     /// Print what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -40,7 +34,7 @@ struct Planned {
 
 impl Args {
     pub(super) fn execute(self, context: &Context) -> Result<Code, CliError> {
-        let choices = choices(self.ours, self.theirs, self.force)?;
+        let choices = self.decisions.choices()?;
         let workspace = context.workspace()?;
         if self.dry_run {
             let plan = workspace.backend().plan_commit(&self.branch, &choices)?;
@@ -48,33 +42,11 @@ impl Args {
             context.emit(&Planned { plan })?;
             return Ok(code);
         }
-        let asked = choices != Choices::default();
         let commit = workspace.backend().commit_with(&self.branch, &choices);
-        let commit = commit.map_err(|error| match error.failure() {
-            Some(Failure::Conflicts { .. }) if asked => CliError::Undecided(error),
-            _ => error.into(),
-        })?;
+        let commit = commit.map_err(|error| undecided(&choices, error))?;
         context.emit(&Committed { commit })?;
         Ok(Code::OK)
     }
-}
-
-/// An option without a glob is for the rest.
-fn choices(ours: Vec<String>, theirs: Vec<String>, force: bool) -> Result<Choices, CliError> {
-    let bare = |globs: &[String]| globs.iter().any(String::is_empty);
-    let rest = match (force || bare(&ours), bare(&theirs)) {
-        (true, true) => {
-            return Err(CliError::Usage {
-                reason: "on the paths that no glob names, only one side can win".into(),
-                hint: "give --ours or --theirs a glob, as in --theirs='*.lock'".into(),
-            });
-        }
-        (true, false) => Some(Choice::Ours),
-        (false, true) => Some(Choice::Theirs),
-        (false, false) => None,
-    };
-    let globs = |globs: Vec<String>| globs.into_iter().filter(|glob| !glob.is_empty()).collect();
-    Ok(Choices { ours: globs(ours), theirs: globs(theirs), rest })
 }
 
 impl Show for Committed {
@@ -109,17 +81,6 @@ fn planned(out: &mut dyn Write, step: &PlannedStep) -> io::Result<()> {
         write!(out, " (from {})", text::path(from))?;
     }
     writeln!(out)
-}
-
-fn decided(out: &mut dyn Write, resolved: &[Resolved]) -> io::Result<()> {
-    for Resolved { path, choice, .. } in resolved {
-        let who = match choice {
-            Choice::Ours => "ours",
-            Choice::Theirs => "theirs",
-        };
-        writeln!(out, "  {who} wins: {}", text::path(path))?;
-    }
-    Ok(())
 }
 
 /// What a commit did, in a line and its warnings.

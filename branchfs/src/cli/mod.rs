@@ -9,6 +9,7 @@ mod conflicts;
 mod context;
 mod create;
 mod daemon;
+mod decisions;
 mod demo;
 mod diff;
 mod doctor;
@@ -24,6 +25,7 @@ mod log;
 mod mount;
 mod output;
 mod path;
+mod rebase;
 mod redo;
 mod run;
 mod screen;
@@ -65,6 +67,7 @@ enum Verb {
     Diff(diff::Args),
     Apply(apply::Args),
     Commit(commit::Args),
+    Rebase(rebase::Args),
     Undo(undo::Args),
     Redo(redo::Args),
     Abort(abort::Args),
@@ -106,6 +109,7 @@ impl Verb {
             Verb::Diff(args) => args.execute(context),
             Verb::Apply(args) => args.execute(context),
             Verb::Commit(args) => args.execute(context),
+            Verb::Rebase(args) => args.execute(context),
             Verb::Undo(args) => args.execute(context),
             Verb::Redo(args) => args.execute(context),
             Verb::Abort(args) => args.execute(context),

@@ -7,8 +7,8 @@
 use std::io;
 use std::sync::Arc;
 
-use branch_proto::{Choices, CommitReport, EndReason, Event, Failure};
-use branch_store::{Branch, BranchId, Children, Committed, Invalid, Store};
+use branch_proto::{Choices, CommitReport, EndReason, Event, Failure, RebaseReport};
+use branch_store::{Branch, BranchId, Children, Committed, Invalid, NodeId, Store};
 
 use super::choices::Chooser;
 use super::failure::of_store;
@@ -54,7 +54,7 @@ pub(super) fn commit(
     let committed =
         daemon.store.commit_with(&branch, &|conflict| chooser.choose(conflict)).map_err(of_store)?;
     let mut report = report(&committed);
-    orphaned(daemon, &committed);
+    orphaned(daemon, &committed.into, &committed.orphans);
     let ended: Vec<_> = std::iter::once(branch).chain(committed.stale).collect();
     let (killed, mut asking) = groups_of(daemon, winner, &ended, requester);
     asking.retain(|group| group.branch != winner);
@@ -67,18 +67,39 @@ pub(super) fn commit(
     Ok((report, Farewell(asking)))
 }
 
-/// What the parent no longer has a name for goes with its last user there.
-fn orphaned(daemon: &Daemon, committed: &Committed) {
-    for id in &committed.orphans {
+/// What a branch no longer has a name for goes with its last user there.
+fn orphaned(daemon: &Daemon, branch: &Branch, orphans: &[NodeId]) {
+    for id in orphans {
         match daemon.mount.get() {
-            Some(mount) => mount.orphaned(&committed.into, *id),
+            Some(mount) => mount.orphaned(branch, *id),
             None => {
-                if let Err(error) = committed.into.reap(*id) {
-                    tracing::debug!("forgetting an object that a commit removed: {error}");
+                if let Err(error) = branch.reap(*id) {
+                    tracing::debug!("forgetting an object that lost its names: {error}");
                 }
             }
         }
     }
+}
+
+/// Moves `name` onto its parent's present state. No branch ends by it.
+pub(super) fn rebase(daemon: &Daemon, name: &str, choices: &Choices) -> Result<RebaseReport, Failure> {
+    let chooser = Chooser::new(choices)?;
+    let branch = daemon.branch(name)?;
+    daemon.flush(&branch)?;
+    let rebased = daemon.store.rebase(&branch, &|conflict| chooser.choose(conflict)).map_err(of_store)?;
+    orphaned(daemon, &branch, &rebased.orphans);
+    let report = RebaseReport {
+        branch: name.to_owned(),
+        onto: rebased.onto.name().to_owned(),
+        moved: rebased.moved,
+        changed: rebased.changed,
+        resolved: resolved(&rebased.resolved),
+        warnings: conclude(daemon, &[], &rebased.invalid, Vec::new()).err().into_iter().collect(),
+    };
+    if rebased.moved {
+        daemon.publish(Event::Rebased { report: report.clone() });
+    }
+    Ok(report)
 }
 
 /// Discards `name`; the names of the branches that ended, leaves first.

@@ -50,6 +50,7 @@ pub(super) fn carry_out(
         Verb::Patch { compared } => patch(daemon, client, &compared, descriptor).into(),
         Verb::Commit { branch, choices } => commit(daemon, peer, &branch, &choices),
         Verb::PlanCommit { branch, choices } => plan_commit(daemon, &branch, &choices).into(),
+        Verb::Rebase { branch, choices } => rebase(daemon, &branch, &choices).into(),
         Verb::Undo => turn_back(daemon, Store::undo).into(),
         Verb::Redo => turn_back(daemon, Store::redo).into(),
         Verb::Abort { branch, children } => abort(daemon, peer, &branch, children),
@@ -125,6 +126,10 @@ fn commit(daemon: &Daemon, peer: Peer, branch: &str, choices: &Choices) -> Done 
         Ok((report, farewell)) => Done { outcome: Ok(Answer::Committed { report }), farewell },
         Err(failure) => Err(failure).into(),
     }
+}
+
+fn rebase(daemon: &Daemon, branch: &str, choices: &Choices) -> Result<Answer, Failure> {
+    Ok(Answer::Rebased { report: endings::rebase(daemon, branch, choices)? })
 }
 
 fn turn_back(
