@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use branch_proto::{
     BranchInfo, Children, Choices, Client, ClientError, CommitPlan, CommitReport, Compared, DiffDetail,
-    FileChange, GroupKind, LogEntry, Omitted, RebaseReport, WorkspaceStatus,
+    FileChange, GroupKind, LogEntry, Omitted, RebaseReport, RestoreReport, WorkspaceStatus,
 };
 
 use crate::error::{Error, LaunchError};
@@ -43,6 +43,13 @@ pub trait Backend: Send + Sync {
     fn undo(&self) -> Result<CommitReport, Error>;
     /// Takes the last `undo` back, unless something was committed since.
     fn redo(&self) -> Result<CommitReport, Error>;
+    /// Notes the present state of a branch under a name, or the next number; the name. Costs the same whatever the
+    /// branch holds.
+    fn checkpoint(&self, branch: &str, name: Option<&str>) -> Result<String, Error>;
+    /// Forgets a checkpoint.
+    fn delete_checkpoint(&self, branch: &str, name: &str) -> Result<(), Error>;
+    /// Makes a branch what it was at a checkpoint. What it was before is saved as one, if none has it.
+    fn restore(&self, branch: &str, name: &str) -> Result<RestoreReport, Error>;
     /// Discards a branch; the names of all that ended, leaves first.
     fn abort(&self, branch: &str, children: Children) -> Result<Vec<String>, Error>;
     /// The newest commits into the base, newest first.
@@ -166,6 +173,15 @@ impl Backend for Daemon {
     }
     fn redo(&self) -> Result<CommitReport, Error> {
         self.call(Client::redo)
+    }
+    fn checkpoint(&self, branch: &str, name: Option<&str>) -> Result<String, Error> {
+        self.call(|client| client.checkpoint(branch, name))
+    }
+    fn delete_checkpoint(&self, branch: &str, name: &str) -> Result<(), Error> {
+        self.call(|client| client.delete_checkpoint(branch, name))
+    }
+    fn restore(&self, branch: &str, name: &str) -> Result<RestoreReport, Error> {
+        self.call(|client| client.restore(branch, name))
     }
     fn abort(&self, branch: &str, children: Children) -> Result<Vec<String>, Error> {
         self.call(|client| client.abort(branch, children))

@@ -12,8 +12,8 @@ use crate::frame::{FrameError, encode, read_frame, write_frame};
 use crate::socket::with_short_path;
 use crate::wire::{
     Answer, BranchInfo, Children, Choices, CommitPlan, CommitReport, Compared, DiffDetail, Event, Failure,
-    FileChange, GroupKind, Hello, LogEntry, Omitted, PROTOCOL_VERSION, RebaseReport, Reply, Request, Verb,
-    Welcome, WorkspaceStatus,
+    FileChange, GroupKind, Hello, LogEntry, Omitted, PROTOCOL_VERSION, RebaseReport, Reply, Request,
+    RestoreReport, Verb, Welcome, WorkspaceStatus,
 };
 
 /// A connection to the daemon, past the handshake. After an error other than [`ClientError::Failed`] the
@@ -197,6 +197,28 @@ impl Client {
         match self.call(Verb::PlanCommit { branch: branch.to_owned(), choices: choices.clone() })? {
             Answer::CommitPlan { plan } => Ok(plan),
             _ => Err(ClientError::Mismatch { verb: "plan-commit" }),
+        }
+    }
+
+    /// Notes the present state of a branch under a name, or the next number; the name.
+    pub fn checkpoint(&mut self, branch: &str, name: Option<&str>) -> Result<String, ClientError> {
+        match self.call(Verb::Checkpoint { branch: branch.to_owned(), name: name.map(str::to_owned) })? {
+            Answer::Checkpoint { name } => Ok(name),
+            _ => Err(ClientError::Mismatch { verb: "checkpoint" }),
+        }
+    }
+
+    /// Forgets a checkpoint.
+    pub fn delete_checkpoint(&mut self, branch: &str, name: &str) -> Result<(), ClientError> {
+        let verb = Verb::DeleteCheckpoint { branch: branch.to_owned(), name: name.to_owned() };
+        expect_done(self.call(verb)?, "delete-checkpoint")
+    }
+
+    /// Makes a branch what it was at a checkpoint.
+    pub fn restore(&mut self, branch: &str, name: &str) -> Result<RestoreReport, ClientError> {
+        match self.call(Verb::Restore { branch: branch.to_owned(), name: name.to_owned() })? {
+            Answer::Restored { report } => Ok(report),
+            _ => Err(ClientError::Mismatch { verb: "restore" }),
         }
     }
 

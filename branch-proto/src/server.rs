@@ -155,6 +155,7 @@ mod tests {
             bytes: 0,
             groups: 0,
             children: vec![],
+            checkpoints: vec![],
             path: crate::PathBytes(vec![]),
         };
         send_reply(&daemon, &Reply { id: 5, outcome: Ok(Answer::Branch { branch }) }).expect("sent");

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use checkpoints::{Checkpoint, RestoreReport};
 pub use choices::{Choice, Choices, CommitPlan, PlannedStep, Resolved, StepAction};
 pub use conflict::{Conflict, ConflictKind, FileKind, Version};
 
@@ -95,6 +96,28 @@ pub enum Verb {
     Undo,
     /// Take the last `Undo` back, unless something was committed since. Any state.
     Redo,
+    /// Note the present state of a branch under a name. Live.
+    Checkpoint {
+        /// Name of the branch.
+        branch: String,
+        /// Name of the checkpoint; absent: the next number.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
+    /// Forget a checkpoint. Live.
+    DeleteCheckpoint {
+        /// Name of the branch.
+        branch: String,
+        /// Name of the checkpoint.
+        name: String,
+    },
+    /// Make a branch what it was at a checkpoint. Live.
+    Restore {
+        /// Name of the branch.
+        branch: String,
+        /// Name of the checkpoint.
+        name: String,
+    },
     /// Discard a branch. Live.
     Abort {
         /// Name of the branch.
@@ -136,6 +159,9 @@ impl Verb {
             Verb::Undo => "undo",
             Verb::Redo => "redo",
             Verb::PlanCommit { .. } => "plan-commit",
+            Verb::Checkpoint { .. } => "checkpoint",
+            Verb::DeleteCheckpoint { .. } => "delete-checkpoint",
+            Verb::Restore { .. } => "restore",
             Verb::Abort { .. } => "abort",
             Verb::Log { .. } => "log",
             Verb::Attach { .. } => "attach",
@@ -192,6 +218,13 @@ pub enum Side {
     /// A branch as it is now; `main` is the base.
     Branch {
         /// Its name.
+        name: String,
+    },
+    /// A branch as it was at a checkpoint.
+    Checkpoint {
+        /// Name of the branch.
+        branch: String,
+        /// Name of the checkpoint.
         name: String,
     },
     /// The base as it was after a commit, as long as what later ones replaced is kept; 0 is before the first.
@@ -274,6 +307,16 @@ pub enum Answer {
         /// What would happen.
         plan: CommitPlan,
     },
+    /// To `Checkpoint`.
+    Checkpoint {
+        /// Its name.
+        name: String,
+    },
+    /// To `Restore`.
+    Restored {
+        /// What happened.
+        report: RestoreReport,
+    },
     /// To `Abort`: the branches that ended, leaves first.
     Aborted {
         /// Their names.
@@ -284,7 +327,7 @@ pub enum Answer {
         /// Newest first.
         commits: Vec<LogEntry>,
     },
-    /// To `Attach`, `Subscribe` and `Shutdown`.
+    /// To `DeleteCheckpoint`, `Attach`, `Subscribe` and `Shutdown`.
     Done,
 }
 
@@ -312,6 +355,9 @@ pub struct BranchInfo {
     pub groups: u32,
     /// Names of the live branches below.
     pub children: Vec<String>,
+    /// Its checkpoints, oldest first.
+    #[serde(default)]
+    pub checkpoints: Vec<Checkpoint>,
     /// Absolute path of its view, as bytes (paths need not be UTF-8).
     pub path: PathBytes,
 }
@@ -520,6 +566,22 @@ pub enum Failure {
         /// What would be right.
         reason: String,
     },
+    /// The branch has no checkpoint of this name.
+    #[error("branch '{branch}' has no checkpoint named '{name}'")]
+    NoSuchCheckpoint {
+        /// The branch.
+        branch: String,
+        /// The name asked for.
+        name: String,
+    },
+    /// The branch has a checkpoint of this name.
+    #[error("branch '{branch}' has a checkpoint named '{name}' already")]
+    CheckpointExists {
+        /// The branch.
+        branch: String,
+        /// The name asked for.
+        name: String,
+    },
     /// A sibling committed first.
     #[error("branch '{name}' is stale: a sibling committed first")]
     Stale {
@@ -627,6 +689,7 @@ pub enum EndReason {
     Stale,
 }
 
+mod checkpoints;
 mod choices;
 mod conflict;
 #[cfg(test)]

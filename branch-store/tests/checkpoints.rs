@@ -245,6 +245,25 @@ fn a_file_that_was_removed_and_open_when_it_was_marked_has_no_name_after_a_resto
 }
 
 #[test]
+fn a_removed_file_of_the_base_that_is_open_has_its_name_again() {
+    let w = Workspace::new(FILES);
+    let b = w.fork("main", "b");
+    w.store().mark(&b, Some("m")).unwrap();
+    let then = picture(&b);
+    let (root, object) = (b.root(), b.at("f").unwrap().0);
+    let file = b.open(&object, Access::Write).unwrap();
+    assert_eq!(b.unlink(&root, b"f").unwrap().orphan, Some(object.id));
+    file.write_at(b"written without a name", 0).unwrap();
+    let restored = w.store().restore(&b, "m", &|id| id == object.id).unwrap();
+    assert_eq!(restored.orphans, []);
+    assert_eq!(picture(&b), then);
+    let mut bytes = [0; 32];
+    assert_eq!(file.read_at(&mut bytes, 0).unwrap(), "of the base".len(), "it is the same file");
+    b.reap(object.id).unwrap();
+    assert_eq!(picture(&b), then, "the last who had it open takes nothing along");
+}
+
+#[test]
 fn directories_that_were_removed_are_back_and_named() {
     let w = Workspace::new(FILES);
     let b = w.fork("main", "b");

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use branch_proc::{Command, Group, Outcome};
-use branch_proto::{BranchInfo, Children, CommitReport, Compared, DiffDetail, FileChange, GroupKind};
+use branch_proto::{
+    BranchInfo, Checkpoint, Children, CommitReport, Compared, DiffDetail, FileChange, GroupKind,
+    RestoreReport,
+};
 
 use crate::error::Error;
 use crate::names::Names;
@@ -51,6 +54,26 @@ impl Branch {
     /// What it changed since its fork, sorted by path.
     pub fn diff(&self, detail: DiffDetail) -> Result<Vec<FileChange>, Error> {
         self.workspace.backend.diff(&Compared::SinceFork { branch: self.name().to_owned() }, detail)
+    }
+
+    /// Notes its present state under a name, or the next number, to go back to; the name.
+    pub fn checkpoint(&self, name: Option<&str>) -> Result<String, Error> {
+        self.workspace.backend.checkpoint(self.name(), name)
+    }
+
+    /// Its checkpoints, oldest first.
+    pub fn checkpoints(&self) -> Result<Vec<Checkpoint>, Error> {
+        Ok(self.workspace.backend.inspect(self.name())?.checkpoints)
+    }
+
+    /// Forgets a checkpoint.
+    pub fn delete_checkpoint(&self, name: &str) -> Result<(), Error> {
+        self.workspace.backend.delete_checkpoint(self.name(), name)
+    }
+
+    /// Makes it what it was at a checkpoint; what it was before is saved as one, if none has it.
+    pub fn restore(&self, checkpoint: &str) -> Result<RestoreReport, Error> {
+        self.workspace.backend.restore(self.name(), checkpoint)
     }
 
     /// Forks branches off this one.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use branch_core::{
     Backend, BranchInfo, Children, Choices, CommitAction, CommitPlan, CommitReport, Compared, Conflict,
     ConflictKind, DiffDetail, Error, Failure, FileChange, GroupKind, LogEntry, Omitted, PathBytes,
-    RebaseReport, Side, WorkspaceStatus,
+    RebaseReport, RestoreReport, Side, WorkspaceStatus,
 };
 use branch_proto::{Answer, PROTOCOL_VERSION, Reply, Request, Verb, Welcome, server};
 
@@ -65,7 +65,7 @@ impl Fake {
         let state = self.state();
         let find = |side: &Side| match side {
             Side::Branch { name } if name != "main" => state.find(name).map(drop),
-            Side::Branch { .. } | Side::Commit { .. } => Ok(()),
+            Side::Branch { .. } | Side::Checkpoint { .. } | Side::Commit { .. } => Ok(()),
         };
         match compared {
             Compared::SinceFork { branch } => state.find(branch).map(drop),
@@ -90,6 +90,7 @@ impl Fake {
             bytes: 0,
             groups: live.processes.len() as u32,
             children: children.map(|(name, _)| name.clone()).collect(),
+            checkpoints: vec![],
             path: self.view(name).as_path().into(),
         })
     }
@@ -240,6 +241,15 @@ impl Backend for Fake {
     fn redo(&self) -> Result<CommitReport, Error> {
         unimplemented!("no test asks for it")
     }
+    fn checkpoint(&self, _branch: &str, _name: Option<&str>) -> Result<String, Error> {
+        unimplemented!("no test asks for it")
+    }
+    fn delete_checkpoint(&self, _branch: &str, _name: &str) -> Result<(), Error> {
+        unimplemented!("no test asks for it")
+    }
+    fn restore(&self, _branch: &str, _name: &str) -> Result<RestoreReport, Error> {
+        unimplemented!("no test asks for it")
+    }
     fn abort(&self, branch: &str, children: Children) -> Result<Vec<String>, Error> {
         let below = self.inspect(branch)?.children;
         if children == Children::Refuse && !below.is_empty() {
@@ -329,6 +339,14 @@ fn answer(fake: &Fake, verb: Verb, pidfd: Option<OwnedFd>) -> Result<Answer, Err
         Verb::Rebase { branch, choices } => Answer::Rebased { report: fake.rebase(&branch, &choices)? },
         Verb::Undo => Answer::Committed { report: fake.undo()? },
         Verb::Redo => Answer::Committed { report: fake.redo()? },
+        Verb::Checkpoint { branch, name } => {
+            Answer::Checkpoint { name: fake.checkpoint(&branch, name.as_deref())? }
+        }
+        Verb::DeleteCheckpoint { branch, name } => {
+            fake.delete_checkpoint(&branch, &name)?;
+            Answer::Done
+        }
+        Verb::Restore { branch, name } => Answer::Restored { report: fake.restore(&branch, &name)? },
         Verb::Abort { branch, children } => Answer::Aborted { branches: fake.abort(&branch, children)? },
         Verb::Log { limit } => Answer::Log { commits: fake.log(limit)? },
         Verb::Attach { branch, pid } => {

@@ -23,6 +23,7 @@ fn branch(path: &[u8]) -> BranchInfo {
         bytes: 0,
         groups: 1,
         children: vec!["a".into()],
+        checkpoints: vec![Checkpoint { name: "1".into(), created: 5 }],
         path: PathBytes(path.to_vec()),
     }
 }
@@ -73,6 +74,16 @@ fn every_verb_comes_back_under_its_name() {
         Verb::PlanCommit {
             branch: branch(),
             choices: Choices { ours: vec!["*.rs".into()], theirs: vec![], rest: Some(Choice::Theirs) },
+        },
+        Verb::Checkpoint { branch: branch(), name: None },
+        Verb::Checkpoint { branch: branch(), name: Some("x".into()) },
+        Verb::DeleteCheckpoint { branch: branch(), name: "x".into() },
+        Verb::Restore { branch: branch(), name: "x".into() },
+        Verb::Patch {
+            compared: Compared::Between {
+                old: Side::Checkpoint { branch: branch(), name: "1".into() },
+                new: Side::Branch { name: branch() },
+            },
         },
         Verb::Abort { branch: branch(), children: Children::Refuse },
         Verb::Abort { branch: branch(), children: Children::Cascade },
@@ -129,6 +140,15 @@ fn every_answer_comes_back() {
         Answer::Patched { omitted: omitted.to_vec() },
         Answer::Committed { report: report() },
         Answer::Rebased { report: rebase_report() },
+        Answer::Checkpoint { name: "1".into() },
+        Answer::Restored {
+            report: RestoreReport {
+                branch: "b".into(),
+                checkpoint: "1".into(),
+                saved: Some("before-restore".into()),
+                warnings: vec![],
+            },
+        },
         Answer::Aborted { branches: vec!["b".into()] },
         Answer::Log { commits: vec![entry] },
         Answer::Done,
@@ -170,6 +190,8 @@ fn every_failure_comes_back_and_names_its_thing() {
         Failure::NoSuchBranch { name: name() },
         Failure::Exists { name: name() },
         Failure::BadName { name: name(), reason: reason() },
+        Failure::NoSuchCheckpoint { branch: name(), name: "x".into() },
+        Failure::CheckpointExists { branch: name(), name: "x".into() },
         Failure::Stale { name: name() },
         Failure::HasChildren { name: name(), children: vec!["x".into(), "y".into()] },
         Failure::Busy { name: name(), reason: reason() },

@@ -136,9 +136,8 @@ impl Way<'_> {
     /// The branch has it, the mark does not.
     fn dropped(&mut self, id: NodeId) -> Result<()> {
         let Some(node) = self.before.get(id).filter(|node| !node.is_grave()) else { return Ok(()) };
-        let origin = node.inode.origin.as_deref().filter(|_| !node.is_nameless());
-        let slot = origin.map(|origin| origin.slot.as_ref());
-        // The base's own again: it goes on under its id.
+        let slot = node.inode.origin.as_deref().map(|origin| origin.slot.as_ref());
+        // The base's own again, with or without a name meanwhile: it goes on under its id.
         let Some(slot) = slot.filter(|slot| slot.is_none_or(|slot| is_shown(self.mark, slot))) else {
             return self.keep_nameless(id, node);
         };

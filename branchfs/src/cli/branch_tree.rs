@@ -72,6 +72,7 @@ mod tests {
             bytes: 2048,
             groups: u32::from(name == "b"),
             children: vec![],
+            checkpoints: vec![],
             path: PathBytes(vec![]),
         }
     }

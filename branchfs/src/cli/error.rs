@@ -129,6 +129,8 @@ fn failure_facts(failure: &Failure) -> (&'static str, Code) {
         Failure::Version { .. } => ("version", Code::DAEMON),
         Failure::NoSuchBranch { .. } => ("no-such-branch", Code::NO_SUCH_BRANCH),
         Failure::Exists { .. } => ("exists", Code::FAILURE),
+        Failure::NoSuchCheckpoint { .. } => ("no-such-checkpoint", Code::FAILURE),
+        Failure::CheckpointExists { .. } => ("checkpoint-exists", Code::FAILURE),
         Failure::BadName { .. } => ("bad-name", Code::USAGE),
         Failure::Stale { .. } => ("stale", Code::STALE),
         Failure::HasChildren { .. } => ("has-children", Code::FAILURE),
@@ -163,6 +165,12 @@ fn failure_hint(failure: &Failure) -> String {
         }
         Failure::NoSuchBranch { .. } => "run 'branchfs list' to see the branches".into(),
         Failure::Exists { name } => format!("choose another name, or 'branchfs abort {name}' first"),
+        Failure::NoSuchCheckpoint { branch, .. } => {
+            format!("run 'branchfs checkpoint {branch} --list' to see its checkpoints")
+        }
+        Failure::CheckpointExists { branch, name } => {
+            format!("choose another name, or 'branchfs checkpoint {branch} --delete {name}' first")
+        }
         Failure::BadName { .. } => {
             "names are 1 to 255 of A-Z a-z 0-9 . _ - and begin with neither . nor -".into()
         }

@@ -4,6 +4,7 @@
 mod abort;
 mod apply;
 mod branch_tree;
+mod checkpoint;
 mod commit;
 mod conflicts;
 mod context;
@@ -27,6 +28,7 @@ mod output;
 mod path;
 mod rebase;
 mod redo;
+mod restore;
 mod run;
 mod screen;
 mod status;
@@ -70,6 +72,8 @@ enum Verb {
     Rebase(rebase::Args),
     Undo(undo::Args),
     Redo(redo::Args),
+    Checkpoint(checkpoint::Args),
+    Restore(restore::Args),
     Abort(abort::Args),
     Run(run::Args),
     Explore(explore::Args),
@@ -112,6 +116,8 @@ impl Verb {
             Verb::Rebase(args) => args.execute(context),
             Verb::Undo(args) => args.execute(context),
             Verb::Redo(args) => args.execute(context),
+            Verb::Checkpoint(args) => args.execute(context),
+            Verb::Restore(args) => args.execute(context),
             Verb::Abort(args) => args.execute(context),
             Verb::Run(args) => args.execute(context),
             Verb::Explore(args) => args.execute(context),

@@ -71,6 +71,9 @@ fn side(daemon: &Daemon, side: &branch_proto::Side) -> Result<Side, Failure> {
             daemon.flush(&branch)?;
             daemon.store.side(&branch).map_err(of_store)
         }
+        branch_proto::Side::Checkpoint { branch, name } => {
+            daemon.store.marked(&daemon.branch(branch)?, name).map_err(of_store)
+        }
         branch_proto::Side::Commit { commit } => daemon.store.base_after(CommitId(*commit)).map_err(of_store),
     }
 }

@@ -68,7 +68,7 @@ pub(super) fn commit(
 }
 
 /// What a branch no longer has a name for goes with its last user there.
-fn orphaned(daemon: &Daemon, branch: &Branch, orphans: &[NodeId]) {
+pub(super) fn orphaned(daemon: &Daemon, branch: &Branch, orphans: &[NodeId]) {
     for id in orphans {
         match daemon.mount.get() {
             Some(mount) => mount.orphaned(branch, *id),

@@ -15,6 +15,8 @@ pub(super) fn of_store(error: Error) -> Failure {
         Error::NoSuchBranch(name) | Error::Ended(name) => Failure::NoSuchBranch { name },
         Error::BranchExists(name) => Failure::Exists { name },
         Error::BadBranchName { name, reason } => Failure::BadName { name, reason: reason.to_owned() },
+        Error::NoSuchMark { branch, name } => Failure::NoSuchCheckpoint { branch, name },
+        Error::MarkExists { branch, name } => Failure::CheckpointExists { branch, name },
         Error::Stale(name) => Failure::Stale { name },
         Error::HasChildren { name, children } => Failure::HasChildren { name, children },
         Error::Busy(name) => Failure::Busy { name, reason: "it is being committed".to_owned() },
@@ -54,8 +56,8 @@ pub(super) fn of_stop(error: &super::error::Error) -> Failure {
 /// What a control file answers, the same numbers as [`Error::errno`].
 pub(super) fn errno(failure: &Failure) -> Errno {
     match failure {
-        Failure::NoSuchBranch { .. } => Errno::NOENT,
-        Failure::Exists { .. } | Failure::Conflicts { .. } => Errno::EXIST,
+        Failure::NoSuchBranch { .. } | Failure::NoSuchCheckpoint { .. } => Errno::NOENT,
+        Failure::Exists { .. } | Failure::CheckpointExists { .. } | Failure::Conflicts { .. } => Errno::EXIST,
         Failure::BadName { .. } | Failure::NotAllowed { .. } | Failure::Malformed { .. } => Errno::INVAL,
         Failure::Stale { .. } => Errno::STALE,
         Failure::HasChildren { .. } => Errno::NOTEMPTY,
@@ -76,6 +78,8 @@ mod tests {
         let errors: Vec<fn() -> Error> = vec![
             || Error::NoSuchBranch("b".into()),
             || Error::BranchExists("b".into()),
+            || Error::NoSuchMark { branch: "b".into(), name: "m".into() },
+            || Error::MarkExists { branch: "b".into(), name: "m".into() },
             || Error::Stale("b".into()),
             || Error::HasChildren { name: "b".into(), children: vec!["c".into()] },
             || Error::Busy("b".into()),

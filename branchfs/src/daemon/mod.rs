@@ -34,6 +34,7 @@ use std::path::PathBuf;
 pub use self::error::Error;
 use self::stop::Cause;
 
+mod checkpoints;
 mod choices;
 mod control;
 mod diff;

@@ -9,6 +9,7 @@ use branch_proto::{
 };
 use branch_store::{Branch, Committed, State, Store};
 
+use super::checkpoints;
 use super::choices::Chooser;
 use super::diff;
 use super::endings::{self, Farewell, Requester};
@@ -53,6 +54,15 @@ pub(super) fn carry_out(
         Verb::Rebase { branch, choices } => rebase(daemon, &branch, &choices).into(),
         Verb::Undo => turn_back(daemon, Store::undo).into(),
         Verb::Redo => turn_back(daemon, Store::redo).into(),
+        Verb::Checkpoint { branch, name } => {
+            checkpoints::make(daemon, &branch, name.as_deref()).map(|name| Answer::Checkpoint { name }).into()
+        }
+        Verb::DeleteCheckpoint { branch, name } => {
+            checkpoints::delete(daemon, &branch, &name).map(|()| Answer::Done).into()
+        }
+        Verb::Restore { branch, name } => {
+            checkpoints::restore(daemon, &branch, &name).map(|report| Answer::Restored { report }).into()
+        }
         Verb::Abort { branch, children } => abort(daemon, peer, &branch, children),
         Verb::Log { limit } => log(daemon, limit).into(),
         Verb::Attach { branch, pid: _ } => attach(daemon, peer, &branch, descriptor).into(),

@@ -26,8 +26,13 @@ pub(super) fn branch_info(
         bytes: branch.content_bytes(),
         groups: groups.count(branch.id()),
         children: branch.children().into_iter().filter_map(|id| name_of(store, id)).collect(),
+        checkpoints: branch.marks().into_iter().map(checkpoint).collect(),
         path: PathBytes::from(mountpoint.join(branch.name()).as_path()),
     }
+}
+
+fn checkpoint(mark: branch_store::MarkInfo) -> wire::Checkpoint {
+    wire::Checkpoint { name: mark.name, created: mark.time.sec }
 }
 
 /// What a patch left out, as clients see it.

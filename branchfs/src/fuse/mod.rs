@@ -147,6 +147,17 @@ impl Mounted {
         self.vfs.orphaned(branch, Some(id));
     }
 
+    /// Whether the kernel may have an object of the branch cached or open.
+    pub fn knows(&self, branch: BranchId, id: NodeId) -> bool {
+        self.vfs.knows(branch, id)
+    }
+
+    /// A directory that had been removed is back. To the kernel, which lets nobody into one that it removed, it is
+    /// another one from here on: whoever is still inside stays in the removed one.
+    pub fn revived(&self, branch: &Branch, id: NodeId) {
+        self.vfs.revived(branch, id);
+    }
+
     /// Waits until the kernel has forgotten everything it was told to so far.
     ///
     /// # Errors

@@ -20,6 +20,16 @@ struct Inode<T> {
     what: T,
     lookups: u64,
     link: Link,
+    life: Life,
+    /// Lives before this one.
+    lives: u32,
+}
+
+/// What the kernel thinks of it: a directory that it removed itself stays removed to it, whatever we say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Alive,
+    Removed,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,17 +52,40 @@ impl<T: Clone> Inodes<T> {
         Inodes { shards: std::array::from_fn(|_| Mutex::new(HashMap::new())) }
     }
 
-    /// Counts one lookup and keeps `what` as the latest word on it.
-    pub(crate) fn remember(&self, ino: u64, what: T) {
+    /// Counts one lookup and keeps `what` as the latest word on it. Says how many lives it had before this one: to
+    /// the kernel each is an object of its own.
+    pub(crate) fn remember(&self, ino: u64, what: T) -> u32 {
         match self.shard(ino).lock().entry(ino) {
             Entry::Occupied(mut known) => {
                 let inode = known.get_mut();
                 inode.lookups += 1;
                 inode.what = what;
+                inode.lives
             }
             Entry::Vacant(place) => {
-                place.insert(Inode { what, lookups: 1, link: Link::Named });
+                place.insert(Inode { what, lookups: 1, link: Link::Named, life: Life::Alive, lives: 0 });
+                0
             }
+        }
+    }
+
+    /// Whether the kernel may still ask for it.
+    pub(crate) fn contains(&self, ino: u64) -> bool {
+        self.shard(ino).lock().contains_key(&ino)
+    }
+
+    /// Notes that the kernel itself removed its last name.
+    pub(crate) fn removed(&self, ino: u64) {
+        if let Some(inode) = self.shard(ino).lock().get_mut(&ino) {
+            inode.life = Life::Removed;
+        }
+    }
+
+    /// Notes that it has a name again.
+    pub(crate) fn revive(&self, ino: u64) {
+        if let Some(inode) = self.shard(ino).lock().get_mut(&ino) {
+            inode.lives = inode.lives.wrapping_add(u32::from(inode.life == Life::Removed));
+            (inode.link, inode.life) = (Link::Named, Life::Alive);
         }
     }
 
@@ -132,6 +165,23 @@ mod tests {
         assert_eq!(inodes.forget(5, 1), Some("x"));
         assert_eq!(inodes.forget(5, 1), None);
         assert_eq!(inodes.orphan(5), Held::ByNobody);
+    }
+
+    #[test]
+    fn what_the_kernel_removed_and_is_back_lives_anew() {
+        let inodes = Inodes::new();
+        assert_eq!(inodes.remember(5, "x"), 0);
+        assert_eq!(inodes.orphan(5), Held::ByKernel);
+        inodes.revive(5);
+        assert_eq!(inodes.remember(5, "x"), 0, "to the kernel it never went");
+        inodes.removed(5);
+        assert_eq!(inodes.orphan(5), Held::ByKernel);
+        inodes.revive(5);
+        assert_eq!(inodes.remember(5, "x"), 1);
+        assert_eq!(inodes.forget(5, 3), None, "it has a name: nothing to reap");
+        inodes.revive(5);
+        assert!(!inodes.contains(5));
+        assert_eq!(inodes.remember(5, "x"), 0, "nobody remembers its earlier lives");
     }
 
     #[test]

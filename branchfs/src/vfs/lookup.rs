@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use branch_store::{Branch, Object, Stat};
+use branch_store::{Branch, NodeId, Object, Stat};
 use rustix::io::Errno;
 
 use super::attributes::{FOREVER, attr, negative_ttl};
@@ -47,8 +47,9 @@ impl Vfs {
     /// Counts a lookup of an object just found.
     pub(super) fn remember(&self, branch: &Arc<Branch>, object: Object, stat: Stat) -> Attr {
         let known = Known { branch: Arc::clone(branch), object };
-        let attr = attr(known.ino(), stat);
-        self.inodes.remember(attr.ino, known);
+        let mut attr = attr(known.ino(), stat);
+        let lives = self.inodes.remember(attr.ino, known);
+        attr.stat.generation = attr.stat.generation.wrapping_add(lives);
         attr
     }
 
@@ -63,8 +64,21 @@ impl Vfs {
         Ok(Attr { entry_ttl: FOREVER, ..attr })
     }
 
+    /// The kernel removed the last name of an object.
+    pub(super) fn removed(&self, branch: &Branch, orphan: Option<NodeId>) {
+        if let Some(id) = orphan {
+            self.inodes.removed(ino::of_node(branch.id(), id));
+        }
+        self.orphaned(branch, orphan);
+    }
+
+    /// An object that had lost its last name has one again.
+    pub(crate) fn revived(&self, branch: &Branch, id: NodeId) {
+        self.inodes.revive(ino::of_node(branch.id(), id));
+    }
+
     /// An object lost its last name: it goes now, or with the kernel's last lookup of it.
-    pub(crate) fn orphaned(&self, branch: &Branch, orphan: Option<branch_store::NodeId>) {
+    pub(crate) fn orphaned(&self, branch: &Branch, orphan: Option<NodeId>) {
         let Some(id) = orphan else { return };
         match self.inodes.orphan(ino::of_node(branch.id(), id)) {
             Held::ByKernel => {}

@@ -93,6 +93,11 @@ impl Vfs {
         self.inodes.numbers(|ino| ino::is_of(ino, branch))
     }
 
+    /// Whether the kernel may have an object of the branch cached or open.
+    pub fn knows(&self, branch: BranchId, id: NodeId) -> bool {
+        self.inodes.contains(ino::of_node(branch, id))
+    }
+
     /// How many files and directories of the branch are open.
     pub fn opened(&self, branch: BranchId) -> usize {
         self.handles.open_in(branch)

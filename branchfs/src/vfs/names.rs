@@ -108,7 +108,7 @@ impl Vfs {
     pub fn unlink(&self, parent: u64, name: &[u8]) -> Result<(), Errno> {
         let dir = self.parent_of(parent, name)?;
         let removed = dir.branch.unlink(&dir.object, name).map_err(errno)?;
-        self.orphaned(&dir.branch, removed.orphan);
+        self.removed(&dir.branch, removed.orphan);
         Ok(())
     }
 
@@ -119,7 +119,7 @@ impl Vfs {
     pub fn remove_dir(&self, parent: u64, name: &[u8]) -> Result<(), Errno> {
         let dir = self.parent_of(parent, name)?;
         let removed = dir.branch.rmdir(&dir.object, name).map_err(errno)?;
-        self.orphaned(&dir.branch, removed.orphan);
+        self.removed(&dir.branch, removed.orphan);
         Ok(())
     }
 
@@ -144,7 +144,7 @@ impl Vfs {
         let (branch, mode) = (&from.branch, rename.mode);
         let removed = branch.rename_leaving(&from.object, name, &to.object, to_name, mode, left.as_ref());
         let removed = removed.map_err(errno)?;
-        self.orphaned(&from.branch, removed.orphan);
+        self.removed(&from.branch, removed.orphan);
         Ok(())
     }
 

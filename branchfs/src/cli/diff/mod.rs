@@ -3,7 +3,7 @@ mod colour;
 use std::io::{self, BufReader, Write};
 
 use branch_core::{
-    ChangeStatus, Compared, DiffDetail, FileChange, Omitted, OmittedBecause, Patch, Side, Workspace,
+    ChangeStatus, Compared, DiffDetail, FileChange, MAIN, Omitted, OmittedBecause, Patch, Side, Workspace,
 };
 use serde::Serialize;
 
@@ -20,7 +20,8 @@ const CHUNK: usize = 64 << 10;
 /// Show what a branch changed since its fork, or what differs between two
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The branch; of two the older: a branch, main, or @N for the base after commit N
+    /// The branch; of two the older: a branch, BRANCH@NAME for a checkpoint of it, main, or @N for the base after
+    /// commit N
     #[arg(value_name = "BRANCH")]
     first: String,
     /// Compare with this one instead of the fork
@@ -79,10 +80,15 @@ impl Args {
         match (&self.second, first) {
             (Some(second), old) => Ok(Compared::Between { old, new: side(second)? }),
             (None, Side::Branch { name }) => Ok(Compared::SinceFork { branch: name }),
-            (None, Side::Commit { .. }) => Err(CliError::Usage {
-                reason: format!("'{}' has no fork to compare with", self.first),
-                hint: format!("name two: 'branchfs diff {} main'", self.first),
-            }),
+            (None, Side::Checkpoint { branch, .. }) => Err(self.no_fork(&branch)),
+            (None, Side::Commit { .. }) => Err(self.no_fork(MAIN)),
+        }
+    }
+
+    fn no_fork(&self, other: &str) -> CliError {
+        CliError::Usage {
+            reason: format!("'{}' has no fork to compare with", self.first),
+            hint: format!("name two: 'branchfs diff {} {other}'", self.first),
         }
     }
 
@@ -97,9 +103,15 @@ impl Args {
     }
 }
 
-/// A branch, or `@N`. No branch's name begins with the sign.
+/// A branch, `BRANCH@CHECKPOINT`, or `@N`. No branch's name has the sign in it.
 fn side(text: &str) -> Result<Side, CliError> {
-    let Some(number) = text.strip_prefix('@') else { return Ok(Side::Branch { name: text.to_owned() }) };
+    let number = match text.split_once('@') {
+        None => return Ok(Side::Branch { name: text.to_owned() }),
+        Some(("", number)) => number,
+        Some((branch, name)) => {
+            return Ok(Side::Checkpoint { branch: branch.to_owned(), name: name.to_owned() });
+        }
+    };
     let commit = number.parse().map_err(|_| CliError::Usage {
         reason: format!("'{text}' is no commit"),
         hint: "write @ and a number of 'branchfs log'; @0 is the base before the first".into(),
@@ -242,6 +254,7 @@ mod tests {
     fn sides_are_branches_or_numbers_of_commits() {
         assert_eq!(side("main").unwrap(), Side::Branch { name: "main".into() });
         assert_eq!(side("@0").unwrap(), Side::Commit { commit: 0 });
+        assert_eq!(side("b@1").unwrap(), Side::Checkpoint { branch: "b".into(), name: "1".into() });
         for wrong in ["@", "@x", "@-1"] {
             assert!(matches!(side(wrong), Err(CliError::Usage { .. })), "{wrong}");
         }
