@@ -96,12 +96,23 @@ pub(crate) fn check_room(dir: impl AsFd, wanted: &Xattrs) -> Result<()> {
     Ok(())
 }
 
-/// Makes the object's attributes equal to `wanted`; returns the names that could not be set or removed, and why.
+/// What [`write_all`] came to.
+pub(crate) struct Written {
+    /// Names that could not be set or removed, and why.
+    pub(crate) refused: Vec<(Vec<u8>, Errno)>,
+    /// Whether anything was done: an ACL changes the mode.
+    pub(crate) touched: bool,
+}
+
+/// Makes the object's attributes equal to `wanted`.
 ///
 /// # Errors
 /// The host's that say nothing about the attribute.
-pub(crate) fn write_all(dir: impl AsFd, name: &[u8], wanted: &Xattrs) -> Result<Vec<(Vec<u8>, Errno)>> {
+pub(crate) fn write_all(dir: impl AsFd, name: &[u8], wanted: &Xattrs) -> Result<Written> {
     let present = read_all(&dir, name)?;
+    if present == *wanted {
+        return Ok(Written { refused: Vec::new(), touched: false });
+    }
     let path = path_of(&dir, name);
     let mut refused = Vec::new();
     for gone in present.keys().filter(|k| !wanted.contains_key(*k)) {
@@ -117,7 +128,7 @@ pub(crate) fn write_all(dir: impl AsFd, name: &[u8], wanted: &Xattrs) -> Result<
             Err(e) => refused.push((key.clone(), refusal(e)?)),
         }
     }
-    Ok(refused)
+    Ok(Written { refused, touched: true })
 }
 
 /// A host has no to say to an attribute, or no room.

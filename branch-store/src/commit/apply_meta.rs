@@ -42,34 +42,39 @@ impl Refused {
 struct Owned {
     user: bool,
     group: bool,
+    /// Without being given to anybody.
+    already: bool,
 }
 
-/// Sets what differs, and returns what was refused.
+/// What setting attributes came to.
+pub(crate) struct Set {
+    /// The object as it was found.
+    pub(crate) found: Statx,
+    pub(crate) refused: Vec<Refused>,
+}
+
+/// Sets what differs.
 ///
 /// # Errors
 /// The host's that are no refusals.
-pub(crate) fn set_meta(
-    disk: &Disk,
-    dir: impl AsFd,
-    name: &[u8],
-    kind: Kind,
-    meta: &Meta,
-) -> Result<Vec<Refused>> {
+pub(crate) fn set_meta(disk: &Disk, dir: impl AsFd, name: &[u8], kind: Kind, meta: &Meta) -> Result<Set> {
     disk.set_meta(&dir).map_err(|e| Error::host("set attributes of", name, e))?;
     let mut refused = Vec::new();
-    let now = stat_at(&dir, name)?;
-    let owned = set_owner(&dir, name, &now, meta, &mut refused)?;
+    let found = stat_at(&dir, name)?;
+    let owned = set_owner(&dir, name, &found, meta, &mut refused)?;
     // Attributes before the mode: a read-only file refuses them to its ordinary owner.
+    let written = crate::xattr::write_all(&dir, name, &meta.xattrs)?;
     refused.extend(
-        crate::xattr::write_all(&dir, name, &meta.xattrs)?
-            .into_iter()
-            .map(|(name, errno)| Refused::new(String::from_utf8_lossy(&name), errno)),
+        written.refused.into_iter().map(|(name, errno)| Refused::new(String::from_utf8_lossy(&name), errno)),
     );
     if kind != Kind::Symlink {
-        set_mode(&dir, name, kind, meta.mode, &owned, &mut refused)?;
+        // Another owner takes the set-ID bits away, an ACL has a mode of its own.
+        let same = owned.already && !written.touched;
+        let now = if same { mode_of(&found) } else { mode_of(&stat_at(&dir, name)?) };
+        set_mode(&dir, (name, kind), (now, meta.mode), &owned, &mut refused)?;
     }
-    set_times(&dir, name, meta, &mut refused)?;
-    Ok(refused)
+    set_times(&dir, name, &found, meta, &mut refused)?;
+    Ok(Set { found, refused })
 }
 
 fn set_owner(
@@ -80,14 +85,14 @@ fn set_owner(
     refused: &mut Vec<Refused>,
 ) -> Result<Owned> {
     if (now.stx_uid, now.stx_gid) == (meta.uid, meta.gid) {
-        return Ok(Owned { user: true, group: true });
+        return Ok(Owned { user: true, group: true, already: true });
     }
     let chown = |uid: Option<u32>, gid: Option<u32>| {
         let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
         rustix::fs::chownat(&dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
     };
     let Err(e) = chown(Some(meta.uid), Some(meta.gid)) else {
-        return Ok(Owned { user: true, group: true });
+        return Ok(Owned { user: true, group: true, already: false });
     };
     refusal("chown", name, e)?;
     // A group of ours is ours to give.
@@ -99,14 +104,13 @@ fn set_owner(
     if !group {
         refused.push(Refused::new(format!("group {}", meta.gid), e));
     }
-    Ok(Owned { user, group })
+    Ok(Owned { user, group, already: false })
 }
 
 fn set_mode(
     dir: impl AsFd,
-    name: &[u8],
-    kind: Kind,
-    wanted: u32,
+    (name, kind): (&[u8], Kind),
+    (now, wanted): (u32, u32),
     owned: &Owned,
     refused: &mut Vec<Refused>,
 ) -> Result<()> {
@@ -117,23 +121,36 @@ fn set_mode(
         (if owned.user { 0 } else { SUID }) | (if owned.group { 0 } else { SGID })
     };
     let mode = wanted & !foreign;
-    let seen = || stat_at(&dir, name).map(|st| u32::from(st.stx_mode) & 0o7777);
     let mut errno = Errno::PERM;
-    if seen()? != mode
-        && let Err(e) = rustix::fs::chmodat(&dir, name, Mode::from_raw_mode(mode), AtFlags::empty())
-    {
-        refusal("chmod", name, e)?;
-        errno = e;
+    let mut seen = now;
+    if now != mode {
+        match rustix::fs::chmodat(&dir, name, Mode::from_raw_mode(mode), AtFlags::empty()) {
+            // A group that is not ours takes the set-group-ID bit away, and the host does not say so.
+            Ok(()) if mode & SGID != 0 => seen = mode_of(&stat_at(&dir, name)?),
+            Ok(()) => seen = mode,
+            Err(e) => {
+                refusal("chmod", name, e)?;
+                errno = e;
+            }
+        }
     }
-    // A group that is not ours takes the set-group-ID bit away, and the host does not say so.
-    if seen()? != wanted {
+    if seen != wanted {
         refused.push(Refused::new(format!("mode {wanted:o}"), errno));
     }
     Ok(())
 }
 
-fn set_times(dir: impl AsFd, name: &[u8], meta: &Meta, refused: &mut Vec<Refused>) -> Result<()> {
-    let now = stat_at(&dir, name)?;
+fn mode_of(st: &Statx) -> u32 {
+    u32::from(st.stx_mode) & 0o7777
+}
+
+fn set_times(
+    dir: impl AsFd,
+    name: &[u8],
+    now: &Statx,
+    meta: &Meta,
+    refused: &mut Vec<Refused>,
+) -> Result<()> {
     let modified = meta.mtime.is_some_and(|mtime| mtime != time_of(&now.stx_mtime));
     let accessed = meta.atime != time_of(&now.stx_atime);
     if !modified && !accessed {

@@ -63,7 +63,7 @@ pub(super) fn commit_into_base(
     shared.discard_layers(&ours.layers);
     Ok(Committed {
         action: decided.origin.into(),
-        branch: decided.name,
+        branch: decided.name.clone(),
         into: main.clone(),
         commit: Some(commit),
         changed: decided.changed,
@@ -114,25 +114,25 @@ fn decide(
     sealed: &Sealed<'_>,
     staging: &mut Staging<'_>,
     (commit, changed): (CommitId, u64),
-    (drawn, tree): (Drawn, Tree),
-) -> Result<(Decide, Vec<Arc<Branch>>)> {
+    (mut drawn, tree): (Drawn, Tree),
+) -> Result<(Arc<Decide>, Vec<Arc<Branch>>)> {
     let _decide = shared.decide.lock();
     let _gate = shared.gate.read();
     sealed.check()?;
     shared.refuse_children(branch)?;
     let losers = shared.losers(branch);
     let park_id = shared.base.allocate_id()?;
-    let decided = Decide {
+    let decided = Arc::new(Decide {
         commit,
         origin: Origin::Branch(branch.id()),
         name: branch.name().to_owned(),
         time: Time::now(),
         stale: losers.iter().map(|b| b.id()).collect(),
         park: (park_id, staging.print()?),
-        displaced: displaced(&drawn, park_id),
+        displaced: displaced(&mut drawn, park_id),
         changed,
         plan: drawn.plan,
-    };
+    });
     let held = shared.hold(&losers);
     shared.journal.append(&Record::Decide(decided.clone()))?;
     staging.disarm();
@@ -145,8 +145,8 @@ fn decide(
 }
 
 /// What older snapshots need, with kept bytes where they will be.
-pub(super) fn displaced(drawn: &Drawn, park_id: NodeId) -> Vec<Displaced> {
-    let mut all = drawn.displaced.clone();
+pub(super) fn displaced(drawn: &mut Drawn, park_id: NodeId) -> Vec<Displaced> {
+    let mut all = std::mem::take(&mut drawn.displaced);
     for displaced in &mut all {
         if let Displaced::Object { key, was } = displaced
             && let Some(park) = drawn.kept.get(key)
@@ -199,7 +199,7 @@ pub(crate) fn take_over(shared: &Arc<Shared>, branch: &Branch, tree: Tree, loser
 }
 
 /// Write-back and the `Done` record. Also what recovery does with a decision that has none.
-pub(crate) fn finish(shared: &Arc<Shared>, decided: &Decide) -> Result<Written> {
+pub(crate) fn finish(shared: &Arc<Shared>, decided: &Arc<Decide>) -> Result<Written> {
     // A failure here leaves the decision standing and the base half-way: nothing may go on as if it were
     // whole. Reopening the store runs the plan again.
     finish_or_fail(shared, decided).map_err(|cause| {
@@ -208,7 +208,7 @@ pub(crate) fn finish(shared: &Arc<Shared>, decided: &Decide) -> Result<Written> 
     })
 }
 
-fn finish_or_fail(shared: &Arc<Shared>, decided: &Decide) -> Result<Written> {
+fn finish_or_fail(shared: &Arc<Shared>, decided: &Arc<Decide>) -> Result<Written> {
     let written = writeback::run(shared, decided)?;
     let _gate = shared.gate.read();
     shared.journal.append(&Record::Done { commit: decided.commit, moved: written.moved.clone() })?;

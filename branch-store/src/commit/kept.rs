@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -19,7 +20,7 @@ use crate::plan;
 const NAME: &str = "decision";
 
 /// Writes it; the caller makes it durable before the commit is called done.
-pub(super) fn write(shared: &Shared, park: &OwnedFd, decided: &Decide) -> Result<File> {
+pub(super) fn write(shared: &Shared, park: &OwnedFd, decided: &Arc<Decide>) -> Result<File> {
     let failed = |op: &'static str| move |e| Error::host(op, NAME, e);
     let flags = OFlags::RDWR | OFlags::TRUNC;
     let file = shared.disk.create(park, NAME.as_bytes(), flags, 0o600).map_err(failed("create"))?;
@@ -32,7 +33,7 @@ pub(super) fn write(shared: &Shared, park: &OwnedFd, decided: &Decide) -> Result
 ///
 /// # Errors
 /// `Corrupt`, and the host's.
-pub(super) fn read(shared: &Shared, commit: CommitId) -> Result<Option<Decide>> {
+pub(super) fn read(shared: &Shared, commit: CommitId) -> Result<Option<Arc<Decide>>> {
     let name = format!("preimage/{}/{NAME}", commit.0);
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = open_dir(&shared.park_fd, commit.0.to_string().as_bytes())
@@ -84,7 +85,7 @@ mod tests {
         let decided = |commit, path: &[u8], before: &[u8]| {
             let park = Park { commit: CommitId(commit), number: 1 };
             let steps = vec![Step::Attach { park, path: path.to_vec(), object, dir: None }];
-            Decide {
+            Arc::new(Decide {
                 commit: CommitId(commit),
                 origin: Origin::Undo(CommitId(9)),
                 name: "a".to_owned(),
@@ -94,9 +95,9 @@ mod tests {
                 displaced: Vec::new(),
                 changed: 0,
                 plan: Plan { steps, before: vec![(before.to_vec(), object)], ..Plan::default() },
-            }
+            })
         };
-        let read_back = |decided: &Decide| {
+        let read_back = |decided: &Arc<Decide>| {
             write(&store.shared, &park, decided).expect("written");
             read(&store.shared, CommitId(1))
         };

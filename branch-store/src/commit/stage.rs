@@ -8,9 +8,9 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::base::{stat_at, stat_fd};
+use crate::base::stat_fd;
 use crate::branch::Shared;
-use crate::commit::apply_meta::{Refused, set_meta};
+use crate::commit::apply_meta::{Refused, Set, set_meta};
 use crate::commit::planner::{Drawn, Stage, UNSTAGED};
 use crate::content::file_name;
 use crate::copying::{Take, copy_bytes};
@@ -147,9 +147,7 @@ impl<'a> Staging<'a> {
                 self.make_children((dir, name), &node, path, later)?;
             }
         }
-        self.finish_object((dir, name), node.inode.kind(), meta, path)?;
-        let print = self.shared.base.home.print(&stat_at(dir, name)?).ok_or(Error::Posix(Errno::IO))?;
-        Ok(Some(print.key()))
+        self.finish_object((dir, name), node.inode.kind(), meta, path).map(Some)
     }
 
     fn finish_object(
@@ -158,14 +156,16 @@ impl<'a> Staging<'a> {
         kind: Kind,
         meta: &Meta,
         path: &[u8],
-    ) -> Result<()> {
-        let refused = set_meta(&self.shared.disk, dir, name, kind, meta)?;
+    ) -> Result<HostKey> {
+        let Set { found, refused } = set_meta(&self.shared.disk, dir, name, kind, meta)?;
         // Nothing is decided yet: there may be room another time.
         if let Some(full) = refused.iter().find(|r| matches!(r.errno, Errno::NOSPC | Errno::DQUOT)) {
             return Err(Error::host("set attributes of", path, full.errno));
         }
         self.warnings.extend(refused.iter().map(|refused| refused.of(path)));
-        self.remember(dir, name, kind)
+        self.remember(dir, name, kind)?;
+        let print = self.shared.base.home.print(&found).ok_or(Error::Posix(Errno::IO))?;
+        Ok(print.key())
     }
 
     fn make_children(

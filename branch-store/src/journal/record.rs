@@ -1,6 +1,8 @@
 //! What a record says. Branches, layers and groups are made by records alone, so replaying them in order
 //! gives the state back.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::history::Displaced;
@@ -23,7 +25,7 @@ pub(crate) enum Record {
     /// A branch moved onto its parent's present state.
     Rebase(Rebase),
     /// The decision to write a branch into the base.
-    Decide(Decide),
+    Decide(Arc<Decide>),
     /// All steps of the decided commit are in the base, durably.
     Done { commit: CommitId, moved: Moved },
     /// Whatever is changed in the base from this time on was not changed by the commit. Not fsynced: without it

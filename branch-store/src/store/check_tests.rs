@@ -59,7 +59,7 @@ fn fork(parent: u32, children: &[(u32, &str)], from: u64) -> Record {
 fn decide(commit: u64, steps: Vec<Step>) -> Record {
     let stat = stat_fd(std::fs::File::open("/").unwrap()).unwrap();
     let print = Home::of(&stat).print(&stat).unwrap();
-    Record::Decide(Decide {
+    Record::Decide(std::sync::Arc::new(Decide {
         commit: CommitId(commit),
         origin: Origin::Branch(BranchId(1)),
         name: "a".to_owned(),
@@ -69,7 +69,7 @@ fn decide(commit: u64, steps: Vec<Step>) -> Record {
         displaced: Vec::new(),
         changed: 0,
         plan: Plan { steps, ..Plan::default() },
-    })
+    }))
 }
 
 fn refused(records: &[Record]) {

@@ -194,7 +194,7 @@ fn replay_and_finish(shared: &Arc<Shared>, records: Vec<Located>, report: &mut R
 }
 
 /// A decided commit without `Done`: the plan is run again, whole.
-fn finish(shared: &Arc<Shared>, decided: &Decide, report: &mut Report) -> Result<()> {
+fn finish(shared: &Arc<Shared>, decided: &Arc<Decide>, report: &mut Report) -> Result<()> {
     let written = decide::finish(shared, decided)?;
     report
         .lines

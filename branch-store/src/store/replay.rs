@@ -15,7 +15,7 @@ use crate::tree::{Change, Tree};
 pub(super) struct Replay<'a> {
     pub(super) shared: &'a Arc<Shared>,
     /// The decided commit whose `Done` has not been met.
-    pub(super) pending: Option<Decide>,
+    pub(super) pending: Option<Arc<Decide>>,
 }
 
 impl Replay<'_> {
@@ -39,13 +39,13 @@ impl Replay<'_> {
             Record::Merge { child, changes, stale } => self.merge(child, changes.as_deref(), &stale),
             Record::Rebase(record) => self.rebase(&record),
             Record::Decide(decided) => {
-                check::decide(self.shared, self.pending.as_ref(), &decided)?;
+                check::decide(self.shared, self.pending.as_deref(), &decided)?;
                 self.decide(&decided)?;
                 self.pending = Some(decided);
                 Ok(())
             }
             Record::Done { commit, moved } => {
-                check::done(self.pending.as_ref(), commit)?;
+                check::done(self.pending.as_deref(), commit)?;
                 check::dirs(&moved.dirs)?;
                 self.note_dirs(&moved.dirs);
                 for object in &moved.objects {

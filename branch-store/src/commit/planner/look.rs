@@ -1,5 +1,7 @@
 //! The first walk: what the base has under each name the tree speaks of, and what becomes of it.
 
+use std::sync::Arc;
+
 use super::permit::Names;
 use super::{Fate, Planner, Seen, is_merged};
 use crate::base::Found;
@@ -44,7 +46,7 @@ impl Planner<'_> {
             self.links.insert(found.print.key(), found.links());
             self.seen_at.insert(found.print.key(), slot.clone());
         }
-        self.seen.insert(slot, Seen { found, fate: Fate::Free });
+        self.seen.insert(slot, Seen { found: found.map(Arc::new), fate: Fate::Free });
         Ok(())
     }
 
@@ -168,10 +170,11 @@ impl Planner<'_> {
         let key = found.print.key();
         let Some(child) = entry.child else { return Ok(Fate::Detached) };
         let node = self.node(child)?;
-        if self.identity(node) == Some(key) {
+        let identity = self.identity(node);
+        if identity == Some(key) {
             return Ok(Fate::Stays);
         }
-        let fresh = self.identity(node).is_none();
+        let fresh = identity.is_none();
         let single = node.inode.kind() == Kind::Dir || node.inode.meta.nlink <= 1;
         let exchange = fresh && single && !self.reused.contains_key(&key);
         Ok(if exchange { Fate::Exchanged } else { Fate::Detached })

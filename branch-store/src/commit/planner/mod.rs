@@ -10,6 +10,7 @@ mod place;
 mod removed;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::base::history::Displaced;
 use crate::base::{Base, Found};
@@ -45,7 +46,7 @@ pub(crate) struct Drawn {
 
 /// What the first walk found at a name.
 struct Seen {
-    found: Option<Found>,
+    found: Option<Arc<Found>>,
     fate: Fate,
 }
 

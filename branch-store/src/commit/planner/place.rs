@@ -1,5 +1,7 @@
 //! The second walk: what the branch has, placed parents first.
 
+use std::sync::Arc;
+
 use super::{Fate, Planner, Seen, Stage, UNSTAGED, is_merged};
 use crate::base::Found;
 use crate::commit::clash::{Clash, Subject, Why};
@@ -46,7 +48,7 @@ impl<'a> Planner<'a> {
         id: NodeId,
         node: &'a Node,
         path: &[u8],
-        found: Option<Found>,
+        found: Option<Arc<Found>>,
     ) -> Result<()> {
         let first = !self.placed.contains_key(&id);
         if first {
@@ -157,7 +159,7 @@ impl<'a> Planner<'a> {
 
     /// A detached name of the object. Where the directory it was in has been removed since, no entry speaks
     /// of the name any more: then the node itself knows it.
-    fn take_parked(&mut self, id: NodeId, node: &Node, key: HostKey) -> Result<Option<(Park, Found)>> {
+    fn take_parked(&mut self, id: NodeId, node: &Node, key: HostKey) -> Result<Option<(Park, Arc<Found>)>> {
         if !self.parked.contains_key(&key) {
             let slot = match (&node.inode.body, &node.inode.origin) {
                 (Body::Dir { .. }, _) => self.base.dir_slot(id, self.head)?,
@@ -173,7 +175,7 @@ impl<'a> Planner<'a> {
             self.displace_above(&slot)?;
             self.detach(&slot, &found)?;
             self.seen_at.insert(key, slot.clone());
-            self.seen.insert(slot, Seen { found: Some(found), fate: Fate::Detached });
+            self.seen.insert(slot, Seen { found: Some(Arc::new(found)), fate: Fate::Detached });
         }
         let park = self.parked.get_mut(&key).and_then(Vec::pop);
         let seen = self.seen_at.get(&key).and_then(|slot| self.seen.get(slot));
@@ -200,7 +202,7 @@ impl<'a> Planner<'a> {
         node: &'a Node,
         path: &[u8],
         fate: Fate,
-        found: Option<Found>,
+        found: Option<Arc<Found>>,
     ) -> Result<()> {
         if self.placed.contains_key(&id) {
             return self.add_link(id, path, UNSTAGED);

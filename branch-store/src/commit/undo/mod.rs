@@ -82,22 +82,22 @@ fn decide(
     staging: &mut Staging<'_>,
     (commit, origin): (CommitId, Origin),
     forward: &Decide,
-    drawn: Drawn,
-) -> Result<Decide> {
+    mut drawn: Drawn,
+) -> Result<Arc<Decide>> {
     let _decide = shared.decide.lock();
     let _gate = shared.gate.read();
     let park_id = shared.base.allocate_id()?;
-    let decided = Decide {
+    let decided = Arc::new(Decide {
         commit,
         origin,
         name: forward.name.clone(),
         time: Time::now(),
         stale: Vec::new(),
         park: (park_id, staging.print()?),
-        displaced: displaced(&drawn, park_id),
+        displaced: displaced(&mut drawn, park_id),
         changed: forward.changed,
         plan: drawn.plan,
-    };
+    });
     shared.journal.append(&Record::Decide(decided.clone()))?;
     staging.disarm();
     shared.make_decision_durable()?;

@@ -43,7 +43,7 @@ struct Writer<'a> {
     /// The preimage directories that the plan speaks of, the commit's own among them.
     parks: HashMap<CommitId, (OwnedFd, NodeId)>,
     dirs: HashMap<RelPath, (Arc<OwnedFd>, NodeId)>,
-    touched: Vec<Arc<OwnedFd>>,
+    touched: Vec<(Option<HostKey>, Arc<OwnedFd>)>,
     many: bool,
     out: Written,
 }
@@ -52,7 +52,7 @@ struct Writer<'a> {
 ///
 /// # Errors
 /// The host's. The decision stands: the caller poisons the store, and the next recovery goes on.
-pub(crate) fn run(shared: &Shared, decided: &Decide) -> Result<Written> {
+pub(crate) fn run(shared: &Shared, decided: &Arc<Decide>) -> Result<Written> {
     let (commit, plan) = (decided.commit, &decided.plan);
     let out = Written { moved: Moved::default(), warnings: Vec::new() };
     let mut writer = Writer {
@@ -234,7 +234,7 @@ impl Writer<'_> {
             rewrite(&self.shared.disk, &from, &to)?;
             self.shared.disk.fsync(&to).map_err(|e| Error::host("fsync", path, e))?;
         }
-        let refused = set_meta(&self.shared.disk, &*parent, name, kind, meta)?;
+        let refused = set_meta(&self.shared.disk, &*parent, name, kind, meta)?.refused;
         self.out.warnings.extend(refused.iter().map(|refused| refused.of(path)));
         self.touch_object(&parent, name, kind);
         Ok(())
@@ -260,10 +260,12 @@ impl Writer<'_> {
             self.warn(path, "was replaced from outside; its attributes were left alone");
             return Ok(());
         }
-        let refused = set_meta(&self.shared.disk, &*parent, name, print.kind, meta)?;
+        let refused = set_meta(&self.shared.disk, &*parent, name, print.kind, meta)?.refused;
         let shown = if path.is_empty() { b"." } else { path };
         self.out.warnings.extend(refused.iter().map(|refused| refused.of(shown)));
-        if print.kind == Kind::Dir
+        if self.many {
+            // Reaches the disk with everything else.
+        } else if print.kind == Kind::Dir
             && let Ok(dir) = open_dir_readable(&*parent, name)
         {
             self.touch(Arc::new(dir));

@@ -77,6 +77,9 @@ impl Writer<'_> {
     }
 
     pub(super) fn touch_object(&mut self, parent: &Arc<OwnedFd>, name: &[u8], kind: Kind) {
+        if self.many {
+            return;
+        }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         // Opening a device does something to it.
         let opened = (kind == Kind::File).then(|| rustix::fs::openat(&**parent, name, flags, Mode::empty()));
@@ -200,13 +203,20 @@ impl Writer<'_> {
         Ok(open_dir(&*parent, name).ok().map(Arc::new))
     }
 
-    pub(super) fn touch(&mut self, dir: Arc<OwnedFd>) {
+    /// What is to be durable in the end, once each: the same directory comes by several descriptors.
+    pub(super) fn touch(&mut self, object: Arc<OwnedFd>) {
+        if self.many {
+            return;
+        }
+        let key = stat_fd(&*object).ok().and_then(|st| self.shared.base.home.print(&st)).map(|p| p.key());
+        if key.is_some() && self.touched.iter().any(|(known, _)| *known == key) {
+            return;
+        }
         if self.touched.len() >= FSYNC_MAX {
             self.many = true;
             self.touched.clear();
-        }
-        if !self.many && !self.touched.iter().any(|known| Arc::ptr_eq(known, &dir)) {
-            self.touched.push(dir);
+        } else {
+            self.touched.push((key, object));
         }
     }
 
@@ -216,7 +226,7 @@ impl Writer<'_> {
         let synced = if self.many {
             disk.syncfs(park)
         } else {
-            self.touched.iter().try_for_each(|fd| match open_dir_readable(&**fd, b".") {
+            self.touched.iter().try_for_each(|(_, fd)| match open_dir_readable(&**fd, b".") {
                 Ok(readable) => disk.fsync(&readable),
                 Err(Errno::NOTDIR) => disk.fsync(&**fd),
                 Err(Errno::ACCESS) => disk.syncfs(park),
