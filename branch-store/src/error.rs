@@ -73,6 +73,18 @@ pub enum Error {
     /// The parent or base changed on the same paths (S14, S15).
     #[error("{} conflicting path(s), first {:?}", .0.len(), .0.first().map(|c| String::from_utf8_lossy(&c.path).into_owned()))]
     Conflicts(Vec<Conflict>),
+    /// A partial commit that would tear apart what is one change: something that was moved, a file with several names,
+    /// a removed directory and what was in it.
+    #[error("'{}' goes together with '{}', which is not selected", String::from_utf8_lossy(.path), String::from_utf8_lossy(.with))]
+    Inseparable {
+        /// A selected path.
+        path: Vec<u8>,
+        /// One that is not.
+        with: Vec<u8>,
+    },
+    /// A partial commit of nothing.
+    #[error("no change of the branch is selected")]
+    NothingSelected,
     /// The verb is not for this branch.
     #[error("{0}")]
     NotAllowed(&'static str),
@@ -160,6 +172,7 @@ impl Error {
             Error::NoSuchBranch(_) | Error::NoSuchMark { .. } | Error::NoStore(_) => Errno::NOENT,
             Error::BranchExists(_) | Error::MarkExists { .. } | Error::StoreExists(_) => Errno::EXIST,
             Error::BadBranchName { .. } | Error::NotAllowed(_) | Error::NotKept { .. } => Errno::INVAL,
+            Error::Inseparable { .. } | Error::NothingSelected => Errno::INVAL,
             Error::Stale(_) | Error::Ended(_) => Errno::STALE,
             Error::HasChildren { .. } => Errno::NOTEMPTY,
             Error::Busy(_) | Error::Locked(_) => Errno::BUSY,

@@ -43,7 +43,7 @@ pub use branch::{
 };
 pub use commit::{
     Action, Choice, Committed, Invalid, Invalidate, PlannedStep, Preview, Rebased, Resolved, Resolver,
-    StepAction,
+    Selector, Stays, StepAction,
 };
 pub use conflict::{Conflict, ConflictKind, Target, Version};
 pub use diff::{ChangeKind, Directories, PathChange};

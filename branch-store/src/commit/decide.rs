@@ -11,13 +11,15 @@ use crate::branch::{Branch, Data, Shared, State};
 use crate::commit::choose::{self, Chosen, Resolved, Resolver};
 use crate::commit::choose_base::OverBase;
 use crate::commit::clash::Sides;
+use crate::commit::part::Selector;
+use crate::commit::partial::{Stays, go_on, narrowed};
 use crate::commit::planner::{Drawn, draw};
-use crate::commit::stage::Staging;
+use crate::commit::stage::{Bytes, Staging};
 use crate::commit::writeback::{self, Written};
 use crate::commit::{Committed, Invalid, Invalidate, Sealed, invalid};
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, LayerId, Name, NodeId};
-use crate::journal::record::{Decide, LogLine, Moved, Origin, Record};
+use crate::journal::record::{Decide, LogLine, Moved, Origin, PartOf, Record};
 use crate::node::{Slot, Time};
 use crate::tree::{Tree, changed};
 
@@ -31,6 +33,7 @@ pub(super) fn commit_into_base(
     branch: &Branch,
     main: &Arc<Branch>,
     resolver: Resolver<'_>,
+    selector: Option<Selector<'_>>,
 ) -> Result<Committed> {
     let _one_at_a_time = shared.writeback.lock();
     let sealed = Sealed::new(branch)?;
@@ -38,12 +41,23 @@ pub(super) fn commit_into_base(
     let ours = branch.data.read().clone();
     let commit = CommitId(shared.counters.commit.load(Ordering::Acquire) + 1);
     let head = CommitId(commit.0 - 1);
-    let Planned { mut drawn, tree, resolved } = planned(shared, branch, &ours, head, resolver)?;
+    let whole = planned(shared, branch, &ours, head, resolver)?;
+    let all = whole.tree.clone();
+    let (planned, part) = match selector {
+        None => (whole, None),
+        Some(selector) => {
+            let (planned, part) = narrowed((&shared.base, branch, &ours, head), whole, selector)?;
+            (planned, Some(PartOf { changes: ours.tree.diff(&all), part }))
+        }
+    };
+    let Planned { mut drawn, tree, resolved } = planned;
     let changes = Tree::default().diff(&tree);
-    let mut staging = Staging::new(shared, &tree, commit)?;
+    let bytes = if part.is_some() { Bytes::Copied } else { Bytes::Given };
+    let mut staging = Staging::new(shared, &tree, commit, bytes)?;
     staging.fill(&mut drawn)?;
     let counted = (commit, changed(&changes));
-    let (decided, stale) = decide(shared, branch, &sealed, &mut staging, counted, (drawn, tree.clone()))?;
+    let (decided, stale) =
+        decide(shared, branch, &sealed, &mut staging, counted, (drawn, tree.clone(), part))?;
     let (mut warnings, linked) = staging.finish();
     let written = finish(shared, &decided)?;
     let known: HashSet<String> = warnings.iter().cloned().collect();
@@ -60,7 +74,19 @@ pub(super) fn commit_into_base(
     warnings.extend(
         close(shared, commit).err().map(|e| format!("the end of the commit could not be noted: {e}")),
     );
-    shared.discard_layers(&ours.layers);
+    let mut forget = invalid_in_main(main, &changes, &written.moved);
+    let stays = decided.part.as_ref().map(|of| {
+        let stays = go_on(shared, branch, &all, &of.part, commit).unwrap_or_else(|e| {
+            // The commit stands. The branch has it all as its own still, and a conflict will say so.
+            warnings.push(format!("the branch still shows what was committed as its own: {e}"));
+            Stays::default()
+        });
+        forget.extend(stays.invalid.iter().cloned());
+        stays
+    });
+    if stays.is_none() {
+        shared.discard_layers(&ours.layers);
+    }
     Ok(Committed {
         action: decided.origin.into(),
         branch: decided.name.clone(),
@@ -68,10 +94,11 @@ pub(super) fn commit_into_base(
         commit: Some(commit),
         changed: decided.changed,
         stale,
-        invalid: invalid_in_main(main, &changes, &written.moved),
+        invalid: forget,
         orphans: Vec::new(),
         warnings,
         resolved,
+        stays,
     })
 }
 
@@ -114,7 +141,7 @@ fn decide(
     sealed: &Sealed<'_>,
     staging: &mut Staging<'_>,
     (commit, changed): (CommitId, u64),
-    (mut drawn, tree): (Drawn, Tree),
+    (mut drawn, tree, part): (Drawn, Tree, Option<PartOf>),
 ) -> Result<(Arc<Decide>, Vec<Arc<Branch>>)> {
     let _decide = shared.decide.lock();
     let _gate = shared.gate.read();
@@ -132,13 +159,17 @@ fn decide(
         displaced: displaced(&mut drawn, park_id),
         changed,
         plan: drawn.plan,
+        part,
     });
     let held = shared.hold(&losers);
     shared.journal.append(&Record::Decide(decided.clone()))?;
     staging.disarm();
     shared.make_decision_durable()?;
     apply_decide(shared, &decided);
-    take_over(shared, branch, tree, &losers);
+    match decided.part {
+        None => take_over(shared, branch, tree, &losers),
+        Some(_) => take_part(shared, tree, &losers),
+    }
     drop(held);
     shared.discard_layers_of(&losers);
     Ok((decided, losers))
@@ -195,6 +226,12 @@ pub(crate) fn take_over(shared: &Arc<Shared>, branch: &Branch, tree: Tree, loser
     }
     branch.end(State::Committed);
     shared.bury(branch);
+    shared.end_all(losers, State::Stale);
+}
+
+/// The same for part of a branch, which goes on.
+pub(crate) fn take_part(shared: &Arc<Shared>, tree: Tree, losers: &[Arc<Branch>]) {
+    shared.main().data.write().tree = tree;
     shared.end_all(losers, State::Stale);
 }
 

@@ -95,6 +95,7 @@ mod tests {
                 displaced: Vec::new(),
                 changed: 0,
                 plan: Plan { steps, before: vec![(before.to_vec(), object)], ..Plan::default() },
+                part: None,
             })
         };
         let read_back = |decided: &Arc<Decide>| {

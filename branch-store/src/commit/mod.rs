@@ -10,11 +10,15 @@ mod forget;
 mod kept;
 mod lend;
 mod merge;
+mod part;
+pub(crate) mod partial;
 pub use choose::{Choice, Resolved, Resolver};
 pub use forget::{Invalid, Invalidate};
 pub(crate) use forget::{forgotten, invalid};
-use merge::applied;
+pub(crate) use merge::applied;
 pub(crate) use merge::path_of;
+pub use part::Selector;
+pub use partial::Stays;
 pub(crate) use preview::preview;
 pub use preview::{PlannedStep, Preview, StepAction};
 pub use rebase::Rebased;
@@ -22,6 +26,7 @@ mod planner;
 mod preview;
 pub(crate) mod rebase;
 mod refit;
+mod rest;
 mod stage;
 pub(crate) mod undo;
 pub(crate) mod writeback;
@@ -33,7 +38,7 @@ use crate::commit::choose::{Chosen, Trees};
 use crate::commit::clash::Sides;
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, NodeId};
-use crate::journal::record::{Origin, Record};
+use crate::journal::record::{Origin, Record, Rest};
 use crate::node::{Body, Lower, Node};
 use crate::tree::{Change, Tree, changed};
 
@@ -81,6 +86,8 @@ pub struct Committed {
     pub warnings: Vec<String>,
     /// Conflicts that the caller's choices decided.
     pub resolved: Vec<Resolved>,
+    /// Of a partial commit: what the branch goes on with. Without one it has ended.
+    pub stays: Option<Stays>,
 }
 
 /// A branch that takes no changes while its commit is prepared; dropped undecided, it goes on.
@@ -112,12 +119,17 @@ impl Drop for Sealed<'_> {
 /// # Errors
 /// `Stale` (a sibling won), `Ended`, `Busy`, `HasChildren`, `Conflicts` (nothing changed, the branch
 /// goes on), `NotAllowed` for main, `Poisoned`, and the host's.
-pub(crate) fn commit(shared: &Arc<Shared>, branch: &Branch, resolver: Resolver<'_>) -> Result<Committed> {
+pub(crate) fn commit(
+    shared: &Arc<Shared>,
+    branch: &Branch,
+    resolver: Resolver<'_>,
+    selector: Option<Selector<'_>>,
+) -> Result<Committed> {
     let parent = parent_of(shared, branch)?;
     if parent.is_main() {
-        decide::commit_into_base(shared, branch, &parent, resolver)
+        decide::commit_into_base(shared, branch, &parent, resolver, selector)
     } else {
-        commit_into_branch(shared, branch, &parent, resolver)
+        commit_into_branch(shared, branch, &parent, resolver, selector)
     }
 }
 
@@ -137,6 +149,8 @@ fn parent_of(shared: &Shared, branch: &Branch) -> Result<Arc<Branch>> {
 struct Merged {
     /// `None`: it has not changed, its tree is now the child's.
     changes: Option<Vec<Change>>,
+    /// What the branch started from, after choices.
+    fork: Tree,
     /// The branch's tree after choices.
     ours: Tree,
     resolved: Vec<Resolved>,
@@ -145,7 +159,8 @@ struct Merged {
 /// Merges, with choices where there are conflicts.
 fn merged(branch: &Branch, ours: &Data, into: &Data, resolver: Resolver<'_>) -> Result<Merged> {
     if into.tree.is_same(&ours.fork_tree) {
-        return Ok(Merged { changes: None, ours: ours.tree.clone(), resolved: Vec::new() });
+        let (fork, ours) = (ours.fork_tree.clone(), ours.tree.clone());
+        return Ok(Merged { changes: None, fork, ours, resolved: Vec::new() });
     }
     let mut chosen = Chosen::default();
     let mut trees = Trees { fork: ours.fork_tree.clone(), ours: ours.tree.clone() };
@@ -156,7 +171,8 @@ fn merged(branch: &Branch, ours: &Data, into: &Data, resolver: Resolver<'_>) -> 
                 if let Ok(after) = applied(&into.tree, &changes) {
                     chosen.check(&after)?;
                 }
-                return Ok(Merged { changes: Some(changes), ours: trees.ours, resolved: chosen.resolved });
+                let Trees { fork, ours } = trees;
+                return Ok(Merged { changes: Some(changes), fork, ours, resolved: chosen.resolved });
             }
         };
         let now = Data { tree: trees.ours.clone(), fork_tree: trees.fork.clone(), ..ours.clone() };
@@ -170,6 +186,7 @@ fn commit_into_branch(
     branch: &Branch,
     parent: &Arc<Branch>,
     resolver: Resolver<'_>,
+    selector: Option<Selector<'_>>,
 ) -> Result<Committed> {
     let sealed = Sealed::new(branch)?;
     let _decide = shared.decide.lock();
@@ -180,30 +197,41 @@ fn commit_into_branch(
     if parent.state() != State::Live {
         return Err(Error::Busy(parent.name().to_owned()));
     }
-    let ours = branch.data.read().clone();
-    let merged = merged(branch, &ours, &into, resolver)?;
+    let mut ours = branch.data.write();
+    let mut merged = merged(branch, &ours, &into, resolver)?;
+    let mut objects = changed(&ours.fork_tree.diff(&merged.ours));
+    let mut rest = None;
+    if let Some(selector) = selector {
+        let cut = partial::cut(shared, &merged, &ours, &into, selector)?;
+        (merged.changes, objects, rest) = (Some(cut.changes), cut.changed, Some(cut.rest));
+    }
     let losers = shared.losers(branch);
     let stale = losers.iter().map(|b| b.id()).collect();
     let held = shared.hold(&losers);
-    shared.journal.append(&Record::Merge { child: branch.id(), changes: merged.changes.clone(), stale })?;
+    let (child, changes) = (branch.id(), merged.changes.clone());
+    shared.journal.append(&Record::Merge { child, changes, stale, rest: rest.clone() })?;
     shared.make_decision_durable()?;
-    let before = into.tree.clone();
-    apply_merge(shared, branch, &mut into, &ours, merged.changes.as_deref())?;
+    let (before, then) = (into.tree.clone(), ours.tree.clone());
+    apply_merge(shared, branch, &mut into, &mut ours, merged.changes.as_deref(), rest.as_ref())?;
     shared.end_all(&losers, State::Stale);
     drop(held);
     shared.discard_layers_of(&losers);
     let steps = before.diff(&into.tree);
+    let stays = rest.map(|_| partial::stays(branch, &then, &ours));
+    let mut forget = invalid(parent.id(), &steps);
+    forget.extend(stays.iter().flat_map(|stays| stays.invalid.iter().cloned()));
     Ok(Committed {
         action: Action::Commit,
         branch: branch.name().to_owned(),
         into: parent.clone(),
         commit: None,
-        changed: changed(&ours.fork_tree.diff(&merged.ours)),
+        changed: objects,
         stale: losers,
-        invalid: invalid(parent.id(), &steps),
+        invalid: forget,
         orphans: orphans(&before, &into.tree, &steps),
         warnings: Vec::new(),
         resolved: merged.resolved,
+        stays,
     })
 }
 
@@ -212,23 +240,35 @@ pub(crate) fn apply_merge(
     shared: &Shared,
     branch: &Branch,
     into: &mut Data,
-    ours: &Data,
+    ours: &mut Data,
     changes: Option<&[Change]>,
+    rest: Option<&Rest>,
 ) -> Result<()> {
     let after = match changes {
         None => Ok(ours.tree.clone()),
         Some(changes) => applied(&into.tree, changes),
     };
     let after = after.and_then(|after| keep_open(&into.tree, after, |node| !node.is_grave()));
-    into.tree = after.map_err(|cause| Error::Corrupt {
-        file: "merge".to_owned(),
-        offset: 0,
-        cause: cause.to_owned(),
-    })?;
+    into.tree = after.map_err(corrupt)?;
     into.layers.extend(&ours.layers);
-    branch.end(State::Committed);
-    shared.bury(branch);
+    match rest {
+        Some(rest) => partial::apply_rest(branch, ours, into, rest).map_err(corrupt)?,
+        None => {
+            branch.end(State::Committed);
+            shared.bury(branch);
+        }
+    }
     Ok(())
+}
+
+/// A record, or a change of ours, that a tree cannot go through.
+fn corrupt(cause: &'static str) -> Error {
+    Error::Corrupt { file: "merge".to_owned(), offset: 0, cause: cause.to_owned() }
+}
+
+/// An object of the base that the branch no longer has as its own is there again as the base has it.
+fn is_own(node: &Node) -> bool {
+    node.inode.origin.is_none()
 }
 
 /// What a branch had and now has not stays for those who have it open there, without a name.

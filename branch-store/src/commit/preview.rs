@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 
 use crate::branch::{Branch, Shared};
 use crate::commit::choose::{Resolved, Resolver};
+use crate::commit::part::Selector;
+use crate::commit::partial::{cut, narrowed};
 use crate::commit::{Sealed, decide, merged, parent_of};
 use crate::conflict::Conflict;
 use crate::error::{Error, Result};
@@ -57,11 +59,16 @@ pub enum StepAction {
     Attributes,
 }
 
-pub(crate) fn preview(shared: &Arc<Shared>, branch: &Branch, resolver: Resolver<'_>) -> Result<Preview> {
+pub(crate) fn preview(
+    shared: &Arc<Shared>,
+    branch: &Branch,
+    resolver: Resolver<'_>,
+    selector: Option<Selector<'_>>,
+) -> Result<Preview> {
     let into = parent_of(shared, branch)?;
     let found = match into.is_main() {
-        true => of_base(shared, branch, resolver),
-        false => of_branch(shared, branch, &into, resolver),
+        true => of_base(shared, branch, resolver, selector),
+        false => of_branch(shared, branch, &into, resolver, selector),
     };
     let (steps, resolved, conflicts) = match found {
         Ok((steps, resolved)) => (steps, resolved, Vec::new()),
@@ -73,13 +80,21 @@ pub(crate) fn preview(shared: &Arc<Shared>, branch: &Branch, resolver: Resolver<
 
 type Found = (Vec<PlannedStep>, Vec<Resolved>);
 
-fn of_base(shared: &Arc<Shared>, branch: &Branch, resolver: Resolver<'_>) -> Result<Found> {
+fn of_base(
+    shared: &Arc<Shared>,
+    branch: &Branch,
+    resolver: Resolver<'_>,
+    selector: Option<Selector<'_>>,
+) -> Result<Found> {
     let _one_at_a_time = shared.writeback.lock();
     let _sealed = Sealed::new(branch)?;
     shared.refuse_children(branch)?;
     let ours = branch.data.read().clone();
     let head = CommitId(shared.counters.commit.load(Ordering::Acquire));
-    let planned = decide::planned(shared, branch, &ours, head, resolver)?;
+    let mut planned = decide::planned(shared, branch, &ours, head, resolver)?;
+    if let Some(selector) = selector {
+        (planned, _) = narrowed((&shared.base, branch, &ours, head), planned, selector)?;
+    }
     Ok((in_words(&planned.drawn.plan), planned.resolved))
 }
 
@@ -88,6 +103,7 @@ fn of_branch(
     branch: &Branch,
     parent: &Branch,
     resolver: Resolver<'_>,
+    selector: Option<Selector<'_>>,
 ) -> Result<Found> {
     let sealed = Sealed::new(branch)?;
     let _decide = shared.decide.lock();
@@ -95,7 +111,11 @@ fn of_branch(
     shared.refuse_children(branch)?;
     let into = parent.data.read().clone();
     let ours = branch.data.read().clone();
-    Ok((Vec::new(), merged(branch, &ours, &into, resolver)?.resolved))
+    let merged = merged(branch, &ours, &into, resolver)?;
+    if let Some(selector) = selector {
+        cut(shared, &merged, &ours, &into, selector)?;
+    }
+    Ok((Vec::new(), merged.resolved))
 }
 
 fn in_words(plan: &Plan) -> Vec<PlannedStep> {

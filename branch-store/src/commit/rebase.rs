@@ -8,11 +8,12 @@ use std::sync::atomic::Ordering;
 use crate::branch::{Branch, Data, Marks, Shared, State};
 use crate::commit::choose::{Resolved, Resolver};
 use crate::commit::refit::refit;
-use crate::commit::{Invalid, Invalidate, applied, decide, forgotten, keep_open, merged, orphans, parent_of};
+use crate::commit::{
+    Invalid, Invalidate, applied, corrupt, decide, forgotten, is_own, keep_open, merged, orphans, parent_of,
+};
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, NodeId};
 use crate::journal::record::{Rebase, Record};
-use crate::node::Node;
 use crate::tree::{Tree, changed};
 
 /// What a rebase did.
@@ -72,6 +73,7 @@ fn onto_base(
         parent_layer: shared.main().data.read().layer,
         epoch,
         changes: Tree::default().diff(&tree),
+        dirs: Vec::new(),
     };
     let then = data.clone();
     shared.journal.append(&Record::Rebase(record.clone()))?;
@@ -109,6 +111,7 @@ fn onto_branch(
         parent_layer: shared.counters.new_layer(),
         epoch: above.epoch,
         changes: above.tree.diff(&tree),
+        dirs: Vec::new(),
     };
     let then = data.clone();
     shared.journal.append(&Record::Rebase(record.clone()))?;
@@ -133,6 +136,7 @@ pub(crate) fn apply(
     data.marks = Marks::default();
     data.restored = None;
     data.tree = applied(parent, &record.changes)?;
+    branch.note_restored();
     data.fork_tree = parent.clone();
     data.epoch = record.epoch;
     Ok(())
@@ -143,11 +147,6 @@ pub(crate) fn apply(
 pub(crate) fn freshen(parent: &mut Data, record: &Rebase) {
     parent.layer = record.parent_layer;
     parent.layers.push(record.parent_layer);
-}
-
-/// An object of the base that the branch no longer has as its own is there again as the base has it.
-fn is_own(node: &Node) -> bool {
-    node.inode.origin.is_none()
 }
 
 fn check_live(branch: &Branch) -> Result<()> {
@@ -183,8 +182,4 @@ fn displaced_since(shared: &Shared, branch: &Branch, epoch: CommitId) -> Vec<Inv
     let ids = since.objects.into_iter().flat_map(|(key, birth)| shared.base.known_ids(key, birth));
     let all = names.chain(dirs.into_iter().chain(ids).map(Invalidate::Inode));
     all.map(|what| Invalid { branch: branch.id(), what }).collect()
-}
-
-fn corrupt(cause: &'static str) -> Error {
-    Error::Corrupt { file: "rebase".to_owned(), offset: 0, cause: cause.to_owned() }
 }

@@ -24,11 +24,21 @@ use crate::tree::Tree;
 /// Up to so many objects are fsynced one by one; more are faster with one syncfs.
 const FSYNC_MAX: usize = 64;
 
+/// What becomes of the branch's content files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bytes {
+    /// They become the base's, by one more link.
+    Given,
+    /// The branch goes on: they are copied.
+    Copied,
+}
+
 /// The preimage directory of one commit, filled with what the plan's steps need.
 pub(crate) struct Staging<'a> {
     shared: &'a Shared,
     tree: &'a Tree,
     commit: CommitId,
+    bytes: Bytes,
     pub(crate) dir: OwnedFd,
     pub(crate) warnings: Vec<String>,
     /// Content files that share their inode with a staged one; their mode is put back if nothing comes of it.
@@ -41,7 +51,12 @@ pub(crate) struct Staging<'a> {
 }
 
 impl<'a> Staging<'a> {
-    pub(crate) fn new(shared: &'a Shared, tree: &'a Tree, commit: CommitId) -> Result<Staging<'a>> {
+    pub(crate) fn new(
+        shared: &'a Shared,
+        tree: &'a Tree,
+        commit: CommitId,
+        bytes: Bytes,
+    ) -> Result<Staging<'a>> {
         let name = commit.0.to_string();
         let park = &shared.park_fd;
         shared.disk.mkdir(park, name.as_bytes(), 0o700).map_err(|e| Error::host("mkdir", &name, e))?;
@@ -50,6 +65,7 @@ impl<'a> Staging<'a> {
             shared,
             tree,
             commit,
+            bytes,
             dir,
             warnings: Vec::new(),
             linked: Vec::new(),
@@ -200,9 +216,9 @@ impl<'a> Staging<'a> {
         nlink: u32,
     ) -> Result<()> {
         let layer_dir = self.shared.contents.layer_dir(layer)?;
-        let linked = match nlink {
-            LINK_MAX.. => Err(Errno::MLINK),
-            _ => self.shared.disk.link((&*layer_dir, &file_name(id)), (dir, name)),
+        let linked = match (self.bytes, nlink) {
+            (Bytes::Copied, _) | (_, LINK_MAX..) => Err(Errno::MLINK),
+            (Bytes::Given, _) => self.shared.disk.link((&*layer_dir, &file_name(id)), (dir, name)),
         };
         match linked {
             Ok(()) => {

@@ -1,6 +1,7 @@
 //! What a record says. Branches, layers and groups are made by records alone, so replaying them in order
 //! gives the state back.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,8 @@ pub(crate) enum Record {
     Fork(Fork),
     /// A branch committed into a parent branch. `changes` is what the parent's tree takes over; `None`:
     /// the parent had not changed, its tree is now the child's.
-    Merge { child: BranchId, changes: Option<Vec<Change>>, stale: Vec<BranchId> },
+    /// `rest`: of a partial commit, what the child goes on with; without one it ends.
+    Merge { child: BranchId, changes: Option<Vec<Change>>, stale: Vec<BranchId>, rest: Option<Rest> },
     /// A branch moved onto its parent's present state.
     Rebase(Rebase),
     /// The decision to write a branch into the base.
@@ -104,6 +106,34 @@ pub(crate) struct Rebase {
     pub(crate) epoch: CommitId,
     /// From the parent's tree to the branch's.
     pub(crate) changes: Vec<Change>,
+    /// Base directories that the tree now refers to.
+    pub(crate) dirs: Vec<DirPlace>,
+}
+
+/// What a branch goes on with after part of it was merged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rest {
+    /// The branch's fresh layer: its older ones are the parent's now.
+    pub(crate) layer: LayerId,
+    /// The parent's fresh layer (I-4).
+    pub(crate) parent_layer: LayerId,
+    /// From the parent's tree to the branch's.
+    pub(crate) changes: Vec<Change>,
+}
+
+/// A part of a branch's changes: names that got another meaning, and objects that got other bytes or attributes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Part {
+    pub(crate) names: HashSet<Slot>,
+    pub(crate) objects: HashSet<NodeId>,
+}
+
+/// A partial commit into the base.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PartOf {
+    /// From the branch's tree to the one that the part is of: what was decided in conflicts.
+    pub(crate) changes: Vec<Change>,
+    pub(crate) part: Part,
 }
 
 /// A decided commit into the base.
@@ -121,6 +151,8 @@ pub(crate) struct Decide {
     /// Number of changed objects, for the log.
     pub(crate) changed: u64,
     pub(crate) plan: Plan,
+    /// Of a partial commit: the branch goes on with the rest.
+    pub(crate) part: Option<PartOf>,
 }
 
 /// Where the changes of a commit into the base come from.

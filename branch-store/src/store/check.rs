@@ -10,7 +10,7 @@ use crate::ids::{
     BRANCH_ID_MAX, BranchId, CommitId, DEPTH_MAX, FORK_MAX, GroupId, LayerId, MARKS_MAX, NodeId,
     check_branch_name,
 };
-use crate::journal::record::{Counters, Decide, DirPlace, Fork, Rebase, Restore, Snapshot};
+use crate::journal::record::{Counters, Decide, DirPlace, Fork, Rebase, Rest, Restore, Snapshot};
 use crate::plan;
 
 /// Layers, groups and commits are counted up to here. Nobody gets there, and counting on cannot overflow.
@@ -157,6 +157,13 @@ pub(super) fn rebase(
         true => Ok(()),
         false => fresh_layer(shared, record.parent_layer, &mut HashSet::new()),
     }
+}
+
+/// A branch that goes on writes where nobody else does.
+pub(super) fn rest(shared: &Shared, rest: &Rest) -> Checked {
+    let mut layers = HashSet::new();
+    fresh_layer(shared, rest.layer, &mut layers)?;
+    fresh_layer(shared, rest.parent_layer, &mut layers)
 }
 
 /// Branches that end together: each once, leaves first (I-8).

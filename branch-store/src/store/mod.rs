@@ -28,7 +28,7 @@ pub use restore::Restored;
 
 use crate::branch::{Branch, Shared};
 use crate::commit::undo::{self, Turn};
-use crate::commit::{self, Action, Choice, Committed, Preview, Rebased, Resolver};
+use crate::commit::{self, Action, Choice, Committed, Preview, Rebased, Resolver, Selector};
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId};
 use crate::node::Time;
@@ -113,7 +113,23 @@ impl Store {
     /// # Errors
     /// As [`Store::commit`]; `Conflicts` has what the resolver refused, or what cannot be decided path by path.
     pub fn commit_with(&self, branch: &Branch, resolver: Resolver<'_>) -> Result<Committed> {
-        commit::commit(&self.shared, branch, resolver)
+        commit::commit(&self.shared, branch, resolver, None)
+    }
+
+    /// Commits the part of a leaf branch's changes whose paths are selected. The branch goes on with the rest, on what
+    /// its parent is then, as after [`Store::rebase`]: all its changes must fit there, the rest, too. What goes together
+    /// cannot be torn apart: all names of one object, a removed directory with what was in it. Directories on the way
+    /// that the branch made or moved come along.
+    ///
+    /// # Errors
+    /// As [`Store::commit_with`]; `Inseparable`, `NothingSelected`.
+    pub fn commit_part(
+        &self,
+        branch: &Branch,
+        resolver: Resolver<'_>,
+        selector: Selector<'_>,
+    ) -> Result<Committed> {
+        commit::commit(&self.shared, branch, resolver, Some(selector))
     }
 
     /// Moves a leaf branch onto its parent's present state: it is as if it had been forked from there and had done
@@ -130,7 +146,20 @@ impl Store {
     /// # Errors
     /// As [`Store::commit_with`], without `Conflicts`: they are in the answer.
     pub fn preview(&self, branch: &Branch, resolver: Resolver<'_>) -> Result<Preview> {
-        commit::preview(&self.shared, branch, resolver)
+        commit::preview(&self.shared, branch, resolver, None)
+    }
+
+    /// What a partial commit would do now.
+    ///
+    /// # Errors
+    /// As [`Store::commit_part`], without `Conflicts`.
+    pub fn preview_part(
+        &self,
+        branch: &Branch,
+        resolver: Resolver<'_>,
+        selector: Selector<'_>,
+    ) -> Result<Preview> {
+        commit::preview(&self.shared, branch, resolver, Some(selector))
     }
 
     /// Takes the last commit into the base back that still stands: content, modes, owners, times, extended attributes

@@ -12,12 +12,12 @@ use rustix::io::Errno;
 
 use crate::base::Base;
 use crate::branch::{Birth, Branch, Counters, Data, Marks, Registry, Shared};
-use crate::commit::decide;
+use crate::commit::{applied, decide, partial};
 use crate::content::Contents;
 use crate::disk::{Disk, Locked};
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId, LayerId, MAIN};
-use crate::journal::record::Decide;
+use crate::journal::record::{Decide, Origin};
 use crate::journal::{Journal, Unsynced, WorkspaceId};
 use crate::node::Time;
 use crate::store::Store;
@@ -162,11 +162,11 @@ fn build(store: Unrecovered, read: &Read, report: &mut Report) -> Result<Arc<Sha
 const MAIN_LAYER: LayerId = LayerId(0);
 
 fn replay_and_finish(shared: &Arc<Shared>, records: Vec<Located>, report: &mut Report) -> Result<()> {
-    let mut replay = Replay { shared, pending: None };
+    let mut replay = Replay { shared, pending: None, parted: None };
     for (file, offset, record) in records {
         replay.apply(record).map_err(|cause| Error::Corrupt { file: file.to_string(), offset, cause })?;
     }
-    let pending = replay.pending;
+    let (pending, parted) = (replay.pending, replay.parted);
     // What follows relies on the records that were read: those that a dead process wrote may not be durable yet.
     let settled = match shared.make_durable() {
         // No room to say so; a sync that failed is another matter.
@@ -183,6 +183,9 @@ fn replay_and_finish(shared: &Arc<Shared>, records: Vec<Located>, report: &mut R
     if let Some(decided) = pending {
         finish(shared, &decided, report)?;
     }
+    if let Some(decided) = parted {
+        go_on(shared, &decided, report);
+    }
     sweep(shared, settled, report)?;
     // The end of the last commit may not have reached the disk; by now nothing of it is left to do.
     let open = shared.log.lock().last().filter(|line| line.closed.is_none()).map(|line| line.commit);
@@ -191,6 +194,21 @@ fn replay_and_finish(shared: &Arc<Shared>, records: Vec<Located>, report: &mut R
         Some(Err(e)) if !matches!(e.errno(), Errno::NOSPC | Errno::DQUOT) => Err(e),
         _ => Ok(()),
     }
+}
+
+/// A partial commit whose branch has not gone on with the rest.
+fn go_on(shared: &Arc<Shared>, decided: &Decide, report: &mut Report) {
+    let (Origin::Branch(id), Some(of)) = (decided.origin, &decided.part) else { return };
+    let Some(branch) = shared.registry.read().get(id) else { return };
+    let before = branch.data.read().tree.clone();
+    let went = applied(&before, &of.changes)
+        .map_err(|cause| Error::Corrupt { file: "journal".to_owned(), offset: 0, cause: cause.to_owned() })
+        .and_then(|tree| partial::go_on(shared, &branch, &tree, &of.part, decided.commit));
+    report.lines.push(match went {
+        Ok(_) => format!("branch '{}' goes on with what it did not commit", decided.name),
+        // Nothing is lost: it has all as its own, and a conflict will say so.
+        Err(e) => format!("branch '{}' still shows what it committed as its own: {e}", decided.name),
+    });
 }
 
 /// A decided commit without `Done`: the plan is run again, whole.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::branch::{Birth, Branch, Data, Mark, Marks, Shared, State};
 use crate::commit::{apply_merge, decide, rebase};
 use crate::ids::{BranchId, CommitId, GroupKind};
-use crate::journal::record::{self, Decide, MarkLine, Origin, Rebase, Record, Restore, Snapshot};
+use crate::journal::record::{self, Decide, MarkLine, Origin, Rebase, Record, Rest, Restore, Snapshot};
 use crate::node::DisplacedTo;
 use crate::store::{check, fork, litter, maintain, mark, restore};
 use crate::tree::{Change, Tree};
@@ -16,6 +16,8 @@ pub(super) struct Replay<'a> {
     pub(super) shared: &'a Arc<Shared>,
     /// The decided commit whose `Done` has not been met.
     pub(super) pending: Option<Arc<Decide>>,
+    /// The last partial commit whose branch has not gone on with the rest.
+    pub(super) parted: Option<Arc<Decide>>,
 }
 
 impl Replay<'_> {
@@ -36,11 +38,17 @@ impl Replay<'_> {
                 fork::apply(self.shared, &parent, &mut data, &record);
                 Ok(())
             }
-            Record::Merge { child, changes, stale } => self.merge(child, changes.as_deref(), &stale),
-            Record::Rebase(record) => self.rebase(&record),
+            Record::Merge { child, changes, stale, rest } => {
+                self.merge(child, changes.as_deref(), &stale, rest.as_ref())
+            }
+            Record::Rebase(record) => {
+                self.parted = None;
+                self.rebase(&record)
+            }
             Record::Decide(decided) => {
                 check::decide(self.shared, self.pending.as_deref(), &decided)?;
                 self.decide(&decided)?;
+                self.parted = decided.part.is_some().then(|| decided.clone());
                 self.pending = Some(decided);
                 Ok(())
             }
@@ -110,6 +118,11 @@ impl Replay<'_> {
         }
         let losers = self.shared.live(&decided.stale);
         decide::apply_decide(self.shared, decided);
+        if let Some(of) = &decided.part {
+            of.changes.iter().for_each(|change| self.note_ids(change));
+            decide::take_part(self.shared, Tree::default(), &losers);
+            return Ok(());
+        }
         let tree = child.data.read().tree.clone();
         decide::take_over(self.shared, &child, tree, &losers);
         Ok(())
@@ -152,16 +165,23 @@ impl Replay<'_> {
         child: BranchId,
         changes: Option<&[Change]>,
         stale: &[BranchId],
+        rest: Option<&Rest>,
     ) -> std::result::Result<(), String> {
         let child = self.branch(child)?;
         check::ends_by_commit(self.shared, &child, stale)?;
         let parent = self.branch(child.parent().ok_or("main cannot be merged")?)?;
         check::not_main(&parent)?;
         changes.unwrap_or_default().iter().for_each(|change| self.note_ids(change));
-        let ours = child.data.read().clone();
+        if let Some(rest) = rest {
+            check::rest(self.shared, rest)?;
+            rest.changes.iter().for_each(|change| self.note_ids(change));
+            self.shared.counters.note_layer(rest.layer);
+            self.shared.counters.note_layer(rest.parent_layer);
+        }
         let mut into = parent.data.write();
-        apply_merge(self.shared, &child, &mut into, &ours, changes).map_err(|e| e.to_string())?;
-        drop(into);
+        let mut ours = child.data.write();
+        apply_merge(self.shared, &child, &mut into, &mut ours, changes, rest).map_err(|e| e.to_string())?;
+        drop((into, ours));
         self.shared.end_all(&self.shared.live(stale), State::Stale);
         Ok(())
     }
@@ -179,6 +199,8 @@ impl Replay<'_> {
         let branch = self.branch(record.branch)?;
         let parent = self.branch(branch.parent().ok_or("main cannot be rebased")?)?;
         record.changes.iter().for_each(|change| self.note_ids(change));
+        check::dirs(&record.dirs)?;
+        self.note_dirs(&record.dirs);
         let mut above = parent.data.write();
         let mut data = branch.data.write();
         check::rebase(self.shared, &branch, (&parent, &above), &data, record)?;

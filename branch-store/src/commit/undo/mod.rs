@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use crate::branch::Shared;
 use crate::commit::decide::{apply_decide, close, displaced, finish};
 use crate::commit::planner::Drawn;
-use crate::commit::stage::Staging;
+use crate::commit::stage::{Bytes, Staging};
 use crate::commit::{Committed, Invalid, Invalidate, kept};
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId, NodeId};
@@ -49,7 +49,7 @@ pub(crate) fn turn(shared: &Arc<Shared>, turn: Turn) -> Result<Committed> {
     let commit = CommitId(shared.counters.commit.load(Ordering::Acquire) + 1);
     let (mut drawn, touched) = invert::invert(shared, &forward, commit)?;
     let nothing = Tree::default();
-    let mut staging = Staging::new(shared, &nothing, commit)?;
+    let mut staging = Staging::new(shared, &nothing, commit, Bytes::Given)?;
     staging.fill(&mut drawn)?;
     let origin = match turn {
         Turn::Undo => Origin::Undo(of),
@@ -73,6 +73,7 @@ pub(crate) fn turn(shared: &Arc<Shared>, turn: Turn) -> Result<Committed> {
         orphans: Vec::new(),
         warnings,
         resolved: Vec::new(),
+        stays: None,
     })
 }
 
@@ -97,6 +98,7 @@ fn decide(
         displaced: displaced(&mut drawn, park_id),
         changed: forward.changed,
         plan: drawn.plan,
+        part: None,
     });
     shared.journal.append(&Record::Decide(decided.clone()))?;
     staging.disarm();
