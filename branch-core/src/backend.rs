@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use branch_proto::{
     BranchInfo, Children, Choices, Client, ClientError, CommitPlan, CommitReport, Compared, DiffDetail,
-    FileChange, GroupKind, LogEntry, Omitted, RebaseReport, RestoreReport, WorkspaceStatus,
+    FileChange, GroupKind, LogEntry, Omitted, Quota, RebaseReport, RestoreReport, WorkspaceStatus,
 };
 
 use crate::error::{Error, LaunchError};
@@ -18,7 +18,19 @@ const IDLE_MAX: usize = 8;
 /// The verbs of a workspace. Any number of threads may call at once.
 pub trait Backend: Send + Sync {
     /// Forks `names` off `parent`, all or none; the branches in the order of the names.
-    fn create(&self, names: &[String], parent: &str, group: GroupKind) -> Result<Vec<BranchInfo>, Error>;
+    fn create(&self, names: &[String], parent: &str, group: GroupKind) -> Result<Vec<BranchInfo>, Error> {
+        self.create_limited(names, parent, group, None)
+    }
+    /// The same with how much each may hold of its own; `None`: as much as the parent may.
+    fn create_limited(
+        &self,
+        names: &[String],
+        parent: &str,
+        group: GroupKind,
+        quota: Option<Quota>,
+    ) -> Result<Vec<BranchInfo>, Error>;
+    /// Changes how much a branch may hold of its own; the branch.
+    fn set_quota(&self, branch: &str, quota: Quota) -> Result<BranchInfo, Error>;
     /// All live branches, parents before children.
     fn list(&self) -> Result<Vec<BranchInfo>, Error>;
     /// One live branch.
@@ -141,8 +153,17 @@ impl std::fmt::Debug for Daemon {
 }
 
 impl Backend for Daemon {
-    fn create(&self, names: &[String], parent: &str, group: GroupKind) -> Result<Vec<BranchInfo>, Error> {
-        self.call(|client| client.create(names, parent, group))
+    fn create_limited(
+        &self,
+        names: &[String],
+        parent: &str,
+        group: GroupKind,
+        quota: Option<Quota>,
+    ) -> Result<Vec<BranchInfo>, Error> {
+        self.call(|client| client.create_limited(names, parent, group, quota))
+    }
+    fn set_quota(&self, branch: &str, quota: Quota) -> Result<BranchInfo, Error> {
+        self.call(|client| client.set_quota(branch, quota))
     }
     fn list(&self) -> Result<Vec<BranchInfo>, Error> {
         self.call(Client::list)

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use branch_core::{Compared, Error, Failure, GroupKind, LaunchError, Location, Program, Workspace};
+use branch_core::{Compared, Error, Failure, GroupKind, LaunchError, Location, Program, Quota, Workspace};
 
 use common::Fake;
 
@@ -183,4 +183,18 @@ fn a_daemon_that_does_not_start_is_a_launch_error() {
     // A launcher that lies is found out too.
     let error = Workspace::open(&scene.base, Arc::new(|_: &Location| Ok(()))).unwrap_err();
     assert!(matches!(error, Error::Daemon(_)), "{error}");
+}
+
+#[test]
+fn a_limit_is_set_at_the_fork_inherited_and_changed() {
+    let scene = scene();
+    let workspace = scene.workspace();
+    let limit = |name: &str| workspace.backend().inspect(name).unwrap().limit;
+    let quota = Some(Quota::Bytes(1 << 20));
+    let top = workspace.fork_limited("main", "top", GroupKind::Exclusive, quota).unwrap().remove(0);
+    let below = top.fork("below", GroupKind::Exclusive).unwrap();
+    assert_eq!((limit("top"), limit("below")), (Some(1 << 20), Some(1 << 20)));
+    workspace.backend().set_quota("below", Quota::Unlimited).unwrap();
+    assert_eq!((limit("top"), limit("below")), (Some(1 << 20), None));
+    drop(below);
 }

@@ -12,7 +12,7 @@ use crate::frame::{FrameError, encode, read_frame, write_frame};
 use crate::socket::with_short_path;
 use crate::wire::{
     Answer, BranchInfo, Children, Choices, CommitPlan, CommitReport, Compared, DiffDetail, Event, Failure,
-    FileChange, GroupKind, Hello, LogEntry, Omitted, PROTOCOL_VERSION, RebaseReport, Reply, Request,
+    FileChange, GroupKind, Hello, LogEntry, Omitted, PROTOCOL_VERSION, Quota, RebaseReport, Reply, Request,
     RestoreReport, Verb, Welcome, WorkspaceStatus,
 };
 
@@ -108,9 +108,29 @@ impl Client {
         parent: &str,
         group: GroupKind,
     ) -> Result<Vec<BranchInfo>, ClientError> {
-        match self.call(Verb::Create { names: names.to_vec(), parent: parent.to_owned(), group })? {
+        self.create_limited(names, parent, group, None)
+    }
+
+    /// Forks branches that may hold so much each; `None`: as much as the parent may.
+    pub fn create_limited(
+        &mut self,
+        names: &[String],
+        parent: &str,
+        group: GroupKind,
+        quota: Option<Quota>,
+    ) -> Result<Vec<BranchInfo>, ClientError> {
+        let (names, parent) = (names.to_vec(), parent.to_owned());
+        match self.call(Verb::Create { names, parent, group, quota })? {
             Answer::Branches { branches } => Ok(branches),
             _ => Err(ClientError::Mismatch { verb: "create" }),
+        }
+    }
+
+    /// Changes how much a branch may hold of its own; the branch.
+    pub fn set_quota(&mut self, branch: &str, quota: Quota) -> Result<BranchInfo, ClientError> {
+        match self.call(Verb::SetQuota { branch: branch.to_owned(), quota })? {
+            Answer::Branch { branch } => Ok(branch),
+            _ => Err(ClientError::Mismatch { verb: "set-quota" }),
         }
     }
 

@@ -20,6 +20,6 @@ pub use wire::{
     Answer, BranchInfo, ChangeStatus, Checkpoint, Children, Choice, Choices, CommitAction, CommitPlan,
     CommitReport, Compared, Conflict, ConflictKind, DiffDetail, EndReason, Event, Failure, FileChange,
     FileKind, GroupKind, Hello, LogEntry, Omitted, OmittedBecause, PROTOCOL_VERSION, PathBytes, PlannedStep,
-    RebaseReport, Reply, Request, Resolved, RestoreReport, Side, StepAction, Verb, Version, Welcome,
+    Quota, RebaseReport, Reply, Request, Resolved, RestoreReport, Side, StepAction, Verb, Version, Welcome,
     WorkspaceStatus,
 };

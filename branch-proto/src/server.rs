@@ -153,6 +153,8 @@ mod tests {
             created: 0,
             changed: 0,
             bytes: 0,
+            content: 0,
+            limit: None,
             groups: 0,
             children: vec![],
             checkpoints: vec![],

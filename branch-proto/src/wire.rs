@@ -44,6 +44,16 @@ pub enum Verb {
         parent: String,
         /// How the siblings of this one fork relate.
         group: GroupKind,
+        /// How much each may hold of its own; absent: as much as the parent may.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        quota: Option<Quota>,
+    },
+    /// Change how much a branch may hold of its own. Live.
+    SetQuota {
+        /// Name of the branch.
+        branch: String,
+        /// From now on.
+        quota: Quota,
     },
     /// All live branches, parents before children. Any state.
     List,
@@ -149,6 +159,7 @@ impl Verb {
     pub fn name(&self) -> &'static str {
         match self {
             Verb::Create { .. } => "create",
+            Verb::SetQuota { .. } => "set-quota",
             Verb::List => "list",
             Verb::Inspect { .. } => "inspect",
             Verb::Status => "status",
@@ -181,6 +192,16 @@ pub enum GroupKind {
     Independent,
     /// Exclusive, and the parent is read-only until the group has ended.
     Frozen,
+}
+
+/// How much a branch may hold of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Quota {
+    /// As much as there is.
+    Unlimited,
+    /// So many bytes, as the host allocates them.
+    Bytes(u64),
 }
 
 /// What `abort` does with live branches below the one named.
@@ -272,7 +293,7 @@ pub enum Answer {
         /// The branches.
         branches: Vec<BranchInfo>,
     },
-    /// To `Inspect`.
+    /// To `Inspect` and `SetQuota`.
     Branch {
         /// The branch.
         branch: BranchInfo,
@@ -349,8 +370,15 @@ pub struct BranchInfo {
     /// Number of objects made, written or removed since the fork; directories that only hold them do not
     /// count.
     pub changed: u64,
-    /// Bytes of file content the branch holds itself.
+    /// Bytes of file content the branch holds of its own, as the host allocates them: what becomes free when it is
+    /// aborted.
     pub bytes: u64,
+    /// Bytes of all content its view has apart from the base: `bytes`, and what its ancestors had when it was forked.
+    #[serde(default)]
+    pub content: u64,
+    /// How much `bytes` may become; absent without a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
     /// Live process groups attached to it.
     pub groups: u32,
     /// Names of the live branches below.

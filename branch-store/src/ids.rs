@@ -80,6 +80,15 @@ pub struct CommitId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct GroupId(pub u64);
 
+/// How much a branch may hold of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Quota {
+    /// As much as there is.
+    Unlimited,
+    /// So many bytes, as the host allocates them.
+    Bytes(u64),
+}
+
 /// How the siblings made by one fork relate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum GroupKind {

@@ -38,8 +38,8 @@ mod tree;
 mod xattr;
 
 pub use branch::{
-    Access, AttrChange, BEFORE_RESTORE, Branch, MarkInfo, New, NewKind, OpenFile, Removed, RenameMode,
-    SeekWhat, State, SyncWhat, XattrChange, XattrMode,
+    Access, AttrChange, BEFORE_RESTORE, Branch, Holdings, MarkInfo, New, NewKind, OpenFile, Removed,
+    RenameMode, SeekWhat, State, SyncWhat, XattrChange, XattrMode,
 };
 pub use commit::{
     Action, Choice, Committed, Invalid, Invalidate, PlannedStep, Preview, Rebased, Resolved, Resolver,
@@ -52,7 +52,7 @@ pub use error::{Error, Result};
 pub use gatekeeper::{Call, Entry, Gatekeeper};
 pub use ids::{
     ACL_ACCESS, BRANCH_ID_MAX, BRANCH_NAME_MAX, BRANCHES_MAX, BranchId, CommitId, DEPTH_MAX, FORK_MAX,
-    GroupId, GroupKind, LayerId, MAIN, MARKS_MAX, NAME_MAX, Name, NodeId, STORE_DIR, SYMLINK_MAX,
+    GroupId, GroupKind, LayerId, MAIN, MARKS_MAX, NAME_MAX, Name, NodeId, Quota, STORE_DIR, SYMLINK_MAX,
     XATTR_SIZE_MAX, XATTRS_SIZE_MAX, check_branch_name,
 };
 pub use node::{DirEntry, Kind, Object, Owner, Slot, Stat, Time};

@@ -379,7 +379,7 @@ fn what_only_a_removed_mark_needed_is_given_back() {
     let mut w = Workspace::new(FILES);
     let b = w.fork("main", "b");
     let big = "x".repeat(1 << 20);
-    let bytes = |b: &Arc<Branch>| b.content_bytes();
+    let bytes = |b: &Arc<Branch>| b.holdings().unwrap().exclusive;
     for name in ["a", "b", "c"] {
         b.put("big", &big).unwrap();
         b.put(name, &big).unwrap();

@@ -82,7 +82,7 @@ fn work(store: &Store) {
             }
         }
         store.diff(&branch).ok();
-        branch.content_bytes();
+        branch.holdings().ok();
     }
     for branch in store.branches().into_iter().take(BRANCHES_MAX) {
         store.rebase(&branch, &|_| Choice::Ours).ok();

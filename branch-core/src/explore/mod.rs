@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use branch_proto::GroupKind;
+use branch_proto::{GroupKind, Quota};
 
 pub use report::{AttemptReport, ExploreReport, Progress, Verdict};
 
@@ -34,6 +34,7 @@ pub struct Explore {
     pub(crate) workspace: Workspace,
     parent: String,
     names: Option<Vec<String>>,
+    quota: Option<Quota>,
     pub(crate) attempts: Vec<Program>,
     pub(crate) check: Option<Program>,
     pub(crate) timeout: Option<Duration>,
@@ -53,6 +54,7 @@ impl Explore {
             workspace: workspace.clone(),
             parent: MAIN.into(),
             names: None,
+            quota: None,
             attempts,
             check: None,
             timeout: None,
@@ -70,6 +72,12 @@ impl Explore {
     /// Names for the branches, one per attempt; random ones unless told otherwise.
     pub fn names(mut self, names: Vec<String>) -> Explore {
         self.names = Some(names);
+        self
+    }
+
+    /// How much each attempt's branch may hold of its own; as much as the parent may unless told otherwise.
+    pub fn quota(mut self, quota: Quota) -> Explore {
+        self.quota = Some(quota);
         self
     }
 
@@ -138,7 +146,7 @@ impl Explore {
             }
             None => Names::Count(self.attempts.len()),
         };
-        self.workspace.fork_from(&self.parent, names, GroupKind::Exclusive)
+        self.workspace.fork_limited(&self.parent, names, GroupKind::Exclusive, self.quota)
     }
 
     fn report(

@@ -5,7 +5,7 @@ mod branch;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use branch_proto::{BranchInfo, CommitReport, Compared, GroupKind, LogEntry, WorkspaceStatus};
+use branch_proto::{BranchInfo, CommitReport, Compared, GroupKind, LogEntry, Quota, WorkspaceStatus};
 
 pub use branch::{Branch, CommitError};
 
@@ -56,8 +56,20 @@ impl Workspace {
         names: impl Into<Names>,
         group: GroupKind,
     ) -> Result<Vec<Branch>, Error> {
+        self.fork_limited(parent, names, group, None)
+    }
+
+    /// Forks branches that may hold so much of their own each; `None`: as much as the parent may. A write beyond
+    /// that fails with EDQUOT.
+    pub fn fork_limited(
+        &self,
+        parent: &str,
+        names: impl Into<Names>,
+        group: GroupKind,
+        quota: Option<Quota>,
+    ) -> Result<Vec<Branch>, Error> {
         let names = names.into().resolve("try");
-        let infos = self.backend.create(&names, parent, group)?;
+        let infos = self.backend.create_limited(&names, parent, group, quota)?;
         Ok(infos.into_iter().map(|info| Branch::own(self.clone(), info)).collect())
     }
 

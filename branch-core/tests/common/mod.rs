@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use branch_core::{
     Backend, BranchInfo, Children, Choices, CommitAction, CommitPlan, CommitReport, Compared, Conflict,
-    ConflictKind, DiffDetail, Error, Failure, FileChange, GroupKind, LogEntry, Omitted, PathBytes,
+    ConflictKind, DiffDetail, Error, Failure, FileChange, GroupKind, LogEntry, Omitted, PathBytes, Quota,
     RebaseReport, RestoreReport, Side, WorkspaceStatus,
 };
 use branch_proto::{Answer, PROTOCOL_VERSION, Reply, Request, Verb, Welcome, server};
@@ -40,6 +40,7 @@ struct Live {
     parent: String,
     group: u32,
     kind: GroupKind,
+    quota: Quota,
     processes: Vec<OwnedFd>,
 }
 
@@ -88,6 +89,11 @@ impl Fake {
             created: 0,
             changed: 0,
             bytes: 0,
+            content: 0,
+            limit: match live.quota {
+                Quota::Bytes(limit) => Some(limit),
+                Quota::Unlimited => None,
+            },
             groups: live.processes.len() as u32,
             children: children.map(|(name, _)| name.clone()).collect(),
             checkpoints: vec![],
@@ -124,24 +130,39 @@ fn copy(from: &Path, to: &Path) {
 }
 
 impl Backend for Fake {
-    fn create(&self, names: &[String], parent: &str, kind: GroupKind) -> Result<Vec<BranchInfo>, Error> {
+    fn create_limited(
+        &self,
+        names: &[String],
+        parent: &str,
+        kind: GroupKind,
+        quota: Option<Quota>,
+    ) -> Result<Vec<BranchInfo>, Error> {
         let mut state = self.state();
         state.next_group += 1;
         let group = state.next_group;
+        let mut inherited = Quota::Unlimited;
         if parent != "main" {
-            state.find(parent)?;
+            inherited = state.find(parent)?.quota;
         }
+        let quota = quota.unwrap_or(inherited);
         if let Some(name) = names.iter().find(|name| state.live.contains_key(*name)) {
             return Err(Error::Failed(Failure::Exists { name: name.clone() }));
         }
         for name in names {
             fs::create_dir(self.view(name)).unwrap();
             copy(&self.view(parent), &self.view(name));
-            let live = Live { parent: parent.into(), group, kind, processes: vec![] };
+            let live = Live { parent: parent.into(), group, kind, quota, processes: vec![] };
             state.stale.remove(name);
             state.live.insert(name.clone(), live);
         }
         names.iter().map(|name| self.info(&state, name)).collect()
+    }
+
+    fn set_quota(&self, branch: &str, quota: Quota) -> Result<BranchInfo, Error> {
+        let mut state = self.state();
+        state.find(branch)?;
+        state.live.get_mut(branch).unwrap().quota = quota;
+        self.info(&state, branch)
     }
 
     fn list(&self) -> Result<Vec<BranchInfo>, Error> {
@@ -320,9 +341,10 @@ fn converse(fake: &Fake, stream: &UnixStream) -> Next {
 
 fn answer(fake: &Fake, verb: Verb, pidfd: Option<OwnedFd>) -> Result<Answer, Error> {
     Ok(match verb {
-        Verb::Create { names, parent, group } => {
-            Answer::Branches { branches: fake.create(&names, &parent, group)? }
+        Verb::Create { names, parent, group, quota } => {
+            Answer::Branches { branches: fake.create_limited(&names, &parent, group, quota)? }
         }
+        Verb::SetQuota { branch, quota } => Answer::Branch { branch: fake.set_quota(&branch, quota)? },
         Verb::List => Answer::Branches { branches: fake.list()? },
         Verb::Inspect { branch } => Answer::Branch { branch: fake.inspect(&branch)? },
         Verb::Status => Answer::Status { status: fake.status()? },

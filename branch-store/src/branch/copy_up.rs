@@ -7,6 +7,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::base::{Guard, stat_fd};
+use crate::branch::quota::{Partly, Reserved};
 use crate::branch::{Branch, Data, View};
 use crate::content::Copied;
 use crate::copying::Take;
@@ -31,9 +32,14 @@ impl Branch {
     /// followed by a truncation would leave half of it where the second is refused.
     pub(crate) fn truncate(&self, object: &Object, size: u64) -> Result<()> {
         loop {
-            let cut = self.if_own(object, |layer| {
-                let file = self.shared.contents.open(layer, object.id, OFlags::WRONLY)?;
-                Ok(rustix::fs::ftruncate(&file, size)?)
+            let cut = self.if_own(object, |data| {
+                let file = self.shared.contents.open(data.layer, object.id, OFlags::WRONLY)?;
+                // What is added is a hole.
+                self.grow(data, (object.id, &file), 0..0, Partly::No, |_| {
+                    rustix::fs::ftruncate(&file, size)?;
+                    self.shared.contents.look_again(data.layer, object.id);
+                    Ok(())
+                })
             })?;
             if cut.is_some() || self.copy_up(object, Take::Resized(size))? == CopyUp::Made {
                 return Ok(());
@@ -42,7 +48,7 @@ impl Branch {
     }
 
     /// Runs `f` while the file is the branch's own and in its current layer, copying it up first if need be.
-    pub(super) fn in_place<T>(&self, object: &Object, mut f: impl FnMut(LayerId) -> Result<T>) -> Result<T> {
+    pub(super) fn in_place<T>(&self, object: &Object, mut f: impl FnMut(&Data) -> Result<T>) -> Result<T> {
         loop {
             if let Some(done) = self.if_own(object, &mut f)? {
                 return Ok(done);
@@ -53,11 +59,11 @@ impl Branch {
 
     /// Runs `f` if the file is the branch's own and in its current layer. The data lock is held shared:
     /// neither fork nor seal can come in between (I-4).
-    fn if_own<T>(&self, object: &Object, f: impl FnOnce(LayerId) -> Result<T>) -> Result<Option<T>> {
+    fn if_own<T>(&self, object: &Object, f: impl FnOnce(&Data) -> Result<T>) -> Result<Option<T>> {
         let data = self.data.read();
         self.check_mutable()?;
         self.shared.journal.check()?;
-        if own_layer(&data, object.id) == Some(data.layer) { f(data.layer).map(Some) } else { Ok(None) }
+        if own_layer(&data, object.id) == Some(data.layer) { f(&data).map(Some) } else { Ok(None) }
     }
 
     /// Gives the branch its own copy of a file. The bytes are copied without any lock: what is copied from
@@ -75,11 +81,15 @@ impl Branch {
                 let source = Source::of(&view, object)?;
                 (data, source)
             };
+            let mut reserved = self.reserve(&source.file, take)?;
             let copied = self.shared.contents.copy(data.layer, object.id, &source.file, take)?;
             if !source.unchanged()? {
                 continue;
             }
-            match self.install(object, &data, &source, copied, take) {
+            if let Some(reserved) = &mut reserved {
+                reserved.settle(&copied.file)?;
+            }
+            match self.install(object, &data, &source, (copied, reserved), take) {
                 Err(Error::Posix(Errno::AGAIN)) => {}
                 Err(e) => {
                     self.drop_unrecorded(object.id, data.layer);
@@ -97,7 +107,7 @@ impl Branch {
         object: &Object,
         seen: &Data,
         source: &Source,
-        copied: Copied<'_>,
+        (copied, reserved): (Copied<'_>, Option<Reserved<'_>>),
         take: Take,
     ) -> Result<CopyUp> {
         self.mutate(|draft| {
@@ -121,6 +131,8 @@ impl Branch {
                 Take::All => node.inode.meta.mtime.unwrap_or(source.mtime),
                 Take::Resized(_) => Time::now(),
             };
+            // Published, it counts by itself; nobody looks meanwhile, as that takes the lock that is held here.
+            drop(reserved);
             copied.publish(draft.layer, id, mtime)?;
             let layer = draft.layer;
             draft.note_copied(layer, id);

@@ -3,9 +3,11 @@
 mod attributes;
 mod copy_up;
 mod draft;
+mod holdings;
 mod marks;
 mod namespace;
 mod open_file;
+mod quota;
 mod registry;
 mod settle;
 mod shared;
@@ -19,6 +21,8 @@ use rustix::io::Errno;
 
 pub use attributes::{AttrChange, XattrChange, XattrMode};
 pub(crate) use draft::{Draft, Names};
+pub(crate) use holdings::AtFork;
+pub use holdings::Holdings;
 pub use marks::{BEFORE_RESTORE, MarkInfo};
 pub(crate) use marks::{Mark, Marks};
 pub use namespace::{New, NewKind, Removed, RenameMode};
@@ -28,7 +32,7 @@ pub(crate) use shared::{Counters, Shared};
 pub(crate) use view::View;
 
 use crate::error::{Error, Result};
-use crate::ids::{BranchId, CommitId, GroupId, GroupKind, LayerId, NodeId};
+use crate::ids::{BranchId, CommitId, GroupId, GroupKind, LayerId, NodeId, Quota};
 use crate::node::{Body, Content, DirEntry, Inode, Object, Stat, Time};
 use crate::tree::{Change, Tree, changed};
 
@@ -82,11 +86,13 @@ pub(crate) struct Data {
     pub(crate) tree: Tree,
     /// The tree at the fork: what a diff and a commit compare with.
     pub(crate) fork_tree: Tree,
+    pub(crate) at_fork: AtFork,
     pub(crate) epoch: CommitId,
     /// The one layer the branch may write in (I-4).
     pub(crate) layer: LayerId,
     /// All layers made for it or taken over from committed children: gone when it is.
     pub(crate) layers: Vec<LayerId>,
+    pub(crate) quota: Quota,
     pub(crate) marks: Marks,
     /// The tree that the last restore made: as long as it shows the same there is nothing to save. Not kept on disk.
     pub(crate) restored: Option<Tree>,
@@ -127,6 +133,8 @@ pub struct Branch {
     pub(crate) littered: AtomicBool,
     /// Lock order: `Shared::decide`, `Shared::gate`, then parents before children, then the journal's.
     pub(crate) data: RwLock<Data>,
+    /// Taken under `data`.
+    pub(crate) meter: quota::Meter,
 }
 
 impl std::fmt::Debug for Branch {
@@ -145,6 +153,7 @@ impl Branch {
             restores: AtomicU64::new(0),
             littered: AtomicBool::new(false),
             data: RwLock::new(data),
+            meter: quota::Meter::default(),
         })
     }
 
@@ -197,12 +206,6 @@ impl Branch {
     pub fn changed(&self) -> u64 {
         let data = self.data.read();
         changed(&data.fork_tree.diff(&data.tree))
-    }
-
-    /// Bytes of file content the branch holds itself.
-    pub fn content_bytes(&self) -> u64 {
-        let layers = self.data.read().layers.clone();
-        self.shared.contents.bytes(&layers)
     }
 
     /// The root directory.
@@ -259,13 +262,20 @@ impl Branch {
         self.shared.make_durable()
     }
 
-    /// Numbers of the filesystem that holds the store.
+    /// Numbers of the filesystem that holds the store; of a branch with a limit, as if it were as large as that.
     ///
     /// # Errors
     /// The host's.
     pub fn statfs(&self) -> Result<rustix::fs::StatVfs> {
         self.check_live()?;
-        Ok(rustix::fs::fstatvfs(&self.shared.dir_fd)?)
+        let mut fs = rustix::fs::fstatvfs(&self.shared.dir_fd)?;
+        if let Quota::Bytes(limit) = self.quota() {
+            let room = self.room()?.unwrap_or(limit) / fs.f_frsize.max(1);
+            fs.f_blocks = fs.f_blocks.min(limit / fs.f_frsize.max(1));
+            fs.f_bfree = fs.f_bfree.min(room);
+            fs.f_bavail = fs.f_bavail.min(room);
+        }
+        Ok(fs)
     }
 
     pub(crate) fn check_live(&self) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The bytes of open files: reading, and writing in place.
 
 use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -10,9 +11,10 @@ use rustix::io::Errno;
 use crate::base::{Found, Guard};
 use crate::branch::Branch;
 use crate::branch::copy_up::own_layer;
+use crate::branch::quota::Partly;
 use crate::copying::copy_range;
 use crate::error::{Error, Result};
-use crate::ids::CommitId;
+use crate::ids::{CommitId, LayerId, NodeId};
 use crate::node::{Body, Content, Kind, Object, Slot};
 use crate::tree::Tree;
 
@@ -44,14 +46,33 @@ pub enum SeekWhat {
 }
 
 /// Which host file an open file last used.
-#[derive(Clone)]
 struct Backing {
     content: Content,
-    writable: bool,
     file: Arc<File>,
+    /// If it is open for writing. Behind `file`: what the host cuts off at the close does not count.
+    writing: Option<Writing>,
     /// Commits into the base when it was opened: each may rewrite a base file in place. And the one that the branch
     /// saw the base at: a rebase changes that.
     seen: (u64, CommitId),
+}
+
+/// A content file is open for writing; dropped, how much it holds is noted.
+struct Writing {
+    branch: Arc<Branch>,
+    file: (LayerId, NodeId),
+}
+
+impl Writing {
+    fn new(branch: &Arc<Branch>, file: (LayerId, NodeId)) -> Writing {
+        branch.shared.contents.note_open(file.0, file.1);
+        Writing { branch: branch.clone(), file }
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.branch.shared.contents.note_closed(self.file.0, self.file.1);
+    }
 }
 
 /// A file somebody has open. Follows the file through copy-up and forks of its branch.
@@ -127,15 +148,17 @@ impl OpenFile {
         self.branch.shared.counters.commit.load(std::sync::atomic::Ordering::Acquire)
     }
 
-    /// Writes all of `data` at `offset`, or what fits: ENOSPC only if nothing did.
+    /// Writes all of `data` at `offset`, or what fits: ENOSPC or EDQUOT only if nothing did.
     ///
     /// # Errors
-    /// EBADF, EROFS, EBUSY, ESTALE, ENOSPC, and the host's.
+    /// EBADF, EROFS, EBUSY, ESTALE, ENOSPC, EDQUOT beyond the branch's limit, and the host's.
     pub fn write_at(&self, data: &[u8], offset: u64) -> Result<usize> {
         if data.is_empty() {
             return self.check_writable().map(|()| 0);
         }
-        self.with_writer(|file| {
+        let range = offset..offset.saturating_add(data.len() as u64);
+        self.with_writer(range, Partly::Yes, |file, fits| {
+            let data = &data[..usize::try_from(fits).map_or(data.len(), |fits| fits.min(data.len()))];
             let mut done = 0;
             while done < data.len() {
                 match rustix::io::pwrite(file, &data[done..], offset + done as u64) {
@@ -180,11 +203,16 @@ impl OpenFile {
     /// fallocate(2) with its `mode` bits.
     ///
     /// # Errors
-    /// EOPNOTSUPP, ENOSPC, and those of [`OpenFile::write_at`].
+    /// EOPNOTSUPP, and those of [`OpenFile::write_at`]: EDQUOT if not all of it fits.
     pub fn allocate(&self, mode: i32, offset: u64, len: u64) -> Result<()> {
         let flags = u32::try_from(mode).ok().and_then(FallocateFlags::from_bits);
         let flags = flags.ok_or(Error::Posix(Errno::NOTSUP))?;
-        self.with_writer(|file| Ok(rustix::fs::fallocate(file, flags, offset, len)?))
+        // These make holes, or move what is there.
+        let gives =
+            FallocateFlags::PUNCH_HOLE | FallocateFlags::COLLAPSE_RANGE | FallocateFlags::INSERT_RANGE;
+        let grown = if flags.intersects(gives) { 0 } else { len };
+        let range = offset..offset.saturating_add(grown);
+        self.with_writer(range, Partly::No, |file, _| Ok(rustix::fs::fallocate(file, flags, offset, len)?))
     }
 
     /// The next data or hole.
@@ -218,12 +246,13 @@ impl OpenFile {
         }
         // Of another branch: before our lock is taken; a commit takes the parent's and then ours.
         let other = if same { None } else { Some(source.reader()?) };
-        self.with_writer(|file| {
+        let range = offset..offset.saturating_add(len);
+        self.with_writer(range, Partly::Yes, |file, fits| {
             let from = match &other {
                 Some(file) => file.clone(),
                 None => source.reader_unlocked()?,
             };
-            copy_range(&self.branch.shared.disk, (&from, source_offset), (file, offset), len)
+            copy_range(&self.branch.shared.disk, (&from, source_offset), (file, offset), len.min(fits))
         })
     }
 
@@ -238,11 +267,18 @@ impl OpenFile {
         if self.access == Access::Write { Ok(()) } else { Err(Error::Posix(Errno::BADF)) }
     }
 
-    fn with_writer<T>(&self, mut f: impl FnMut(&File) -> Result<T>) -> Result<T> {
+    /// Runs `f` on the branch's own file, with how many bytes of the range it may write.
+    fn with_writer<T>(
+        &self,
+        range: Range<u64>,
+        partly: Partly,
+        mut f: impl FnMut(&File, u64) -> Result<T>,
+    ) -> Result<T> {
         self.check_access()?;
-        self.branch.in_place(&self.object, |layer| {
-            let file = self.backing(Content::Own(layer), Access::Write)?;
-            f(&file)
+        self.branch.in_place(&self.object, |data| {
+            let file = self.backing(Content::Own(data.layer), Access::Write)?;
+            let target = (self.object.id, &*file);
+            self.branch.grow(data, target, range.clone(), partly, |fits| f(&file, fits))
         })
     }
 
@@ -292,7 +328,7 @@ impl OpenFile {
             (None, Some(backing)) if matches!(backing.content, Content::Base(_)) => backing.file.clone(),
             (None, _) => return Err(Error::Posix(Errno::STALE)),
         };
-        *cached = Some(Backing { content, writable: false, file: file.clone(), seen });
+        *cached = Some(Backing { content, file: file.clone(), writing: None, seen });
         Ok(file)
     }
 
@@ -312,13 +348,14 @@ impl OpenFile {
         let writable = access == Access::Write;
         if let Some(backing) = &*cached
             && backing.content == content
-            && (backing.writable || !writable)
+            && (backing.writing.is_some() || !writable)
         {
             return Ok(backing.file.clone());
         }
         let flags = if writable { OFlags::RDWR } else { OFlags::RDONLY };
         let file = Arc::new(self.branch.shared.contents.open(layer, self.object.id, flags)?);
-        *cached = Some(Backing { content, writable, file: file.clone(), seen: (0, CommitId(0)) });
+        let writing = writable.then(|| Writing::new(&self.branch, (layer, self.object.id)));
+        *cached = Some(Backing { content, file: file.clone(), writing, seen: (0, CommitId(0)) });
         Ok(file)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::base::Base;
-use crate::branch::{Branch, Data, Marks, Shared};
+use crate::branch::{AtFork, Branch, Data, Marks, Shared};
 use crate::commit::choose::refuse;
 use crate::commit::clash::Sides;
 use crate::commit::decide::Planned;
@@ -162,6 +162,7 @@ pub(super) fn apply_rest(
 ) -> std::result::Result<(), &'static str> {
     data.tree = applied(&parent.tree, &rest.changes)?;
     data.fork_tree = parent.tree.clone();
+    data.at_fork = AtFork::default();
     data.marks = Marks::default();
     data.restored = None;
     data.layer = rest.layer;

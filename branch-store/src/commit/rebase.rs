@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::branch::{Branch, Data, Marks, Shared, State};
+use crate::branch::{AtFork, Branch, Data, Marks, Shared, State};
 use crate::commit::choose::{Resolved, Resolver};
 use crate::commit::refit::refit;
 use crate::commit::{
@@ -138,6 +138,7 @@ pub(crate) fn apply(
     data.tree = applied(parent, &record.changes)?;
     branch.note_restored();
     data.fork_tree = parent.clone();
+    data.at_fork = AtFork::default();
     data.epoch = record.epoch;
     Ok(())
 }

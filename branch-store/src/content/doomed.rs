@@ -1,7 +1,7 @@
 //! Content that nobody needs as soon as the journal says so durably: until then a power failure may bring back what
 //! speaks of it.
 
-use crate::content::Contents;
+use crate::content::{Contents, allocated};
 use crate::ids::{LayerId, NodeId};
 
 /// More files than this are not waited with.
@@ -39,7 +39,11 @@ impl Contents {
     /// Something goes once the journal is durable up to a sequence number.
     pub(crate) fn doom(&self, upto: u64, doomed: Doomed) {
         let bytes = match doomed {
-            Doomed::File(layer, id) => self.stat(layer, id).map_or(0, |st| st.stx_blocks * 512),
+            Doomed::File(layer, id) => {
+                // Nobody's any more: a branch with a limit has this space again.
+                self.note_bytes(layer, id, 0);
+                self.stat(layer, id).map_or(0, |stat| allocated(&stat))
+            }
             Doomed::Layer(_) => 0,
         };
         let mut waiting = self.waiting.lock();

@@ -4,6 +4,7 @@
 //! and every child a fresh one, so all older layers are frozen.
 
 mod doomed;
+mod ledger;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
@@ -27,6 +28,8 @@ use crate::node::Time;
 
 pub(crate) use self::doomed::Doomed;
 use self::doomed::Waiting;
+use self::ledger::Ledger;
+pub(crate) use self::ledger::allocated;
 
 /// Layer directories kept open.
 const OPEN_LAYERS_MAX: usize = 128;
@@ -44,6 +47,7 @@ pub(crate) struct Contents {
     /// become durable before them (S9).
     published: Mutex<BTreeSet<(LayerId, NodeId)>>,
     waiting: Mutex<Waiting>,
+    ledger: Ledger,
 }
 
 /// A finished private copy that has not got its name yet; dropping it removes it.
@@ -67,6 +71,7 @@ impl Contents {
             times: HostTimes::default(),
             published: Mutex::default(),
             waiting: Mutex::default(),
+            ledger: Ledger::default(),
         })
     }
 
@@ -88,7 +93,8 @@ impl Contents {
         match self.layer_dir(layer) {
             Err(Error::Posix(Errno::NOENT)) => {
                 match self.disk.mkdir(&self.content, &layer_name(layer), 0o700) {
-                    Ok(()) | Err(Errno::EXIST) => {}
+                    Ok(()) => self.count_from_nothing(layer),
+                    Err(Errno::EXIST) => {}
                     Err(e) => return Err(e.into()),
                 }
                 self.layer_dir(layer)
@@ -101,7 +107,9 @@ impl Contents {
     pub(crate) fn create(&self, layer: LayerId, id: NodeId) -> Result<File> {
         let dir = self.layer_dir_or_new(layer)?;
         self.waiting.lock().spare(layer, id);
-        Ok(self.disk.create(&*dir, &file_name(id), OFlags::RDWR | OFlags::TRUNC, 0o600)?)
+        let file = self.disk.create(&*dir, &file_name(id), OFlags::RDWR | OFlags::TRUNC, 0o600)?;
+        self.note_bytes(layer, id, 0);
+        Ok(file)
     }
 
     pub(crate) fn open(&self, layer: LayerId, id: NodeId, flags: OFlags) -> Result<File> {
@@ -115,6 +123,7 @@ impl Contents {
     }
 
     pub(crate) fn remove(&self, layer: LayerId, id: NodeId) -> Result<()> {
+        self.note_bytes(layer, id, 0);
         match self.disk.unlink(&*self.layer_dir(layer)?, &file_name(id)) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(e) => Err(e.into()),
@@ -135,6 +144,7 @@ impl Contents {
     /// Moves a layer out of the way in one step; `empty_trash` deletes it later.
     pub(crate) fn discard_layer(&self, layer: LayerId) -> Result<()> {
         self.layers.lock().pop(&layer);
+        self.forget_layer(layer);
         let name = layer_name(layer);
         match self.disk.rename((&self.content, &name), (&self.trash, &name), RenameFlags::NOREPLACE) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -228,22 +238,6 @@ impl Contents {
             Err(e) => Err(Error::host("move to trash", name, e)),
         }
     }
-
-    /// Bytes in all content files, as allocated on disk.
-    pub(crate) fn bytes(&self, layers: &[LayerId]) -> u64 {
-        let sizes = layers.iter().filter_map(|layer| {
-            let dir = self.layer_dir(*layer).ok()?;
-            let names = crate::disk::list(&*dir).ok()?;
-            Some(
-                names
-                    .iter()
-                    .filter_map(|n| stat_at(&*dir, n).ok())
-                    .map(|st| st.stx_blocks * 512)
-                    .sum::<u64>(),
-            )
-        });
-        sizes.sum()
-    }
 }
 
 impl Copied<'_> {
@@ -252,11 +246,12 @@ impl Copied<'_> {
         set_mtime(&self.file, mtime)?;
         // Looked at, so that the kernel gives the next change a time of its own (see `clock`), as it would have
         // done on the file that this is a copy of.
-        stat_fd(&self.file)?;
+        let stat = stat_fd(&self.file)?;
         let to = (&*self.dir, &file_name(id)[..]);
         self.contents.waiting.lock().spare(layer, id);
         self.contents.disk.rename((&*self.dir, &self.temporary), to, RenameFlags::empty())?;
         self.armed = false;
+        self.contents.note_bytes(layer, id, allocated(&stat));
         self.contents.note_published([(layer, id)]);
         Ok(())
     }

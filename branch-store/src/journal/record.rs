@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::base::history::Displaced;
-use crate::ids::{BranchId, CommitId, GroupId, GroupKind, LayerId, NodeId};
+use crate::ids::{BranchId, CommitId, GroupId, GroupKind, LayerId, NodeId, Quota};
 use crate::node::{DisplacedTo, Fingerprint, HostKey, Slot, Time};
 use crate::plan::Plan;
 use crate::tree::Change;
@@ -53,6 +53,8 @@ pub(crate) enum Record {
     Restore(Restore),
     /// Layers of a branch that nothing refers to any more.
     Discard { branch: BranchId, layers: Vec<LayerId> },
+    /// A branch may hold more, or less, from now on.
+    Quota { branch: BranchId, quota: Quota },
 }
 
 /// Where a base directory is.
@@ -72,6 +74,8 @@ pub(crate) struct Fork {
     pub(crate) group: GroupId,
     pub(crate) kind: GroupKind,
     pub(crate) time: Time,
+    /// What each of the children may hold.
+    pub(crate) quota: Quota,
     pub(crate) children: Vec<Child>,
 }
 
@@ -214,6 +218,7 @@ pub(crate) struct Snapshot {
     pub(crate) epoch: CommitId,
     pub(crate) layer: LayerId,
     pub(crate) layers: Vec<LayerId>,
+    pub(crate) quota: Quota,
     pub(crate) fork_from_parent: Vec<Change>,
     /// In the order they were made, each as the difference from the one before, the first from the fork point.
     pub(crate) marks: Vec<MarkLine>,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::base::stat_fd;
 use crate::error::{Error, Result};
-use crate::ids::{BRANCH_ID_MAX, BranchId, CommitId, GroupId, GroupKind, LayerId, Name, NodeId};
+use crate::ids::{BRANCH_ID_MAX, BranchId, CommitId, GroupId, GroupKind, LayerId, Name, NodeId, Quota};
 use crate::journal::record::{Child, Counters, Decide, DirPlace, Fork, Moved, Origin, Record};
 use crate::journal::{Header, write_file};
 use crate::node::{Body, Home, HostKey, Inode, Kind, Meta, Slot, Time};
@@ -52,6 +52,7 @@ fn fork(parent: u32, children: &[(u32, &str)], from: u64) -> Record {
         group: GroupId(from),
         kind: GroupKind::Exclusive,
         time: Time::default(),
+        quota: Quota::Unlimited,
         children: children.collect(),
     })
 }

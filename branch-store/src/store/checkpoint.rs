@@ -100,6 +100,7 @@ impl Picture {
                 epoch: data.epoch,
                 layer: data.layer,
                 layers: data.layers.clone(),
+                quota: data.quota,
                 fork_from_parent: diff(&above.tree, &data.fork_tree)?,
                 marks,
                 tree_from_newest: diff(newest, &data.tree)?,

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::branch::{Birth, Branch, Data, Marks, Shared, State};
+use crate::branch::{AtFork, Birth, Branch, Data, Marks, Shared, State};
 use crate::error::{Error, Result};
 use crate::ids::{
-    BRANCH_ID_MAX, BRANCHES_MAX, BranchId, DEPTH_MAX, FORK_MAX, GroupId, GroupKind, check_branch_name,
+    BRANCH_ID_MAX, BRANCHES_MAX, BranchId, DEPTH_MAX, FORK_MAX, GroupId, GroupKind, Quota, check_branch_name,
 };
 use crate::journal::record::{Child, Fork, Record};
 use crate::node::Time;
@@ -20,6 +20,20 @@ impl Store {
     /// `BadBranchName`, `BranchExists`, `Limit` (64 names, depth, number of branches), `Ended`, `Busy`
     /// while the parent is being committed, and the host's. In every case nothing was made.
     pub fn fork(&self, parent: &Branch, names: &[String], kind: GroupKind) -> Result<Vec<Arc<Branch>>> {
+        self.fork_limited(parent, names, kind, None)
+    }
+
+    /// Forks branches that may hold so much each; `None`: as much as the parent may.
+    ///
+    /// # Errors
+    /// As [`Store::fork`].
+    pub fn fork_limited(
+        &self,
+        parent: &Branch,
+        names: &[String],
+        kind: GroupKind,
+        quota: Option<Quota>,
+    ) -> Result<Vec<Arc<Branch>>> {
         let shared = &self.shared;
         // A fork of main waits for a commit into the base: half of one is nothing to fork from.
         let _writeback = parent.is_main().then(|| shared.writeback.lock());
@@ -32,7 +46,8 @@ impl Store {
             State::Sealed => return Err(Error::Busy(parent.name().to_owned())),
             State::Committed | State::Aborted | State::Stale => return Err(parent.ended_error()),
         }
-        let fork = plan(shared, parent, names, kind);
+        let quota = quota.unwrap_or(data.quota);
+        let fork = plan(shared, parent, names, kind, quota);
         shared.journal.append(&Record::Fork(fork.clone()))?;
         Ok(apply(shared, parent, &mut data, &fork))
     }
@@ -63,7 +78,7 @@ fn check(shared: &Shared, parent: &Branch, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn plan(shared: &Shared, parent: &Branch, names: &[String], kind: GroupKind) -> Fork {
+fn plan(shared: &Shared, parent: &Branch, names: &[String], kind: GroupKind, quota: Quota) -> Fork {
     let counters = &shared.counters;
     let children = names.iter().map(|name| Child {
         id: BranchId(counters.branch.fetch_add(1, Ordering::Relaxed)),
@@ -76,6 +91,7 @@ fn plan(shared: &Shared, parent: &Branch, names: &[String], kind: GroupKind) -> 
         group: GroupId(counters.group.fetch_add(1, Ordering::Relaxed)),
         kind,
         time: Time::now(),
+        quota,
         children: children.collect(),
     }
 }
@@ -91,8 +107,10 @@ pub(super) fn apply(shared: &Arc<Shared>, parent: &Branch, data: &mut Data, fork
     if fork.kind == GroupKind::Frozen {
         parent.frozen.fetch_add(fork.children.len() as u32, Ordering::AcqRel);
     }
-    let branches: Vec<_> =
-        fork.children.iter().map(|child| born(shared, parent, data, fork, child)).collect();
+    // One for all: they begin alike.
+    let at_fork = AtFork::default();
+    let born = |child| born(shared, parent, (data, &at_fork), fork, child);
+    let branches: Vec<_> = fork.children.iter().map(born).collect();
     let mut registry = shared.registry.write();
     for branch in &branches {
         registry.insert(branch.clone());
@@ -100,7 +118,13 @@ pub(super) fn apply(shared: &Arc<Shared>, parent: &Branch, data: &mut Data, fork
     branches
 }
 
-fn born(shared: &Arc<Shared>, parent: &Branch, data: &Data, fork: &Fork, child: &Child) -> Arc<Branch> {
+fn born(
+    shared: &Arc<Shared>,
+    parent: &Branch,
+    (data, at_fork): (&Data, &AtFork),
+    fork: &Fork,
+    child: &Child,
+) -> Arc<Branch> {
     shared.counters.note_layer(child.layer);
     shared.counters.branch.fetch_max(child.id.0 + 1, Ordering::Relaxed);
     let birth = Birth {
@@ -114,11 +138,13 @@ fn born(shared: &Arc<Shared>, parent: &Branch, data: &Data, fork: &Fork, child: 
     let data = Data {
         tree: data.tree.clone(),
         fork_tree: data.tree.clone(),
+        at_fork: at_fork.clone(),
         epoch: data.epoch,
         layer: child.layer,
         layers: vec![child.layer],
         marks: Marks::default(),
         restored: None,
+        quota: fork.quota,
     };
     Branch::new(shared.clone(), birth, data)
 }

@@ -8,6 +8,7 @@ mod fork;
 mod litter;
 mod maintain;
 mod mark;
+mod quota;
 mod read;
 mod recovery;
 mod replay;
@@ -53,7 +54,7 @@ pub struct LogEntry {
 pub struct Usage {
     /// Bytes in the journal.
     pub journal_bytes: u64,
-    /// Bytes of file content.
+    /// Bytes of file content, as the host allocates them.
     pub content_bytes: u64,
     /// Commits into the base so far.
     pub commits: u64,
@@ -196,10 +197,17 @@ impl Store {
     }
 
     /// What the store holds.
-    pub fn usage(&self) -> Usage {
-        let content_bytes = self.branches().iter().map(|branch| branch.content_bytes()).sum();
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn usage(&self) -> Result<Usage> {
         let commits = self.shared.counters.commit.load(Ordering::Relaxed);
-        Usage { journal_bytes: self.shared.journal.length(), content_bytes, commits }
+        let held = |branch: &Arc<Branch>| {
+            let layers = branch.data.read().layers.clone();
+            self.shared.contents.held(&layers)
+        };
+        let content_bytes = self.branches().iter().map(held).sum::<Result<u64>>()?;
+        Ok(Usage { journal_bytes: self.shared.journal.length(), content_bytes, commits })
     }
 
     /// Makes everything acknowledged durable: names, attributes and bytes.

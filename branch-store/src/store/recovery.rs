@@ -11,12 +11,12 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::base::Base;
-use crate::branch::{Birth, Branch, Counters, Data, Marks, Registry, Shared};
+use crate::branch::{AtFork, Birth, Branch, Counters, Data, Marks, Registry, Shared};
 use crate::commit::{applied, decide, partial};
 use crate::content::Contents;
 use crate::disk::{Disk, Locked};
 use crate::error::{Error, Result};
-use crate::ids::{BranchId, CommitId, LayerId, MAIN};
+use crate::ids::{BranchId, CommitId, LayerId, MAIN, Quota};
 use crate::journal::record::{Decide, Origin};
 use crate::journal::{Journal, Unsynced, WorkspaceId};
 use crate::node::Time;
@@ -147,11 +147,13 @@ fn build(store: Unrecovered, read: &Read, report: &mut Report) -> Result<Arc<Sha
     let data = Data {
         tree: Tree::default(),
         fork_tree: Tree::default(),
+        at_fork: AtFork::default(),
         epoch: CommitId(0),
         layer: MAIN_LAYER,
         layers: Vec::new(),
         marks: Marks::default(),
         restored: None,
+        quota: Quota::Unlimited,
     };
     let main = Branch::new(shared.clone(), birth, data);
     shared.registry.write().insert(main);

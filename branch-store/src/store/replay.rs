@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::branch::{Birth, Branch, Data, Mark, Marks, Shared, State};
+use crate::branch::{AtFork, Birth, Branch, Data, Mark, Marks, Shared, State};
 use crate::commit::{apply_merge, decide, rebase};
 use crate::ids::{BranchId, CommitId, GroupKind};
 use crate::journal::record::{self, Decide, MarkLine, Origin, Rebase, Record, Rest, Restore, Snapshot};
@@ -99,6 +99,12 @@ impl Replay<'_> {
                 let branch = self.branch(branch)?;
                 check::discard(&branch, &layers)?;
                 litter::apply(&mut branch.data.write(), &layers);
+                Ok(())
+            }
+            Record::Quota { branch, quota } => {
+                let branch = self.branch(branch)?;
+                check::not_main(&branch)?;
+                branch.data.write().quota = quota;
                 Ok(())
             }
             Record::End | Record::Synced { .. } => Ok(()),
@@ -264,8 +270,9 @@ impl Replay<'_> {
             created: snapshot.created,
             depth: parent.birth.depth + 1,
         };
-        let Snapshot { epoch, layer, layers, .. } = snapshot;
-        let data = Data { tree, fork_tree, epoch, layer, layers, marks, restored: None };
+        let Snapshot { epoch, layer, layers, quota, .. } = snapshot;
+        let at_fork = AtFork::default();
+        let data = Data { tree, fork_tree, at_fork, epoch, layer, layers, quota, marks, restored: None };
         self.shared.registry.write().insert(Branch::new(self.shared.clone(), birth, data));
         Ok(())
     }

@@ -43,13 +43,14 @@ fn facts(branch: &BranchInfo) -> String {
     if branch.parent.is_none() {
         return String::new();
     }
+    let limit = branch.limit.map(|limit| format!("  at most {}", text::size(limit))).unwrap_or_default();
     let running = if branch.groups > 0 {
         format!("  {}", text::count(branch.groups.into(), "process group"))
     } else {
         String::new()
     };
     format!(
-        "{:>6} changed  {:>9}  {:>4} old{running}",
+        "{:>6} changed  {:>9}  {:>4} old{limit}{running}",
         branch.changed,
         text::size(branch.bytes),
         text::age(branch.created)
@@ -70,6 +71,8 @@ mod tests {
             created: i64::MAX,
             changed: 2,
             bytes: 2048,
+            content: 4096,
+            limit: (name == "b").then_some(1 << 20),
             groups: u32::from(name == "b"),
             children: vec![],
             checkpoints: vec![],
@@ -98,7 +101,7 @@ main
 ├─ a             2 changed    2.0 KiB    0s old
 │  └─ c          2 changed    2.0 KiB    0s old
 │     └─ d       2 changed    2.0 KiB    0s old
-└─ b             2 changed    2.0 KiB    0s old  1 process group
+└─ b             2 changed    2.0 KiB    0s old  at most 1.0 MiB  1 process group
 ";
         assert_eq!(drawn(&tree), expected);
     }

@@ -1,13 +1,13 @@
 use std::io::{self, Write};
 
-use branch_core::{BranchInfo, GroupKind, MAIN};
+use branch_core::{BranchInfo, GroupKind, MAIN, Quota};
 use serde::Serialize;
 
 use super::context::Context;
 use super::error::CliError;
 use super::exit_code::Code;
 use super::output::Show;
-use super::text;
+use super::{size, text};
 
 /// Fork branches off a parent, all or none
 #[derive(Debug, clap::Args)]
@@ -21,6 +21,9 @@ pub(super) struct Args {
     /// Let siblings live on when one commits (by default the first commit makes the others stale)
     #[arg(long, conflicts_with = "frozen")]
     independent: bool,
+    /// Let each branch hold at most SIZE of its own, such as 500M or 2GiB; as much as the parent if left out
+    #[arg(long, value_name = "SIZE", value_parser = size::limit)]
+    max_size: Option<Quota>,
     /// Make the parent read-only until the group has ended
     #[arg(long)]
     frozen: bool,
@@ -39,7 +42,7 @@ impl Args {
             _ => GroupKind::Exclusive,
         };
         let workspace = context.workspace()?;
-        let branches = workspace.backend().create(&self.names, &self.parent, group)?;
+        let branches = workspace.backend().create_limited(&self.names, &self.parent, group, self.max_size)?;
         context.emit(&Created { branches })?;
         Ok(Code::OK)
     }

@@ -26,11 +26,13 @@ mod log;
 mod mount;
 mod output;
 mod path;
+mod quota;
 mod rebase;
 mod redo;
 mod restore;
 mod run;
 mod screen;
+mod size;
 mod status;
 mod stop;
 mod text;
@@ -65,6 +67,7 @@ enum Verb {
     Init(init::Args),
     Create(create::Args),
     List(list::Args),
+    Quota(quota::Args),
     Path(path::Args),
     Diff(diff::Args),
     Apply(apply::Args),
@@ -109,6 +112,7 @@ impl Verb {
             Verb::Init(args) => args.execute(context),
             Verb::Create(args) => args.execute(context),
             Verb::List(args) => args.execute(context),
+            Verb::Quota(args) => args.execute(context),
             Verb::Path(args) => args.execute(context),
             Verb::Diff(args) => args.execute(context),
             Verb::Apply(args) => args.execute(context),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use branch_core::{Branch, CommitReport, Error, Failure, GroupKind, MAIN, Names, Program, Workspace};
+use branch_core::{Branch, CommitReport, Error, Failure, GroupKind, MAIN, Names, Program, Quota, Workspace};
 use branch_proc::{Outcome, STOP_GRACE, SpawnError, Step, kill_pidfd};
 use serde::Serialize;
 use signal_hook::consts::SIGINT;
@@ -18,6 +18,7 @@ use super::error::CliError;
 use super::exit_code::Code;
 use super::interrupt::{Act, Interrupts};
 use super::output::{Format, Show};
+use super::size;
 
 /// A second Ctrl-C within this time kills a command that ignores it.
 const SECOND_PRESS: Duration = Duration::from_secs(2);
@@ -33,6 +34,9 @@ pub(super) struct Args {
     /// Fork a new branch off PARENT
     #[arg(short, long, default_value = MAIN)]
     parent: String,
+    /// Let the branch hold at most SIZE of its own, such as 500M or 2GiB
+    #[arg(long, value_name = "SIZE", value_parser = size::limit)]
+    max_size: Option<Quota>,
     /// Leave the branch alive whatever happens
     #[arg(long)]
     keep: bool,
@@ -111,13 +115,21 @@ impl Args {
     fn branch(&self, workspace: &Workspace) -> Result<(Branch, Origin), CliError> {
         if let Some(name) = &self.branch {
             match workspace.adopt(name) {
-                Ok(branch) => return Ok((branch, Origin::Existed)),
+                Ok(branch) => {
+                    let limited = self.max_size.map(|quota| workspace.backend().set_quota(name, quota));
+                    if let Some(Err(error)) = limited {
+                        branch.keep();
+                        return Err(error.into());
+                    }
+                    return Ok((branch, Origin::Existed));
+                }
                 Err(Error::Failed(Failure::NoSuchBranch { .. } | Failure::Stale { .. })) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         let names = self.branch.as_deref().map_or(Names::Count(1), Names::from);
-        let mut forked = workspace.fork_from(&self.parent, names, GroupKind::Independent)?;
+        let mut forked =
+            workspace.fork_limited(&self.parent, names, GroupKind::Independent, self.max_size)?;
         let missing = || CliError::Daemon { reason: "it forked no branch and gave no error".into() };
         forked.pop().map(|branch| (branch, Origin::Made)).ok_or_else(missing)
     }

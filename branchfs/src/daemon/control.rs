@@ -62,7 +62,7 @@ impl Control for FromView {
         let prefix = &parent[..parent.len().min(PREFIX_MAX)];
         for _ in 0..TRIES_MAX {
             let name = format!("{prefix}-{}", self.last.fetch_add(1, Ordering::Relaxed) + 1);
-            match verbs::fork(&daemon, std::slice::from_ref(&name), parent, GroupKind::Exclusive) {
+            match verbs::fork(&daemon, std::slice::from_ref(&name), parent, GroupKind::Exclusive, None) {
                 Ok(_) => return Ok(name),
                 Err(Failure::Exists { .. }) => {}
                 Err(failure) => return Err(refuse("fork", parent, &failure)),

@@ -46,8 +46,8 @@ impl Daemon {
         }
     }
 
-    pub(super) fn info(&self, branch: &Branch) -> BranchInfo {
-        branch_info(&self.store, &self.groups, &self.mountpoint, branch)
+    pub(super) fn info(&self, branch: &Branch) -> Result<BranchInfo, Failure> {
+        branch_info(&self.store, &self.groups, &self.mountpoint, branch).map_err(of_store)
     }
 
     pub(super) fn publish(&self, event: Event) {

@@ -4,8 +4,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use branch_proto::{
-    Answer, Children, Choices, CommitPlan, Compared, DiffDetail, Event, Failure, GroupKind, PathBytes, Verb,
-    WorkspaceStatus,
+    Answer, Children, Choices, CommitPlan, Compared, DiffDetail, Event, Failure, GroupKind, PathBytes, Quota,
+    Verb, WorkspaceStatus,
 };
 use branch_store::{Branch, Committed, State, Store};
 
@@ -19,7 +19,7 @@ use super::peer::Peer;
 use super::processes::{self, Pidfd};
 use super::state::Daemon;
 use super::survivors::Identity;
-use super::wire_types::{conflict, log_entry, planned_step, resolved, to_children, to_group_kind};
+use super::wire_types::{conflict, log_entry, planned_step, resolved, to_children, to_group_kind, to_quota};
 
 /// What to send, and what to do once it is sent.
 pub(super) struct Done {
@@ -43,7 +43,8 @@ pub(super) fn carry_out(
     descriptor: Option<OwnedFd>,
 ) -> Done {
     match verb {
-        Verb::Create { names, parent, group } => create(daemon, &names, &parent, group).into(),
+        Verb::Create { names, parent, group, quota } => create(daemon, &names, &parent, group, quota).into(),
+        Verb::SetQuota { branch, quota } => set_quota(daemon, &branch, quota).into(),
         Verb::List => list(daemon).into(),
         Verb::Inspect { branch } => inspect(daemon, &branch).into(),
         Verb::Status => status(daemon).into(),
@@ -76,31 +77,47 @@ pub(super) fn fork(
     names: &[String],
     parent: &str,
     group: GroupKind,
+    quota: Option<Quota>,
 ) -> Result<Vec<std::sync::Arc<Branch>>, Failure> {
     let parent = daemon.branch(parent)?;
     daemon.flush(&parent)?;
-    let branches = daemon.store.fork(&parent, names, to_group_kind(group)).map_err(of_store)?;
+    let (group, quota) = (to_group_kind(group), quota.map(to_quota));
+    let branches = daemon.store.fork_limited(&parent, names, group, quota).map_err(of_store)?;
     daemon.publish(Event::Forked { parent: parent.name().to_owned(), branches: names.to_vec() });
     daemon.maintenance.wake();
     Ok(branches)
 }
 
-fn create(daemon: &Daemon, names: &[String], parent: &str, group: GroupKind) -> Result<Answer, Failure> {
-    let branches = fork(daemon, names, parent, group)?;
-    Ok(Answer::Branches { branches: branches.iter().map(|branch| daemon.info(branch)).collect() })
+fn create(
+    daemon: &Daemon,
+    names: &[String],
+    parent: &str,
+    group: GroupKind,
+    quota: Option<Quota>,
+) -> Result<Answer, Failure> {
+    let branches = fork(daemon, names, parent, group, quota)?;
+    let branches = branches.iter().map(|branch| daemon.info(branch)).collect::<Result<_, _>>()?;
+    Ok(Answer::Branches { branches })
+}
+
+fn set_quota(daemon: &Daemon, name: &str, quota: Quota) -> Result<Answer, Failure> {
+    let branch = daemon.branch(name)?;
+    daemon.store.set_quota(&branch, to_quota(quota)).map_err(of_store)?;
+    Ok(Answer::Branch { branch: daemon.info(&branch)? })
 }
 
 fn list(daemon: &Daemon) -> Result<Answer, Failure> {
     let branches = daemon.store.branches();
-    Ok(Answer::Branches { branches: branches.iter().map(|branch| daemon.info(branch)).collect() })
+    let branches = branches.iter().map(|branch| daemon.info(branch)).collect::<Result<_, _>>()?;
+    Ok(Answer::Branches { branches })
 }
 
 fn inspect(daemon: &Daemon, branch: &str) -> Result<Answer, Failure> {
-    Ok(Answer::Branch { branch: daemon.info(&*daemon.branch(branch)?) })
+    Ok(Answer::Branch { branch: daemon.info(&*daemon.branch(branch)?)? })
 }
 
 fn status(daemon: &Daemon) -> Result<Answer, Failure> {
-    let usage = daemon.store.usage();
+    let usage = daemon.store.usage().map_err(of_store)?;
     let live = daemon.store.branches().iter().filter(|branch| !branch.is_main()).count();
     let status = WorkspaceStatus {
         base: PathBytes::from(daemon.store.base()),

@@ -15,19 +15,32 @@ pub(super) fn branch_info(
     groups: &Groups,
     mountpoint: &Path,
     branch: &Branch,
-) -> wire::BranchInfo {
-    wire::BranchInfo {
+) -> branch_store::Result<wire::BranchInfo> {
+    let holdings = branch.holdings()?;
+    Ok(wire::BranchInfo {
         name: branch.name().to_owned(),
         index: branch.id().0,
         parent: branch.parent().and_then(|id| name_of(store, id)),
         group: branch.group().map(group_kind),
         created: branch.created().sec,
-        changed: branch.changed(),
-        bytes: branch.content_bytes(),
+        changed: holdings.changed,
+        bytes: holdings.exclusive,
+        content: holdings.content,
+        limit: match branch.quota() {
+            branch_store::Quota::Bytes(limit) => Some(limit),
+            branch_store::Quota::Unlimited => None,
+        },
         groups: groups.count(branch.id()),
         children: branch.children().into_iter().filter_map(|id| name_of(store, id)).collect(),
         checkpoints: branch.marks().into_iter().map(checkpoint).collect(),
         path: PathBytes::from(mountpoint.join(branch.name()).as_path()),
+    })
+}
+
+pub(super) fn to_quota(quota: wire::Quota) -> branch_store::Quota {
+    match quota {
+        wire::Quota::Unlimited => branch_store::Quota::Unlimited,
+        wire::Quota::Bytes(bytes) => branch_store::Quota::Bytes(bytes),
     }
 }
 

@@ -19,7 +19,7 @@ use super::convert::{Changes, caller, decode_device, rename};
 use super::errno::answer;
 use super::orders::Orders;
 use super::replies;
-use crate::vfs::{NewMode, Vfs, XattrFlags, ino};
+use crate::vfs::{NewMode, Vfs, Whose, XattrFlags, ino};
 
 /// Largest single write request in bytes, and with it the largest read: as much as the kernel allows.
 const WRITE_MAX: u32 = 1 << 20;
@@ -221,7 +221,7 @@ impl Filesystem for Adapter {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
@@ -229,7 +229,8 @@ impl Filesystem for Adapter {
         if ino::is_control(ino.0) {
             return self.control_write(fh, data, reply);
         }
-        replies::written(reply, self.vfs.write(fh.0, offset, data));
+        let whose = if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) { Whose::Map } else { Whose::Call };
+        replies::written(reply, self.vfs.write(fh.0, offset, data, whose));
     }
 
     /// Nothing is buffered here, so there is nothing to flush: after the first ENOSYS the kernel writes its

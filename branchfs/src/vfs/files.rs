@@ -32,6 +32,15 @@ pub enum Cache {
     Bypass,
 }
 
+/// Where bytes to be written come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// A call that hears how much was written.
+    Call,
+    /// Pages of a map: nobody hears of a part, so that it has to be an error.
+    Map,
+}
+
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
@@ -97,11 +106,11 @@ impl Vfs {
         })
     }
 
-    /// Writes all of `data`, or as much as went in before an error.
+    /// Writes all of `data`, or for a call as much as went in before an error.
     ///
     /// # Errors
-    /// The store's, if nothing was written; EBADF unless opened for writing.
-    pub fn write(&self, fh: u64, offset: u64, data: &[u8]) -> Result<u32, Errno> {
+    /// The store's, if nothing was written, or not all of a map's; EBADF unless opened for writing.
+    pub fn write(&self, fh: u64, offset: u64, data: &[u8], whose: Whose) -> Result<u32, Errno> {
         self.with_file(fh, |file| {
             let mut done = 0;
             while done < data.len() {
@@ -109,7 +118,7 @@ impl Vfs {
                     Ok(0) => break,
                     Ok(len) => done += len,
                     Err(Errno::INTR) => continue,
-                    Err(error) if done == 0 => return Err(error),
+                    Err(error) if done == 0 || whose == Whose::Map => return Err(error),
                     Err(_) => break,
                 }
             }

@@ -40,7 +40,7 @@ pub use attributes::{Attr, Caller, FOREVER, SHORT};
 pub use birth::NewMode;
 pub use control::{CONTROL_NAME, Control, FORK_REPLY_LEN, Order, Verb};
 pub use directories::{Item, Room};
-pub use files::{Cache, Opened};
+pub use files::{Cache, Opened, Whose};
 pub use lookup::Found;
 pub use names::{Left, Rename};
 pub use xattrs::XattrFlags;

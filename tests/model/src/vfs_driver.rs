@@ -6,7 +6,7 @@ use std::path::Path as HostPath;
 use std::sync::Arc;
 
 use branch_store::{AttrChange, Children, Kind as NodeKind, Options, Store, SyncWhat, Unrecovered};
-use branchfs::vfs::{Attr, Caller, Control, Found, Left, NewMode, Rename, Room, Vfs, XattrFlags, ino};
+use branchfs::vfs::{Attr, Caller, Control, Found, Left, NewMode, Rename, Room, Vfs, Whose, XattrFlags, ino};
 use rustix::io::Errno;
 
 use crate::answer::{Answer, Failure};
@@ -277,16 +277,17 @@ impl VfsDriver {
             Call::Read { slot, offset, len } => {
                 vfs.read(fh(slot)?, *offset, *len, |got| got.map(|bytes| Answer::Bytes(bytes.to_vec())))
             }
-            Call::Write { slot, offset, len, fill } => {
-                vfs.write(fh(slot)?, *offset, &filled(*fill, *len)).map(|n| Answer::Count(u64::from(n)))
-            }
+            Call::Write { slot, offset, len, fill } => vfs
+                .write(fh(slot)?, *offset, &filled(*fill, *len), Whose::Call)
+                .map(|n| Answer::Count(u64::from(n))),
             Call::Append { slot, len, fill } => {
                 let open = self.slot(*slot)?;
                 if !open.append_ok {
                     return Err(Failure::Errno(Errno::BADF));
                 }
                 let end = vfs.attributes(open.ino).map_err(Failure::Errno)?.stat.size;
-                vfs.write(open.fh, end, &filled(*fill, *len)).map(|n| Answer::Count(u64::from(n)))
+                vfs.write(open.fh, end, &filled(*fill, *len), Whose::Call)
+                    .map(|n| Answer::Count(u64::from(n)))
             }
             Call::Allocate { slot, what, offset, len } => {
                 vfs.allocate(fh(slot)?, allocate_mode(*what), *offset, *len).map(|()| Answer::Done)

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use branch_core::{ATTEMPTS_MAX, Explore, ExploreReport, MAIN, Program, Workspace};
+use branch_core::{ATTEMPTS_MAX, Explore, ExploreReport, MAIN, Program, Quota, Workspace};
 use serde::Serialize;
 
 use super::context::Context;
@@ -15,6 +15,7 @@ use super::exit_code::Code;
 use super::interrupt::{Act, Interrupts};
 use super::output::Show;
 use super::run::directory_in_base;
+use super::size;
 pub(super) use live::{Live, describe};
 
 /// Run attempts in parallel branches; the first that succeeds commits, the others leave no trace
@@ -32,6 +33,9 @@ pub(super) struct Args {
     /// Kill an attempt, with its check, after this time, such as 90s or 5m
     #[arg(long, value_parser = duration::parse)]
     timeout: Option<Duration>,
+    /// Let each attempt hold at most SIZE of its own, such as 500M or 2GiB
+    #[arg(long, value_name = "SIZE", value_parser = size::limit)]
+    max_size: Option<Quota>,
     /// Fork off PARENT and commit into it
     #[arg(short, long, default_value = MAIN)]
     parent: String,
@@ -71,6 +75,9 @@ impl Args {
         let mut explore = Explore::new(workspace, attempts)?.parent(self.parent);
         if let Some(check) = self.check {
             explore = explore.check(at(Program::shell(check)));
+        }
+        if let Some(quota) = self.max_size {
+            explore = explore.quota(quota);
         }
         if let Some(timeout) = self.timeout {
             explore = explore.timeout(timeout);
