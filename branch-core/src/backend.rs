@@ -5,8 +5,9 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use branch_proto::{
-    BranchInfo, Children, Choices, Client, ClientError, CommitPlan, CommitReport, Compared, DiffDetail,
-    FileChange, GroupKind, LogEntry, Omitted, Quota, RebaseReport, RestoreReport, WorkspaceStatus,
+    BranchInfo, Children, Choices, Client, ClientError, CommitOptions, CommitPlan, CommitReport, Compared,
+    DiffDetail, FileChange, GroupKind, LogEntry, Omitted, Quota, RebaseReport, RestoreReport,
+    WorkspaceStatus,
 };
 
 use crate::error::{Error, LaunchError};
@@ -43,12 +44,12 @@ pub trait Backend: Send + Sync {
     fn patch(&self, compared: &Compared, to: BorrowedFd<'_>) -> Result<Vec<Omitted>, Error>;
     /// Commits a leaf branch into its parent; refused where it meets what others did.
     fn commit(&self, branch: &str) -> Result<CommitReport, Error> {
-        self.commit_with(branch, &Choices::default())
+        self.commit_with(branch, &CommitOptions::default())
     }
-    /// Commits a leaf branch into its parent, with choices where it meets what others did.
-    fn commit_with(&self, branch: &str, choices: &Choices) -> Result<CommitReport, Error>;
+    /// Commits a leaf branch, or part of it, into its parent, with choices where it meets what others did.
+    fn commit_with(&self, branch: &str, options: &CommitOptions) -> Result<CommitReport, Error>;
     /// What a commit would do now; changes nothing.
-    fn plan_commit(&self, branch: &str, choices: &Choices) -> Result<CommitPlan, Error>;
+    fn plan_commit(&self, branch: &str, options: &CommitOptions) -> Result<CommitPlan, Error>;
     /// Moves a leaf branch onto its parent's present state, with choices where it meets what others did.
     fn rebase(&self, branch: &str, choices: &Choices) -> Result<RebaseReport, Error>;
     /// Takes the last commit into the base back that still stands.
@@ -180,11 +181,11 @@ impl Backend for Daemon {
     fn patch(&self, compared: &Compared, to: BorrowedFd<'_>) -> Result<Vec<Omitted>, Error> {
         self.call(|client| client.patch(compared, to))
     }
-    fn commit_with(&self, branch: &str, choices: &Choices) -> Result<CommitReport, Error> {
-        self.call(|client| client.commit_with(branch, choices))
+    fn commit_with(&self, branch: &str, options: &CommitOptions) -> Result<CommitReport, Error> {
+        self.call(|client| client.commit_with(branch, options))
     }
-    fn plan_commit(&self, branch: &str, choices: &Choices) -> Result<CommitPlan, Error> {
-        self.call(|client| client.plan_commit(branch, choices))
+    fn plan_commit(&self, branch: &str, options: &CommitOptions) -> Result<CommitPlan, Error> {
+        self.call(|client| client.plan_commit(branch, options))
     }
     fn rebase(&self, branch: &str, choices: &Choices) -> Result<RebaseReport, Error> {
         self.call(|client| client.rebase(branch, choices))

@@ -11,9 +11,9 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use crate::frame::{FrameError, encode, read_frame, write_frame};
 use crate::socket::with_short_path;
 use crate::wire::{
-    Answer, BranchInfo, Children, Choices, CommitPlan, CommitReport, Compared, DiffDetail, Event, Failure,
-    FileChange, GroupKind, Hello, LogEntry, Omitted, PROTOCOL_VERSION, Quota, RebaseReport, Reply, Request,
-    RestoreReport, Verb, Welcome, WorkspaceStatus,
+    Answer, BranchInfo, Children, Choices, CommitOptions, CommitPlan, CommitReport, Compared, DiffDetail,
+    Event, Failure, FileChange, GroupKind, Hello, LogEntry, Omitted, PROTOCOL_VERSION, Quota, RebaseReport,
+    Reply, Request, RestoreReport, Verb, Welcome, WorkspaceStatus,
 };
 
 /// A connection to the daemon, past the handshake. After an error other than [`ClientError::Failed`] the
@@ -177,12 +177,16 @@ impl Client {
 
     /// Commits a leaf branch into its parent; refused where it meets what others did.
     pub fn commit(&mut self, branch: &str) -> Result<CommitReport, ClientError> {
-        self.commit_with(branch, &Choices::default())
+        self.commit_with(branch, &CommitOptions::default())
     }
 
-    /// Commits a leaf branch into its parent, with choices where it meets what others did.
-    pub fn commit_with(&mut self, branch: &str, choices: &Choices) -> Result<CommitReport, ClientError> {
-        match self.call(Verb::Commit { branch: branch.to_owned(), choices: choices.clone() })? {
+    /// Commits a leaf branch, or part of it, into its parent, with choices where it meets what others did.
+    pub fn commit_with(
+        &mut self,
+        branch: &str,
+        options: &CommitOptions,
+    ) -> Result<CommitReport, ClientError> {
+        match self.call(Verb::Commit { branch: branch.to_owned(), options: options.clone() })? {
             Answer::Committed { report } => Ok(report),
             _ => Err(ClientError::Mismatch { verb: "commit" }),
         }
@@ -213,8 +217,8 @@ impl Client {
     }
 
     /// What a commit would do now.
-    pub fn plan_commit(&mut self, branch: &str, choices: &Choices) -> Result<CommitPlan, ClientError> {
-        match self.call(Verb::PlanCommit { branch: branch.to_owned(), choices: choices.clone() })? {
+    pub fn plan_commit(&mut self, branch: &str, options: &CommitOptions) -> Result<CommitPlan, ClientError> {
+        match self.call(Verb::PlanCommit { branch: branch.to_owned(), options: options.clone() })? {
             Answer::CommitPlan { plan } => Ok(plan),
             _ => Err(ClientError::Mismatch { verb: "plan-commit" }),
         }

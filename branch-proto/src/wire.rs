@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use checkpoints::{Checkpoint, RestoreReport};
 pub use choices::{Choice, Choices, CommitPlan, PlannedStep, Resolved, StepAction};
 pub use conflict::{Conflict, ConflictKind, FileKind, Version};
+pub use options::{CommitOptions, Part};
 
 /// Version of this protocol. A daemon refuses every other one with [`Failure::Version`].
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -82,17 +83,17 @@ pub enum Verb {
     Commit {
         /// Name of the branch.
         branch: String,
-        /// Who wins conflicts.
-        #[serde(default)]
-        choices: Choices,
+        /// How.
+        #[serde(flatten)]
+        options: CommitOptions,
     },
     /// What a commit would do now; changes nothing. Live.
     PlanCommit {
         /// Name of the branch.
         branch: String,
-        /// Who wins conflicts.
-        #[serde(default)]
-        choices: Choices,
+        /// How.
+        #[serde(flatten)]
+        options: CommitOptions,
     },
     /// Move a leaf branch onto its parent's present state. Live.
     Rebase {
@@ -508,6 +509,9 @@ pub struct CommitReport {
     /// Conflicts that the choices decided, sorted by path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resolved: Vec<Resolved>,
+    /// Number of changed paths that the branch still has, after a partial commit; absent: it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stays: Option<u64>,
 }
 
 /// What a rebase did.
@@ -720,5 +724,6 @@ pub enum EndReason {
 mod checkpoints;
 mod choices;
 mod conflict;
+mod options;
 #[cfg(test)]
 mod tests;

@@ -13,9 +13,9 @@ use std::thread;
 use std::time::Duration;
 
 use branch_core::{
-    Backend, BranchInfo, Children, Choices, CommitAction, CommitPlan, CommitReport, Compared, Conflict,
-    ConflictKind, DiffDetail, Error, Failure, FileChange, GroupKind, LogEntry, Omitted, PathBytes, Quota,
-    RebaseReport, RestoreReport, Side, WorkspaceStatus,
+    Backend, BranchInfo, Children, Choices, CommitAction, CommitOptions, CommitPlan, CommitReport, Compared,
+    Conflict, ConflictKind, DiffDetail, Error, Failure, FileChange, GroupKind, LogEntry, Omitted, PathBytes,
+    Quota, RebaseReport, RestoreReport, Side, WorkspaceStatus,
 };
 use branch_proto::{Answer, PROTOCOL_VERSION, Reply, Request, Verb, Welcome, server};
 
@@ -202,7 +202,7 @@ impl Backend for Fake {
         Ok(vec![])
     }
 
-    fn commit_with(&self, branch: &str, _choices: &Choices) -> Result<CommitReport, Error> {
+    fn commit_with(&self, branch: &str, _options: &CommitOptions) -> Result<CommitReport, Error> {
         let mut state = self.state();
         let (parent, group) = state.find(branch).map(|live| (live.parent.clone(), live.group))?;
         if let Some(path) = &state.conflict {
@@ -241,10 +241,11 @@ impl Backend for Fake {
             stale,
             warnings: vec![],
             resolved: vec![],
+            stays: None,
         })
     }
 
-    fn plan_commit(&self, branch: &str, _choices: &Choices) -> Result<CommitPlan, Error> {
+    fn plan_commit(&self, branch: &str, _options: &CommitOptions) -> Result<CommitPlan, Error> {
         let into = self.state().find(branch).map(|live| live.parent.clone())?;
         let branch = branch.to_owned();
         let (steps, changes) = (vec![], vec![]);
@@ -352,11 +353,11 @@ fn answer(fake: &Fake, verb: Verb, pidfd: Option<OwnedFd>) -> Result<Answer, Err
         Verb::Patch { compared } => {
             Answer::Patched { omitted: fake.patch(&compared, pidfd.expect("a pipe").as_fd())? }
         }
-        Verb::Commit { branch, choices } => {
-            Answer::Committed { report: fake.commit_with(&branch, &choices)? }
+        Verb::Commit { branch, options } => {
+            Answer::Committed { report: fake.commit_with(&branch, &options)? }
         }
-        Verb::PlanCommit { branch, choices } => {
-            Answer::CommitPlan { plan: fake.plan_commit(&branch, &choices)? }
+        Verb::PlanCommit { branch, options } => {
+            Answer::CommitPlan { plan: fake.plan_commit(&branch, &options)? }
         }
         Verb::Rebase { branch, choices } => Answer::Rebased { report: fake.rebase(&branch, &choices)? },
         Verb::Undo => Answer::Committed { report: fake.undo()? },

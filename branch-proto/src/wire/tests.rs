@@ -40,6 +40,7 @@ fn report() -> CommitReport {
         stale: vec!["c".into()],
         warnings: vec![],
         resolved: vec![],
+        stays: Some(3),
     }
 }
 
@@ -74,10 +75,13 @@ fn every_verb_comes_back_under_its_name() {
         Verb::Diff { compared: Compared::SinceFork { branch: branch() }, detail: DiffDetail::NameStatus },
         Verb::Diff { compared: between(), detail: DiffDetail::Stat },
         Verb::Patch { compared: between() },
-        Verb::Commit { branch: branch(), choices: Choices::default() },
+        Verb::Commit { branch: branch(), options: CommitOptions::default() },
         Verb::PlanCommit {
             branch: branch(),
-            choices: Choices { ours: vec!["*.rs".into()], theirs: vec![], rest: Some(Choice::Theirs) },
+            options: CommitOptions {
+                choices: Choices { ours: vec!["*.rs".into()], theirs: vec![], rest: Some(Choice::Theirs) },
+                part: Part { only: vec!["src".into()], except: vec!["*.log".into()] },
+            },
         },
         Verb::Checkpoint { branch: branch(), name: None },
         Verb::Checkpoint { branch: branch(), name: Some("x".into()) },

@@ -1,6 +1,6 @@
 use std::io::{self, Write};
 
-use branch_core::{CommitAction, CommitPlan, CommitReport, PlannedStep};
+use branch_core::{CommitAction, CommitOptions, CommitPlan, CommitReport, Part, PlannedStep};
 use serde::Serialize;
 
 use super::conflicts;
@@ -17,6 +17,12 @@ pub(super) struct Args {
     branch: String,
     #[command(flatten)]
     decisions: Decisions,
+    /// Commit only changes of paths that match GLOB (may be repeated); the branch goes on with the rest
+    #[arg(long, value_name = "GLOB")]
+    only: Vec<String>,
+    /// Commit all changes but those of paths that match GLOB (may be repeated); they stay in the branch
+    #[arg(long, value_name = "GLOB")]
+    except: Vec<String>,
     /// Print what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -34,16 +40,17 @@ struct Planned {
 
 impl Args {
     pub(super) fn execute(self, context: &Context) -> Result<Code, CliError> {
-        let choices = self.decisions.choices()?;
+        let part = Part { only: self.only, except: self.except };
+        let options = CommitOptions { choices: self.decisions.choices()?, part };
         let workspace = context.workspace()?;
         if self.dry_run {
-            let plan = workspace.backend().plan_commit(&self.branch, &choices)?;
+            let plan = workspace.backend().plan_commit(&self.branch, &options)?;
             let code = if plan.conflicts.is_empty() { Code::OK } else { Code::CONFLICTS };
             context.emit(&Planned { plan })?;
             return Ok(code);
         }
-        let commit = workspace.backend().commit_with(&self.branch, &choices);
-        let commit = commit.map_err(|error| undecided(&choices, error))?;
+        let commit = workspace.backend().commit_with(&self.branch, &options);
+        let commit = commit.map_err(|error| undecided(&options.choices, error))?;
         context.emit(&Committed { commit })?;
         Ok(Code::OK)
     }
@@ -99,6 +106,9 @@ pub(super) fn describe(out: &mut dyn Write, report: &CommitReport) -> io::Result
         }
     }
     decided(out, &report.resolved)?;
+    if let Some(stays) = report.stays {
+        writeln!(out, "{} goes on: {}", report.branch, text::count(stays, "changed path"))?;
+    }
     if !report.stale.is_empty() {
         writeln!(out, "stale now: {}", report.stale.join(", "))?;
     }

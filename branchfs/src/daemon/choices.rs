@@ -5,12 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 
 use branch_proto::{Choices, Failure};
 use branch_store::{Choice, Conflict};
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::GlobSet;
 
+use super::globs::{check_number, set};
 use super::wire_types::to_choice;
-
-/// Most globs in one request.
-const GLOBS_MAX: usize = 1000;
 
 /// Choices, ready to be asked.
 pub(super) struct Chooser {
@@ -21,9 +19,7 @@ pub(super) struct Chooser {
 
 impl Chooser {
     pub(super) fn new(choices: &Choices) -> Result<Chooser, Failure> {
-        if choices.ours.len() + choices.theirs.len() > GLOBS_MAX {
-            return Err(Failure::Limit { reason: format!("at most {GLOBS_MAX} globs in one commit") });
-        }
+        check_number(&[&choices.ours, &choices.theirs])?;
         Ok(Chooser {
             ours: set(&choices.ours)?,
             theirs: set(&choices.theirs)?,
@@ -40,21 +36,6 @@ impl Chooser {
             (false, false) => self.rest,
         }
     }
-}
-
-fn set(globs: &[String]) -> Result<GlobSet, Failure> {
-    let mut set = GlobSetBuilder::new();
-    for glob in globs {
-        for pattern in [glob.clone(), format!("{}/**", glob.trim_end_matches('/'))] {
-            let built = GlobBuilder::new(&pattern).literal_separator(true).backslash_escape(true).build();
-            set.add(built.map_err(|error| bad(glob, &error))?);
-        }
-    }
-    set.build().map_err(|error| bad(&globs.join(" "), &error))
-}
-
-fn bad(glob: &str, error: &globset::Error) -> Failure {
-    Failure::NotAllowed { reason: format!("'{glob}' is no glob: {}", error.kind()) }
 }
 
 #[cfg(test)]

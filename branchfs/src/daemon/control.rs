@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use branch_proto::{Choices, Failure, GroupKind};
+use branch_proto::{CommitOptions, Failure, GroupKind};
 use branch_store::Children;
 use rustix::io::Errno;
 
@@ -39,7 +39,7 @@ impl FromView {
 impl Control for FromView {
     fn commit(&self, branch: &str) -> Result<(), Errno> {
         let (report, farewell) =
-            endings::commit(&*self.daemon()?, branch, &Choices::default(), Requester::ControlFile)
+            endings::commit(&*self.daemon()?, branch, &CommitOptions::default(), Requester::ControlFile)
                 .map_err(|failure| refuse("commit", branch, &failure))?;
         farewell.kill();
         for warning in &report.warnings {

@@ -7,13 +7,14 @@
 use std::io;
 use std::sync::Arc;
 
-use branch_proto::{Choices, CommitReport, EndReason, Event, Failure, RebaseReport};
+use branch_proto::{Choices, CommitOptions, CommitReport, EndReason, Event, Failure, RebaseReport};
 use branch_store::{Branch, BranchId, Children, Committed, Invalid, NodeId, Store};
 
 use super::choices::Chooser;
 use super::failure::of_store;
 use super::groups::{self, Group};
 use super::processes::is_inside;
+use super::selection::Selection;
 use super::state::Daemon;
 use super::wire_types::{commit_action, resolved};
 
@@ -39,23 +40,32 @@ impl Farewell {
     }
 }
 
-/// Commits `name` into its parent and ends it and its losing siblings. Groups of the branch itself that
+/// Commits `name`, or part of it, into its parent, and ends its losing siblings and, with all of it committed, itself. Groups of the branch itself that
 /// asked for the commit are left to exit by themselves: they have won, and their last words may matter.
 pub(super) fn commit(
     daemon: &Daemon,
     name: &str,
-    choices: &Choices,
+    options: &CommitOptions,
     requester: Requester,
 ) -> Result<(CommitReport, Farewell), Failure> {
-    let chooser = Chooser::new(choices)?;
+    let chooser = Chooser::new(&options.choices)?;
+    let selection = Selection::new(&options.part)?;
     let branch = daemon.branch(name)?;
     let winner = branch.id();
     daemon.flush(&branch)?;
-    let committed =
-        daemon.store.commit_with(&branch, &|conflict| chooser.choose(conflict)).map_err(of_store)?;
+    let resolver = |conflict: &_| chooser.choose(conflict);
+    let committed = match &selection {
+        None => daemon.store.commit_with(&branch, &resolver),
+        Some(part) => daemon.store.commit_part(&branch, &resolver, &|path| part.selects(path)),
+    };
+    let committed = committed.map_err(of_store)?;
     let mut report = report(&committed);
     orphaned(daemon, &committed.into, &committed.orphans);
-    let ended: Vec<_> = std::iter::once(branch).chain(committed.stale).collect();
+    if let Some(stays) = &committed.stays {
+        orphaned(daemon, &branch, &stays.orphans);
+    }
+    let won = committed.stays.is_none().then_some(branch);
+    let ended: Vec<_> = won.into_iter().chain(committed.stale).collect();
     let (killed, mut asking) = groups_of(daemon, winner, &ended, requester);
     asking.retain(|group| group.branch != winner);
     // It is committed whatever happens now; what does not work any more is a warning.
@@ -144,6 +154,7 @@ fn report(committed: &Committed) -> CommitReport {
         stale: committed.stale.iter().map(|branch| branch.name().to_owned()).collect(),
         warnings: committed.warnings.clone(),
         resolved: resolved(&committed.resolved),
+        stays: committed.stays.as_ref().map(|stays| stays.changed),
     }
 }
 

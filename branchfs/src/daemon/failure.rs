@@ -24,7 +24,9 @@ pub(super) fn of_store(error: Error) -> Failure {
             Failure::Conflicts { conflicts: conflicts.into_iter().map(conflict).collect() }
         }
         Error::NotAllowed(reason) => Failure::NotAllowed { reason: reason.to_owned() },
-        gone @ Error::NotKept { .. } => Failure::NotAllowed { reason: gone.to_string() },
+        no @ (Error::NotKept { .. } | Error::Inseparable { .. } | Error::NothingSelected) => {
+            Failure::NotAllowed { reason: no.to_string() }
+        }
         limit @ Error::Limit { .. } => Failure::Limit { reason: limit.to_string() },
         other => Failure::Io { errno: other.errno().raw_os_error(), detail: other.to_string() },
     }

@@ -4,8 +4,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use branch_proto::{
-    Answer, Children, Choices, CommitPlan, Compared, DiffDetail, Event, Failure, GroupKind, PathBytes, Quota,
-    Verb, WorkspaceStatus,
+    Answer, Children, Choices, CommitOptions, CommitPlan, Compared, DiffDetail, Event, Failure, GroupKind,
+    PathBytes, Quota, Verb, WorkspaceStatus,
 };
 use branch_store::{Branch, Committed, State, Store};
 
@@ -17,6 +17,7 @@ use super::failure::{of_io, of_store};
 use super::groups::{self, Group};
 use super::peer::Peer;
 use super::processes::{self, Pidfd};
+use super::selection::Selection;
 use super::state::Daemon;
 use super::survivors::Identity;
 use super::wire_types::{conflict, log_entry, planned_step, resolved, to_children, to_group_kind, to_quota};
@@ -50,8 +51,8 @@ pub(super) fn carry_out(
         Verb::Status => status(daemon).into(),
         Verb::Diff { compared, detail } => diff(daemon, &compared, detail).into(),
         Verb::Patch { compared } => patch(daemon, client, &compared, descriptor).into(),
-        Verb::Commit { branch, choices } => commit(daemon, peer, &branch, &choices),
-        Verb::PlanCommit { branch, choices } => plan_commit(daemon, &branch, &choices).into(),
+        Verb::Commit { branch, options } => commit(daemon, peer, &branch, &options),
+        Verb::PlanCommit { branch, options } => plan_commit(daemon, &branch, &options).into(),
         Verb::Rebase { branch, choices } => rebase(daemon, &branch, &choices).into(),
         Verb::Undo => turn_back(daemon, Store::undo).into(),
         Verb::Redo => turn_back(daemon, Store::redo).into(),
@@ -148,8 +149,8 @@ fn patch(
     Ok(Answer::Patched { omitted: diff::patch(daemon, client, compared, pipe)? })
 }
 
-fn commit(daemon: &Daemon, peer: Peer, branch: &str, choices: &Choices) -> Done {
-    match endings::commit(daemon, branch, choices, Requester::Client(peer.pid)) {
+fn commit(daemon: &Daemon, peer: Peer, branch: &str, options: &CommitOptions) -> Done {
+    match endings::commit(daemon, branch, options, Requester::Client(peer.pid)) {
         Ok((report, farewell)) => Done { outcome: Ok(Answer::Committed { report }), farewell },
         Err(failure) => Err(failure).into(),
     }
@@ -166,11 +167,17 @@ fn turn_back(
     Ok(Answer::Committed { report: endings::turn_back(daemon, turn)? })
 }
 
-fn plan_commit(daemon: &Daemon, name: &str, choices: &Choices) -> Result<Answer, Failure> {
-    let chooser = Chooser::new(choices)?;
+fn plan_commit(daemon: &Daemon, name: &str, options: &CommitOptions) -> Result<Answer, Failure> {
+    let chooser = Chooser::new(&options.choices)?;
+    let selection = Selection::new(&options.part)?;
     let branch = daemon.branch(name)?;
     daemon.flush(&branch)?;
-    let preview = daemon.store.preview(&branch, &|conflict| chooser.choose(conflict)).map_err(of_store)?;
+    let resolver = |conflict: &_| chooser.choose(conflict);
+    let preview = match &selection {
+        None => daemon.store.preview(&branch, &resolver),
+        Some(part) => daemon.store.preview_part(&branch, &resolver, &|path| part.selects(path)),
+    };
+    let preview = preview.map_err(of_store)?;
     let compared = Compared::SinceFork { branch: name.to_owned() };
     let plan = CommitPlan {
         branch: name.to_owned(),
