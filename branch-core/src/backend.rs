@@ -67,6 +67,8 @@ pub trait Backend: Send + Sync {
     fn abort(&self, branch: &str, children: Children) -> Result<Vec<String>, Error>;
     /// The newest commits into the base, newest first.
     fn log(&self, limit: u32) -> Result<Vec<LogEntry>, Error>;
+    /// One commit into the base, and whether the base before and after it can still be seen.
+    fn show(&self, commit: u64) -> Result<(LogEntry, bool), Error>;
     /// Binds a process group to the branch: it is killed when the branch ends.
     fn attach(&self, branch: &str, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Error>;
 }
@@ -210,6 +212,9 @@ impl Backend for Daemon {
     }
     fn log(&self, limit: u32) -> Result<Vec<LogEntry>, Error> {
         self.call(|client| client.log(limit))
+    }
+    fn show(&self, commit: u64) -> Result<(LogEntry, bool), Error> {
+        self.call(|client| client.show(commit))
     }
     fn attach(&self, branch: &str, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Error> {
         self.call(|client| client.attach(branch, pid, pidfd))

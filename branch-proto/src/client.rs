@@ -262,6 +262,14 @@ impl Client {
         }
     }
 
+    /// One commit into the base, and whether the base before and after it can still be seen.
+    pub fn show(&mut self, commit: u64) -> Result<(LogEntry, bool), ClientError> {
+        match self.call(Verb::Show { commit })? {
+            Answer::Shown { entry, kept } => Ok((entry, kept)),
+            _ => Err(ClientError::Mismatch { verb: "show" }),
+        }
+    }
+
     /// Hands the daemon a process group of `branch`, to be killed when the branch ends.
     pub fn attach(&mut self, branch: &str, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), ClientError> {
         let answer = self.call_with(Verb::Attach { branch: branch.to_owned(), pid }, pidfd)?;

@@ -141,6 +141,11 @@ pub enum Verb {
         /// At most so many.
         limit: u32,
     },
+    /// One commit into the base. Any state.
+    Show {
+        /// Its number.
+        commit: u64,
+    },
     /// Hand the daemon a process group of a branch: a pidfd travels as SCM_RIGHTS with this frame. The
     /// daemon kills it when the branch ends. Live.
     Attach {
@@ -176,6 +181,7 @@ impl Verb {
             Verb::Restore { .. } => "restore",
             Verb::Abort { .. } => "abort",
             Verb::Log { .. } => "log",
+            Verb::Show { .. } => "show",
             Verb::Attach { .. } => "attach",
             Verb::Subscribe => "subscribe",
             Verb::Shutdown => "shutdown",
@@ -348,6 +354,13 @@ pub enum Answer {
     Log {
         /// Newest first.
         commits: Vec<LogEntry>,
+    },
+    /// To `Show`.
+    Shown {
+        /// What the log says of it.
+        entry: LogEntry,
+        /// Whether the base before and after it can still be seen.
+        kept: bool,
     },
     /// To `DeleteCheckpoint`, `Attach`, `Subscribe` and `Shutdown`.
     Done,
@@ -564,6 +577,14 @@ pub struct LogEntry {
     pub time: i64,
     /// Number of changed paths.
     pub changed: u64,
+    /// Bytes of the files it brought into the base; of one that undoes or redoes, of the commit it is about.
+    pub bytes: u64,
+    /// User id of who asked for it; absent if nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<u32>,
+    /// What it was for; absent if nobody said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }
 
 /// Failures as data; the words are the client's business, except for `detail`.

@@ -30,6 +30,7 @@ mod host_times;
 mod ids;
 mod journal;
 mod node;
+mod note;
 mod plan;
 mod removing;
 mod side;
@@ -56,6 +57,7 @@ pub use ids::{
     XATTR_SIZE_MAX, XATTRS_SIZE_MAX, check_branch_name,
 };
 pub use node::{DirEntry, Kind, Object, Owner, Slot, Stat, Time};
+pub use note::{MESSAGE_MAX, Note};
 pub use side::Side;
 pub use store::{
     Children, Ended, LogEntry, Options, Report, Restored, Store, Unrecovered, Usage, init, wait_closed,

@@ -93,6 +93,11 @@ impl Workspace {
         self.backend.log(limit)
     }
 
+    /// One commit into the base, and whether the base before and after it can still be seen.
+    pub fn show(&self, commit: u64) -> Result<(LogEntry, bool), Error> {
+        self.backend.show(commit)
+    }
+
     /// Takes the last commit into the base back that still stands: the base is as before it, or, where it was changed
     /// on those paths since, nothing is done and the conflicts are reported.
     pub fn undo(&self) -> Result<CommitReport, Error> {

@@ -202,7 +202,7 @@ impl Backend for Fake {
         Ok(vec![])
     }
 
-    fn commit_with(&self, branch: &str, _options: &CommitOptions) -> Result<CommitReport, Error> {
+    fn commit_with(&self, branch: &str, options: &CommitOptions) -> Result<CommitReport, Error> {
         let mut state = self.state();
         let (parent, group) = state.find(branch).map(|live| (live.parent.clone(), live.group))?;
         if let Some(path) = &state.conflict {
@@ -229,7 +229,16 @@ impl Backend for Fake {
         let commit = state.commits.len() as u64 + 1;
         state.commits.insert(
             0,
-            LogEntry { commit, action: CommitAction::Commit, branch: branch.into(), time: 0, changed: 1 },
+            LogEntry {
+                commit,
+                action: CommitAction::Commit,
+                branch: branch.into(),
+                time: 0,
+                changed: 1,
+                bytes: 0,
+                by: None,
+                message: options.message.clone(),
+            },
         );
         let (branch, commit) = (branch.into(), Some(commit));
         Ok(CommitReport {
@@ -290,6 +299,9 @@ impl Backend for Fake {
         Ok(self.state().commits.iter().take(limit as usize).cloned().collect())
     }
 
+    fn show(&self, _commit: u64) -> Result<(LogEntry, bool), Error> {
+        unimplemented!("no test asks for it")
+    }
     fn attach(&self, branch: &str, _pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Error> {
         let mut state = self.state();
         state.find(branch)?;
@@ -371,6 +383,10 @@ fn answer(fake: &Fake, verb: Verb, pidfd: Option<OwnedFd>) -> Result<Answer, Err
         }
         Verb::Restore { branch, name } => Answer::Restored { report: fake.restore(&branch, &name)? },
         Verb::Abort { branch, children } => Answer::Aborted { branches: fake.abort(&branch, children)? },
+        Verb::Show { commit } => {
+            let (entry, kept) = fake.show(commit)?;
+            Answer::Shown { entry, kept }
+        }
         Verb::Log { limit } => Answer::Log { commits: fake.log(limit)? },
         Verb::Attach { branch, pid } => {
             fake.attach(&branch, pid, pidfd.expect("a pidfd").as_fd())?;

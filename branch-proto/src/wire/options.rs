@@ -13,6 +13,9 @@ pub struct CommitOptions {
     /// Which of the branch's changes.
     #[serde(default, skip_serializing_if = "Part::is_all")]
     pub part: Part,
+    /// What it is for, kept in the log of commits into the base; at most 4096 bytes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }
 
 /// A part of a branch's changes, by globs of their paths, as in [`Choices`]. What belongs together cannot be torn apart.

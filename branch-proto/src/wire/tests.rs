@@ -76,11 +76,13 @@ fn every_verb_comes_back_under_its_name() {
         Verb::Diff { compared: between(), detail: DiffDetail::Stat },
         Verb::Patch { compared: between() },
         Verb::Commit { branch: branch(), options: CommitOptions::default() },
+        Verb::Show { commit: u64::MAX },
         Verb::PlanCommit {
             branch: branch(),
             options: CommitOptions {
                 choices: Choices { ours: vec!["*.rs".into()], theirs: vec![], rest: Some(Choice::Theirs) },
                 part: Part { only: vec!["src".into()], except: vec!["*.log".into()] },
+                message: "why".into(),
             },
         },
         Verb::Checkpoint { branch: branch(), name: None },
@@ -131,8 +133,16 @@ fn every_answer_comes_back() {
         content_bytes: 5,
         recovery: vec!["replayed 3 records".into()],
     };
-    let entry =
-        LogEntry { commit: 1, action: CommitAction::Undo { of: 3 }, branch: "b".into(), time: 0, changed: 2 };
+    let entry = LogEntry {
+        commit: 1,
+        action: CommitAction::Undo { of: 3 },
+        branch: "b".into(),
+        time: 0,
+        changed: 2,
+        bytes: 3,
+        by: Some(1000),
+        message: "why\n".into(),
+    };
     let omitted = [
         OmittedBecause::Attributes,
         OmittedBecause::EmptyDirectory,
@@ -158,7 +168,8 @@ fn every_answer_comes_back() {
             },
         },
         Answer::Aborted { branches: vec!["b".into()] },
-        Answer::Log { commits: vec![entry] },
+        Answer::Log { commits: vec![entry.clone()] },
+        Answer::Shown { entry: LogEntry { by: None, message: String::new(), ..entry }, kept: false },
         Answer::Done,
     ];
     for answer in answers {

@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::ids::{CommitId, LayerId, Name, NodeId};
 use crate::journal::record::{Decide, LogLine, Moved, Origin, PartOf, Record};
 use crate::node::{Slot, Time};
+use crate::note::Note;
 use crate::tree::{Tree, changed};
 
 /// Longest tick of the clock that hosts stamp files with.
@@ -34,6 +35,7 @@ pub(super) fn commit_into_base(
     main: &Arc<Branch>,
     resolver: Resolver<'_>,
     selector: Option<Selector<'_>>,
+    note: &Note,
 ) -> Result<Committed> {
     let _one_at_a_time = shared.writeback.lock();
     let sealed = Sealed::new(branch)?;
@@ -55,7 +57,7 @@ pub(super) fn commit_into_base(
     let bytes = if part.is_some() { Bytes::Copied } else { Bytes::Given };
     let mut staging = Staging::new(shared, &tree, commit, bytes)?;
     staging.fill(&mut drawn)?;
-    let counted = (commit, changed(&changes));
+    let counted = Counted { commit, changed: changed(&changes), note };
     let (decided, stale) =
         decide(shared, branch, &sealed, &mut staging, counted, (drawn, tree.clone(), part))?;
     let (mut warnings, linked) = staging.finish();
@@ -134,13 +136,20 @@ pub(super) fn planned(
     }
 }
 
+/// What a decision is about, for the log.
+struct Counted<'a> {
+    commit: CommitId,
+    changed: u64,
+    note: &'a Note,
+}
+
 /// The one instant at which the commit happens: the decision record is durable.
 fn decide(
     shared: &Arc<Shared>,
     branch: &Branch,
     sealed: &Sealed<'_>,
     staging: &mut Staging<'_>,
-    (commit, changed): (CommitId, u64),
+    Counted { commit, changed, note }: Counted<'_>,
     (mut drawn, tree, part): (Drawn, Tree, Option<PartOf>),
 ) -> Result<(Arc<Decide>, Vec<Arc<Branch>>)> {
     let _decide = shared.decide.lock();
@@ -158,6 +167,8 @@ fn decide(
         park: (park_id, staging.print()?),
         displaced: displaced(&mut drawn, park_id),
         changed,
+        bytes: staging.bytes(),
+        note: note.clone(),
         plan: drawn.plan,
         part,
     });
@@ -209,6 +220,8 @@ pub(crate) fn apply_decide(shared: &Shared, decided: &Decide) {
         closed: None,
         time: decided.time,
         changed: decided.changed,
+        bytes: decided.bytes,
+        note: decided.note.clone(),
     });
     let excess = log.len().saturating_sub(LOG_MAX);
     log.drain(..excess);

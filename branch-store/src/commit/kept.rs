@@ -94,6 +94,8 @@ mod tests {
                 park: (NodeId(NodeId::FIRST_ALLOCATED), print),
                 displaced: Vec::new(),
                 changed: 0,
+                bytes: 0,
+                note: crate::note::Note::default(),
                 plan: Plan { steps, before: vec![(before.to_vec(), object)], ..Plan::default() },
                 part: None,
             })

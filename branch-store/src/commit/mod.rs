@@ -40,6 +40,7 @@ use crate::error::{Error, Result};
 use crate::ids::{CommitId, NodeId};
 use crate::journal::record::{Origin, Record, Rest};
 use crate::node::{Body, Lower, Node};
+use crate::note::Note;
 use crate::tree::{Change, Tree, changed};
 
 /// Where the changes of a commit came from.
@@ -124,12 +125,18 @@ pub(crate) fn commit(
     branch: &Branch,
     resolver: Resolver<'_>,
     selector: Option<Selector<'_>>,
+    note: &Note,
 ) -> Result<Committed> {
     let parent = parent_of(shared, branch)?;
     if parent.is_main() {
-        decide::commit_into_base(shared, branch, &parent, resolver, selector)
+        decide::commit_into_base(shared, branch, &parent, resolver, selector, note)
     } else {
-        commit_into_branch(shared, branch, &parent, resolver, selector)
+        let mut committed = commit_into_branch(shared, branch, &parent, resolver, selector)?;
+        if !note.message.is_empty() {
+            let lost = "the message is not kept: the log has commits into the base only";
+            committed.warnings.push(lost.to_owned());
+        }
+        Ok(committed)
     }
 }
 

@@ -47,6 +47,7 @@ pub(crate) struct Staging<'a> {
     fresh: HashSet<NodeId>,
     unsynced: Vec<OwnedFd>,
     objects: usize,
+    staged: u64,
     armed: bool,
 }
 
@@ -73,6 +74,7 @@ impl<'a> Staging<'a> {
             fresh: HashSet::new(),
             unsynced: Vec::new(),
             objects: 0,
+            staged: 0,
             armed: true,
         })
     }
@@ -105,6 +107,11 @@ impl<'a> Staging<'a> {
 
     pub(crate) fn print(&self) -> Result<Fingerprint> {
         self.shared.base.home.print(&stat_fd(&self.dir)?).ok_or(Error::Posix(Errno::IO))
+    }
+
+    /// Bytes of the files that are staged.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.staged
     }
 
     /// A decision is on its way to the disk and may stand, whatever is reported of it: from now on what was
@@ -181,6 +188,7 @@ impl<'a> Staging<'a> {
         self.warnings.extend(refused.iter().map(|refused| refused.of(path)));
         self.remember(dir, name, kind)?;
         let print = self.shared.base.home.print(&found).ok_or(Error::Posix(Errno::IO))?;
+        self.staged += if kind == Kind::File { print.size } else { 0 };
         Ok(print.key())
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::history::Displaced;
 use crate::ids::{BranchId, CommitId, GroupId, GroupKind, LayerId, NodeId, Quota};
 use crate::node::{DisplacedTo, Fingerprint, HostKey, Slot, Time};
+use crate::note::Note;
 use crate::plan::Plan;
 use crate::tree::Change;
 
@@ -154,6 +155,9 @@ pub(crate) struct Decide {
     pub(crate) displaced: Vec<Displaced>,
     /// Number of changed objects, for the log.
     pub(crate) changed: u64,
+    /// Bytes of the files that it brings, for the log.
+    pub(crate) bytes: u64,
+    pub(crate) note: Note,
     pub(crate) plan: Plan,
     /// Of a partial commit: the branch goes on with the rest.
     pub(crate) part: Option<PartOf>,
@@ -203,6 +207,8 @@ pub(crate) struct LogLine {
     pub(crate) closed: Option<Time>,
     pub(crate) time: Time,
     pub(crate) changed: u64,
+    pub(crate) bytes: u64,
+    pub(crate) note: Note,
 }
 
 /// A live branch at a checkpoint. Trees are written as differences (from the parent's tree, and from the

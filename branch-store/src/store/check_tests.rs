@@ -69,6 +69,8 @@ fn decide(commit: u64, steps: Vec<Step>) -> Record {
         park: (NodeId(NodeId::FIRST_ALLOCATED), print),
         displaced: Vec::new(),
         changed: 0,
+        bytes: 0,
+        note: crate::note::Note::default(),
         plan: Plan { steps, ..Plan::default() },
         part: None,
     }))

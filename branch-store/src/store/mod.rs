@@ -32,7 +32,9 @@ use crate::commit::undo::{self, Turn};
 use crate::commit::{self, Action, Choice, Committed, Preview, Rebased, Resolver, Selector};
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId};
+use crate::journal::record::LogLine;
 use crate::node::Time;
+use crate::note::Note;
 
 /// One commit into the base.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +47,26 @@ pub struct LogEntry {
     pub time: Time,
     /// Number of changed paths.
     pub changed: u64,
+    /// Bytes of the files it brought; of one that undoes or redoes, of the commit it is about.
+    pub bytes: u64,
+    /// Who, and what for.
+    pub note: Note,
     /// What it was.
     pub action: Action,
+}
+
+impl From<&LogLine> for LogEntry {
+    fn from(line: &LogLine) -> LogEntry {
+        LogEntry {
+            commit: line.commit,
+            branch: line.branch.clone(),
+            time: line.time,
+            changed: line.changed,
+            bytes: line.bytes,
+            note: line.note.clone(),
+            action: line.origin.into(),
+        }
+    }
 }
 
 /// What the store holds.
@@ -114,7 +134,7 @@ impl Store {
     /// # Errors
     /// As [`Store::commit`]; `Conflicts` has what the resolver refused, or what cannot be decided path by path.
     pub fn commit_with(&self, branch: &Branch, resolver: Resolver<'_>) -> Result<Committed> {
-        commit::commit(&self.shared, branch, resolver, None)
+        self.commit_as(branch, resolver, None, &Note::default())
     }
 
     /// Commits the part of a leaf branch's changes whose paths are selected. The branch goes on with the rest, on what
@@ -130,7 +150,22 @@ impl Store {
         resolver: Resolver<'_>,
         selector: Selector<'_>,
     ) -> Result<Committed> {
-        commit::commit(&self.shared, branch, resolver, Some(selector))
+        self.commit_as(branch, resolver, Some(selector), &Note::default())
+    }
+
+    /// As [`Store::commit_with`], or with a selector [`Store::commit_part`], with what the log is to say of it.
+    ///
+    /// # Errors
+    /// As those; `Limit` for a message that is too long.
+    pub fn commit_as(
+        &self,
+        branch: &Branch,
+        resolver: Resolver<'_>,
+        selector: Option<Selector<'_>>,
+        note: &Note,
+    ) -> Result<Committed> {
+        note.check()?;
+        commit::commit(&self.shared, branch, resolver, selector, note)
     }
 
     /// Moves a leaf branch onto its parent's present state: it is as if it had been forked from there and had done
@@ -170,7 +205,15 @@ impl Store {
     /// `NotAllowed` if there is none or its preimages are no longer kept; `Conflicts` where the base was changed on
     /// those paths since (nothing is done then); `Poisoned`, and the host's.
     pub fn undo(&self) -> Result<Committed> {
-        undo::turn(&self.shared, Turn::Undo)
+        self.undo_by(None)
+    }
+
+    /// As [`Store::undo`], for this user.
+    ///
+    /// # Errors
+    /// As [`Store::undo`].
+    pub fn undo_by(&self, user: Option<u32>) -> Result<Committed> {
+        undo::turn(&self.shared, Turn::Undo, user)
     }
 
     /// Takes the last [`Store::undo`] back, unless something was committed since.
@@ -178,22 +221,27 @@ impl Store {
     /// # Errors
     /// As [`Store::undo`].
     pub fn redo(&self) -> Result<Committed> {
-        undo::turn(&self.shared, Turn::Redo)
+        self.redo_by(None)
+    }
+
+    /// As [`Store::redo`], for this user.
+    ///
+    /// # Errors
+    /// As [`Store::redo`].
+    pub fn redo_by(&self, user: Option<u32>) -> Result<Committed> {
+        undo::turn(&self.shared, Turn::Redo, user)
     }
 
     /// The newest commits into the base, newest first.
     pub fn log(&self, limit: usize) -> Vec<LogEntry> {
         let log = self.shared.log.lock();
         let newest = log.iter().rev().take(limit);
-        newest
-            .map(|line| LogEntry {
-                commit: line.commit,
-                branch: line.branch.clone(),
-                time: line.time,
-                changed: line.changed,
-                action: line.origin.into(),
-            })
-            .collect()
+        newest.map(LogEntry::from).collect()
+    }
+
+    /// One commit into the base; `None` if there is none of this number, or the log no longer has it.
+    pub fn logged(&self, commit: CommitId) -> Option<LogEntry> {
+        self.shared.log.lock().iter().rev().find(|line| line.commit == commit).map(LogEntry::from)
     }
 
     /// What the store holds.

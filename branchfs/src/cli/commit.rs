@@ -23,6 +23,16 @@ pub(super) struct Args {
     /// Commit all changes but those of paths that match GLOB (may be repeated); they stay in the branch
     #[arg(long, value_name = "GLOB")]
     except: Vec<String>,
+    /// What it is for: kept in the log of commits into the base, at most 4096 bytes
+    #[arg(
+        short,
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true,
+        conflicts_with = "dry_run"
+    )]
+    message: String,
     /// Print what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -41,7 +51,7 @@ struct Planned {
 impl Args {
     pub(super) fn execute(self, context: &Context) -> Result<Code, CliError> {
         let part = Part { only: self.only, except: self.except };
-        let options = CommitOptions { choices: self.decisions.choices()?, part };
+        let options = CommitOptions { choices: self.decisions.choices()?, part, message: self.message };
         let workspace = context.workspace()?;
         if self.dry_run {
             let plan = workspace.backend().plan_commit(&self.branch, &options)?;

@@ -32,15 +32,21 @@ impl Args {
 impl Show for Logged {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         for entry in &self.commits {
-            let changed = text::count(entry.changed, "path");
-            let action = match entry.action {
-                CommitAction::Commit => String::new(),
-                CommitAction::Undo { of } => format!("undo of {of}: "),
-                CommitAction::Redo { of } => format!("redo of {of}: "),
-            };
-            let (commit, when) = (entry.commit, text::moment(entry.time));
-            writeln!(out, "{commit:>4}  {when}  {action}{}  {changed}", entry.branch)?;
+            let (changed, size) = (text::count(entry.changed, "path"), text::size(entry.bytes));
+            let (commit, when, origin) = (entry.commit, text::moment(entry.time), origin(entry));
+            let subject =
+                entry.message.lines().next().map_or(String::new(), |line| format!("  {}", text::plain(line)));
+            writeln!(out, "{commit:>4}  {when}  {origin}  {changed}, {size}{subject}")?;
         }
         Ok(())
+    }
+}
+
+/// The branch, and what was undone or redone.
+pub(super) fn origin(entry: &LogEntry) -> String {
+    match entry.action {
+        CommitAction::Commit => entry.branch.clone(),
+        CommitAction::Undo { of } => format!("undo of {of}: {}", entry.branch),
+        CommitAction::Redo { of } => format!("redo of {of}: {}", entry.branch),
     }
 }

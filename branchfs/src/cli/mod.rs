@@ -32,6 +32,7 @@ mod redo;
 mod restore;
 mod run;
 mod screen;
+mod show;
 mod size;
 mod status;
 mod stop;
@@ -81,6 +82,7 @@ enum Verb {
     Run(run::Args),
     Explore(explore::Args),
     Log(log::Args),
+    Show(show::Args),
     Status(status::Args),
     Mount(mount::Args),
     Umount(umount::Args),
@@ -126,6 +128,7 @@ impl Verb {
             Verb::Run(args) => args.execute(context),
             Verb::Explore(args) => args.execute(context),
             Verb::Log(args) => args.execute(context),
+            Verb::Show(args) => args.execute(context),
             Verb::Status(args) => args.execute(context),
             Verb::Mount(args) => args.execute(context),
             Verb::Umount(args) => args.execute(context),

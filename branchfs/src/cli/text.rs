@@ -35,6 +35,13 @@ pub(super) fn size(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
+/// Words of others: nothing in them moves the cursor or colours the screen.
+pub(super) fn plain(text: &str) -> String {
+    let shown =
+        |c: char| if c.is_control() && c != '\t' { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
 /// How long ago a moment in seconds since the epoch was: `5s`, `3m`, `7h`, `12d`.
 pub(super) fn age(created: i64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;

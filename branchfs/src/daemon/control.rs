@@ -38,9 +38,14 @@ impl FromView {
 
 impl Control for FromView {
     fn commit(&self, branch: &str) -> Result<(), Errno> {
-        let (report, farewell) =
-            endings::commit(&*self.daemon()?, branch, &CommitOptions::default(), Requester::ControlFile)
-                .map_err(|failure| refuse("commit", branch, &failure))?;
+        let (report, farewell) = endings::commit(
+            &*self.daemon()?,
+            branch,
+            &CommitOptions::default(),
+            None,
+            Requester::ControlFile,
+        )
+        .map_err(|failure| refuse("commit", branch, &failure))?;
         farewell.kill();
         for warning in &report.warnings {
             tracing::warn!(branch, warning, "commit by control file");

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use branch_proto::{Choices, CommitOptions, CommitReport, EndReason, Event, Failure, RebaseReport};
-use branch_store::{Branch, BranchId, Children, Committed, Invalid, NodeId, Store};
+use branch_store::{Branch, BranchId, Children, Committed, Invalid, NodeId, Note, Selector, Store};
 
 use super::choices::Chooser;
 use super::failure::of_store;
@@ -46,6 +46,7 @@ pub(super) fn commit(
     daemon: &Daemon,
     name: &str,
     options: &CommitOptions,
+    by: Option<u32>,
     requester: Requester,
 ) -> Result<(CommitReport, Farewell), Failure> {
     let chooser = Chooser::new(&options.choices)?;
@@ -54,11 +55,10 @@ pub(super) fn commit(
     let winner = branch.id();
     daemon.flush(&branch)?;
     let resolver = |conflict: &_| chooser.choose(conflict);
-    let committed = match &selection {
-        None => daemon.store.commit_with(&branch, &resolver),
-        Some(part) => daemon.store.commit_part(&branch, &resolver, &|path| part.selects(path)),
-    };
-    let committed = committed.map_err(of_store)?;
+    let selects = selection.as_ref().map(|part| |path: &[u8]| part.selects(path));
+    let selector = selects.as_ref().map(|selects| selects as Selector<'_>);
+    let note = Note { by, message: options.message.clone() };
+    let committed = daemon.store.commit_as(&branch, &resolver, selector, &note).map_err(of_store)?;
     let mut report = report(&committed);
     orphaned(daemon, &committed.into, &committed.orphans);
     if let Some(stays) = &committed.stays {

@@ -7,7 +7,7 @@ use branch_proto::{
     Answer, Children, Choices, CommitOptions, CommitPlan, Compared, DiffDetail, Event, Failure, GroupKind,
     PathBytes, Quota, Verb, WorkspaceStatus,
 };
-use branch_store::{Branch, Committed, State, Store};
+use branch_store::{Branch, CommitId, Committed, State, Store};
 
 use super::checkpoints;
 use super::choices::Chooser;
@@ -54,8 +54,8 @@ pub(super) fn carry_out(
         Verb::Commit { branch, options } => commit(daemon, peer, &branch, &options),
         Verb::PlanCommit { branch, options } => plan_commit(daemon, &branch, &options).into(),
         Verb::Rebase { branch, choices } => rebase(daemon, &branch, &choices).into(),
-        Verb::Undo => turn_back(daemon, Store::undo).into(),
-        Verb::Redo => turn_back(daemon, Store::redo).into(),
+        Verb::Undo => turn_back(daemon, |store| store.undo_by(Some(peer.uid))).into(),
+        Verb::Redo => turn_back(daemon, |store| store.redo_by(Some(peer.uid))).into(),
         Verb::Checkpoint { branch, name } => {
             checkpoints::make(daemon, &branch, name.as_deref()).map(|name| Answer::Checkpoint { name }).into()
         }
@@ -67,6 +67,7 @@ pub(super) fn carry_out(
         }
         Verb::Abort { branch, children } => abort(daemon, peer, &branch, children),
         Verb::Log { limit } => log(daemon, limit).into(),
+        Verb::Show { commit } => show(daemon, commit).into(),
         Verb::Attach { branch, pid: _ } => attach(daemon, peer, &branch, descriptor).into(),
         Verb::Subscribe | Verb::Shutdown => Ok(Answer::Done).into(),
     }
@@ -150,7 +151,7 @@ fn patch(
 }
 
 fn commit(daemon: &Daemon, peer: Peer, branch: &str, options: &CommitOptions) -> Done {
-    match endings::commit(daemon, branch, options, Requester::Client(peer.pid)) {
+    match endings::commit(daemon, branch, options, Some(peer.uid), Requester::Client(peer.pid)) {
         Ok((report, farewell)) => Done { outcome: Ok(Answer::Committed { report }), farewell },
         Err(failure) => Err(failure).into(),
     }
@@ -200,6 +201,17 @@ fn abort(daemon: &Daemon, peer: Peer, branch: &str, children: Children) -> Done 
 fn log(daemon: &Daemon, limit: u32) -> Result<Answer, Failure> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     Ok(Answer::Log { commits: daemon.store.log(limit).into_iter().map(log_entry).collect() })
+}
+
+fn show(daemon: &Daemon, commit: u64) -> Result<Answer, Failure> {
+    let Some(entry) = daemon.store.logged(CommitId(commit)) else {
+        let newest = daemon.store.usage().map_err(of_store)?.commits;
+        return Err(not_allowed(&format!("there is no commit {commit} in the log; the newest is {newest}")));
+    };
+    // Commits are numbered from 1.
+    let kept =
+        [commit.saturating_sub(1), commit].iter().all(|n| daemon.store.base_after(CommitId(*n)).is_ok());
+    Ok(Answer::Shown { entry: log_entry(entry), kept })
 }
 
 /// Takes a process group under the branch's fate. The pidfd says who it is: the pid in the request is the

@@ -182,6 +182,9 @@ pub(super) fn log_entry(entry: branch_store::LogEntry) -> wire::LogEntry {
         branch: entry.branch,
         time: entry.time.sec,
         changed: entry.changed,
+        bytes: entry.bytes,
+        by: entry.note.by,
+        message: entry.note.message,
     }
 }
 

@@ -24,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId, NodeId};
 use crate::journal::record::{Decide, Origin, Record};
 use crate::node::Time;
+use crate::note::Note;
 use crate::tree::Tree;
 
 use crate::base::history::Displaced;
@@ -40,7 +41,7 @@ pub(crate) enum Turn {
 /// # Errors
 /// `NotAllowed` if there is none or its preimages are gone, `Conflicts` where the base was changed on those paths
 /// since (nothing is done then), `Poisoned`, and the host's.
-pub(crate) fn turn(shared: &Arc<Shared>, turn: Turn) -> Result<Committed> {
+pub(crate) fn turn(shared: &Arc<Shared>, turn: Turn, by: Option<u32>) -> Result<Committed> {
     let _one_at_a_time = shared.writeback.lock();
     shared.journal.check()?;
     let of = Stack::of(&shared.log.lock()).target(turn)?;
@@ -55,7 +56,7 @@ pub(crate) fn turn(shared: &Arc<Shared>, turn: Turn) -> Result<Committed> {
         Turn::Undo => Origin::Undo(of),
         Turn::Redo => Origin::Redo(of),
     };
-    let decided = decide(shared, &mut staging, (commit, origin), &forward, drawn)?;
+    let decided = decide(shared, &mut staging, (commit, origin, by), &forward, drawn)?;
     let (mut warnings, _) = staging.finish();
     let written = finish(shared, &decided)?;
     warnings.extend(written.warnings);
@@ -81,7 +82,7 @@ pub(crate) fn turn(shared: &Arc<Shared>, turn: Turn) -> Result<Committed> {
 fn decide(
     shared: &Arc<Shared>,
     staging: &mut Staging<'_>,
-    (commit, origin): (CommitId, Origin),
+    (commit, origin, by): (CommitId, Origin, Option<u32>),
     forward: &Decide,
     mut drawn: Drawn,
 ) -> Result<Arc<Decide>> {
@@ -97,6 +98,8 @@ fn decide(
         park: (park_id, staging.print()?),
         displaced: displaced(&mut drawn, park_id),
         changed: forward.changed,
+        bytes: forward.bytes,
+        note: Note { by, message: String::new() },
         plan: drawn.plan,
         part: None,
     });

@@ -59,7 +59,8 @@ impl Args {
         let compared = self.compared()?;
         let workspace = context.workspace()?;
         if !self.name_status && !self.stat && context.format() == Format::Text {
-            return self.patch(&workspace, &compared);
+            patch(&workspace, &compared, &self.screen, b"")?;
+            return Ok(Code::OK);
         }
         let detail = if self.stat { DiffDetail::Stat } else { DiffDetail::NameStatus };
         let changes = workspace.backend().diff(&compared, detail)?;
@@ -91,16 +92,25 @@ impl Args {
             hint: format!("name two: 'branchfs diff {} {other}'", self.first),
         }
     }
+}
 
-    fn patch(&self, workspace: &Workspace, compared: &Compared) -> Result<Code, CliError> {
-        let mut patch = workspace.patch(compared)?;
-        let colours = self.screen.colours();
-        let taken = self.screen.open()?.show(|out| copy(&mut patch, out, colours))?;
-        if taken == Taken::Whole {
-            report(&patch.finish()?);
-        }
-        Ok(Code::OK)
+/// Prints what differs as a patch, behind some words; what is not in it on standard error.
+pub(super) fn patch(
+    workspace: &Workspace,
+    compared: &Compared,
+    screen: &screen::Options,
+    head: &[u8],
+) -> Result<(), CliError> {
+    let mut patch = workspace.patch(compared)?;
+    let colours = screen.colours();
+    let taken = screen.open()?.show(|out| {
+        out.write_all(head)?;
+        copy(&mut patch, out, colours)
+    })?;
+    if taken == Taken::Whole {
+        report(&patch.finish()?);
     }
+    Ok(())
 }
 
 /// A branch, `BRANCH@CHECKPOINT`, or `@N`. No branch's name has the sign in it.
@@ -150,10 +160,15 @@ fn left_out(omitted: &Omitted) -> String {
 
 impl Show for Changed {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        match self.detail {
-            DiffDetail::NameStatus => self.changes.iter().try_for_each(|change| name_status(out, change)),
-            DiffDetail::Stat => stat(out, &self.changes),
-        }
+        changes(out, &self.changes, self.detail)
+    }
+}
+
+/// Changes, a line each.
+pub(super) fn changes(out: &mut dyn Write, changes: &[FileChange], detail: DiffDetail) -> io::Result<()> {
+    match detail {
+        DiffDetail::NameStatus => changes.iter().try_for_each(|change| name_status(out, change)),
+        DiffDetail::Stat => stat(out, changes),
     }
 }
 
