@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use branch_proto::{
     BranchInfo, Children, Choices, Client, ClientError, CommitOptions, CommitPlan, CommitReport, Compared,
-    DiffDetail, FileChange, GroupKind, LogEntry, Omitted, Quota, RebaseReport, RestoreReport,
-    WorkspaceStatus,
+    DiffDetail, FileChange, GcMode, GcReport, GroupKind, KeepChange, LogEntry, Omitted, Quota, RebaseReport,
+    RestoreReport, WorkspaceStatus,
 };
 
 use crate::error::{Error, LaunchError};
@@ -65,6 +65,8 @@ pub trait Backend: Send + Sync {
     fn restore(&self, branch: &str, name: &str) -> Result<RestoreReport, Error>;
     /// Discards a branch; the names of all that ended, leaves first.
     fn abort(&self, branch: &str, children: Children) -> Result<Vec<String>, Error>;
+    /// Frees what nobody needs any more, or says what that is.
+    fn gc(&self, keep: KeepChange, mode: GcMode) -> Result<GcReport, Error>;
     /// The newest commits into the base, newest first.
     fn log(&self, limit: u32) -> Result<Vec<LogEntry>, Error>;
     /// One commit into the base, and whether the base before and after it can still be seen.
@@ -209,6 +211,9 @@ impl Backend for Daemon {
     }
     fn abort(&self, branch: &str, children: Children) -> Result<Vec<String>, Error> {
         self.call(|client| client.abort(branch, children))
+    }
+    fn gc(&self, keep: KeepChange, mode: GcMode) -> Result<GcReport, Error> {
+        self.call(|client| client.gc(keep, mode))
     }
     fn log(&self, limit: u32) -> Result<Vec<LogEntry>, Error> {
         self.call(|client| client.log(limit))

@@ -26,10 +26,11 @@ mod workspace;
 
 pub use backend::{Backend, Daemon, Launcher, no_daemon};
 pub use branch_proto::{
-    BranchInfo, ChangeStatus, Checkpoint, Children, Choice, Choices, ClientError, CommitAction,
+    Bound, BranchInfo, ChangeStatus, Checkpoint, Children, Choice, Choices, ClientError, CommitAction,
     CommitOptions, CommitPlan, CommitReport, Compared, Conflict, ConflictKind, DiffDetail, Failure,
-    FileChange, FileKind, GroupKind, LogEntry, Omitted, OmittedBecause, Part, PathBytes, PlannedStep, Quota,
-    RebaseReport, Resolved, RestoreReport, Side, StepAction, Version, WorkspaceStatus,
+    FileChange, FileKind, GcMode, GcReport, GroupKind, Keep, KeepChange, LogEntry, Omitted, OmittedBecause,
+    Part, PathBytes, PlannedStep, Quota, RebaseReport, Resolved, RestoreReport, Side, StepAction, Version,
+    WorkspaceStatus,
 };
 pub use error::{Error, LaunchError};
 pub use explore::{ATTEMPTS_MAX, AttemptReport, Explore, ExploreReport, Progress, Verdict};

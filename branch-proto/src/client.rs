@@ -12,8 +12,8 @@ use crate::frame::{FrameError, encode, read_frame, write_frame};
 use crate::socket::with_short_path;
 use crate::wire::{
     Answer, BranchInfo, Children, Choices, CommitOptions, CommitPlan, CommitReport, Compared, DiffDetail,
-    Event, Failure, FileChange, GroupKind, Hello, LogEntry, Omitted, PROTOCOL_VERSION, Quota, RebaseReport,
-    Reply, Request, RestoreReport, Verb, Welcome, WorkspaceStatus,
+    Event, Failure, FileChange, GcMode, GcReport, GroupKind, Hello, KeepChange, LogEntry, Omitted,
+    PROTOCOL_VERSION, Quota, RebaseReport, Reply, Request, RestoreReport, Verb, Welcome, WorkspaceStatus,
 };
 
 /// A connection to the daemon, past the handshake. After an error other than [`ClientError::Failed`] the
@@ -251,6 +251,14 @@ impl Client {
         match self.call(Verb::Abort { branch: branch.to_owned(), children })? {
             Answer::Aborted { branches } => Ok(branches),
             _ => Err(ClientError::Mismatch { verb: "abort" }),
+        }
+    }
+
+    /// Frees what nobody needs any more, or says what that is.
+    pub fn gc(&mut self, keep: KeepChange, mode: GcMode) -> Result<GcReport, ClientError> {
+        match self.call(Verb::Gc { keep, mode })? {
+            Answer::Collected { report } => Ok(report),
+            _ => Err(ClientError::Mismatch { verb: "gc" }),
         }
     }
 

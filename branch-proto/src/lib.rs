@@ -17,9 +17,9 @@ pub mod wire;
 pub use client::{Client, ClientError, Events};
 pub use frame::{FRAME_MAX, FrameError, read_frame, write_frame};
 pub use wire::{
-    Answer, BranchInfo, ChangeStatus, Checkpoint, Children, Choice, Choices, CommitAction, CommitOptions,
-    CommitPlan, CommitReport, Compared, Conflict, ConflictKind, DiffDetail, EndReason, Event, Failure,
-    FileChange, FileKind, GroupKind, Hello, LogEntry, Omitted, OmittedBecause, PROTOCOL_VERSION, Part,
-    PathBytes, PlannedStep, Quota, RebaseReport, Reply, Request, Resolved, RestoreReport, Side, StepAction,
-    Verb, Version, Welcome, WorkspaceStatus,
+    Answer, Bound, BranchInfo, ChangeStatus, Checkpoint, Children, Choice, Choices, CommitAction,
+    CommitOptions, CommitPlan, CommitReport, Compared, Conflict, ConflictKind, DiffDetail, EndReason, Event,
+    Failure, FileChange, FileKind, GcMode, GcReport, GroupKind, Hello, Keep, KeepChange, LogEntry, Omitted,
+    OmittedBecause, PROTOCOL_VERSION, Part, PathBytes, PlannedStep, Quota, RebaseReport, Reply, Request,
+    Resolved, RestoreReport, Side, StepAction, Verb, Version, Welcome, WorkspaceStatus,
 };

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use checkpoints::{Checkpoint, RestoreReport};
 pub use choices::{Choice, Choices, CommitPlan, PlannedStep, Resolved, StepAction};
 pub use conflict::{Conflict, ConflictKind, FileKind, Version};
+pub use gc::{Bound, GcMode, GcReport, Keep, KeepChange};
 pub use options::{CommitOptions, Part};
 
 /// Version of this protocol. A daemon refuses every other one with [`Failure::Version`].
@@ -129,6 +130,14 @@ pub enum Verb {
         /// Name of the checkpoint.
         name: String,
     },
+    /// Free what nobody needs any more, and give up what is too old. Any state.
+    Gc {
+        /// What to keep other than the workspace says.
+        #[serde(default)]
+        keep: KeepChange,
+        /// Whether to do it.
+        mode: GcMode,
+    },
     /// Discard a branch. Live.
     Abort {
         /// Name of the branch.
@@ -179,6 +188,7 @@ impl Verb {
             Verb::Checkpoint { .. } => "checkpoint",
             Verb::DeleteCheckpoint { .. } => "delete-checkpoint",
             Verb::Restore { .. } => "restore",
+            Verb::Gc { .. } => "gc",
             Verb::Abort { .. } => "abort",
             Verb::Log { .. } => "log",
             Verb::Show { .. } => "show",
@@ -349,6 +359,11 @@ pub enum Answer {
     Aborted {
         /// Their names.
         branches: Vec<String>,
+    },
+    /// To `Gc`.
+    Collected {
+        /// What was freed, or would be.
+        report: GcReport,
     },
     /// To `Log`.
     Log {
@@ -745,6 +760,7 @@ pub enum EndReason {
 mod checkpoints;
 mod choices;
 mod conflict;
+mod gc;
 mod options;
 #[cfg(test)]
 mod tests;

@@ -73,7 +73,7 @@ impl NodeId {
 pub struct LayerId(pub u64);
 
 /// Number of a commit into the base, from 1; as an epoch, "the base as it was after this commit".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CommitId(pub u64);
 
 /// Siblings made by one fork.

@@ -29,6 +29,8 @@ mod gatekeeper;
 mod host_times;
 mod ids;
 mod journal;
+mod keep;
+mod measuring;
 mod node;
 mod note;
 mod plan;
@@ -56,9 +58,11 @@ pub use ids::{
     GroupId, GroupKind, LayerId, MAIN, MARKS_MAX, NAME_MAX, Name, NodeId, Quota, STORE_DIR, SYMLINK_MAX,
     XATTR_SIZE_MAX, XATTRS_SIZE_MAX, check_branch_name,
 };
+pub use keep::Keep;
 pub use node::{DirEntry, Kind, Object, Owner, Slot, Stat, Time};
 pub use note::{MESSAGE_MAX, Note};
 pub use side::Side;
 pub use store::{
-    Children, Ended, LogEntry, Options, Report, Restored, Store, Unrecovered, Usage, init, wait_closed,
+    Children, Collected, Ended, LogEntry, Options, Report, Restored, Store, Unrecovered, Usage, init,
+    wait_closed,
 };

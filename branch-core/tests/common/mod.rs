@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use branch_core::{
     Backend, BranchInfo, Children, Choices, CommitAction, CommitOptions, CommitPlan, CommitReport, Compared,
-    Conflict, ConflictKind, DiffDetail, Error, Failure, FileChange, GroupKind, LogEntry, Omitted, PathBytes,
-    Quota, RebaseReport, RestoreReport, Side, WorkspaceStatus,
+    Conflict, ConflictKind, DiffDetail, Error, Failure, FileChange, GcMode, GcReport, GroupKind, Keep,
+    KeepChange, LogEntry, Omitted, PathBytes, Quota, RebaseReport, RestoreReport, Side, WorkspaceStatus,
 };
 use branch_proto::{Answer, PROTOCOL_VERSION, Reply, Request, Verb, Welcome, server};
 
@@ -295,6 +295,11 @@ impl Backend for Fake {
         Ok(ended)
     }
 
+    fn gc(&self, keep: KeepChange, _mode: GcMode) -> Result<GcReport, Error> {
+        let keep = Keep { commits: keep.commits.unwrap_or(16), age: None, bytes: None };
+        Ok(GcReport { commits: vec![], preimage_bytes: 0, kept_bytes: 0, remains_bytes: 0, layers: 0, keep })
+    }
+
     fn log(&self, limit: u32) -> Result<Vec<LogEntry>, Error> {
         Ok(self.state().commits.iter().take(limit as usize).cloned().collect())
     }
@@ -383,6 +388,7 @@ fn answer(fake: &Fake, verb: Verb, pidfd: Option<OwnedFd>) -> Result<Answer, Err
         }
         Verb::Restore { branch, name } => Answer::Restored { report: fake.restore(&branch, &name)? },
         Verb::Abort { branch, children } => Answer::Aborted { branches: fake.abort(&branch, children)? },
+        Verb::Gc { keep, mode } => Answer::Collected { report: fake.gc(keep, mode)? },
         Verb::Show { commit } => {
             let (entry, kept) = fake.show(commit)?;
             Answer::Shown { entry, kept }

@@ -68,6 +68,15 @@ fn every_verb_comes_back_under_its_name() {
             quota: Some(Quota::Bytes(u64::MAX)),
         },
         Verb::Create { names: vec![], parent: String::new(), group: GroupKind::Independent, quota: None },
+        Verb::Gc { keep: KeepChange::default(), mode: GcMode::Preview },
+        Verb::Gc {
+            keep: KeepChange {
+                commits: Some(0),
+                age: Some(Bound::AtMost(u64::MAX)),
+                bytes: Some(Bound::Unlimited),
+            },
+            mode: GcMode::Save,
+        },
         Verb::SetQuota { branch: branch(), quota: Quota::Unlimited },
         Verb::List,
         Verb::Inspect { branch: branch() },

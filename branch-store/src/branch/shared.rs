@@ -1,5 +1,6 @@
 //! What all branches of a workspace share: the base, the journal, who is alive, and the locks around it.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,9 +13,10 @@ use crate::branch::{Branch, Data, Registry, State};
 use crate::content::Contents;
 use crate::disk::{Disk, Locked};
 use crate::error::{Error, Result};
-use crate::ids::{BranchId, GroupKind, LayerId};
+use crate::ids::{BranchId, CommitId, GroupKind, LayerId};
 use crate::journal::record::LogLine;
 use crate::journal::{Journal, WorkspaceId};
+use crate::keep::Keep;
 
 /// What store and branches share.
 ///
@@ -45,8 +47,20 @@ pub(crate) struct Shared {
     pub(crate) gate: RwLock<()>,
     /// Held by the one who makes the journal durable; the sequence number before which copied bytes are so.
     pub(crate) settling: Mutex<u64>,
+    /// How much of the past is kept.
+    pub(crate) keep: Mutex<Keep>,
+    /// Bytes of preimage directories that were measured.
+    pub(crate) park_bytes: Mutex<ParkBytes>,
     /// Number of the journal in use.
     pub(crate) journal_number: AtomicU64,
+}
+
+/// Bytes of preimage directories by commit, as long as no undoing moves anything in or out of them.
+#[derive(Default)]
+pub(crate) struct ParkBytes {
+    /// The newest commit when they were measured.
+    pub(crate) head: CommitId,
+    pub(crate) bytes: HashMap<CommitId, u64>,
 }
 
 /// Numbers handed out in order and never again.

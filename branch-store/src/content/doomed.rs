@@ -57,6 +57,11 @@ impl Contents {
         waiting.all.len() > FILES_MAX || waiting.bytes > BYTES_MAX
     }
 
+    /// What waits to be deleted.
+    pub(crate) fn waiting(&self) -> Vec<Doomed> {
+        self.waiting.lock().all.iter().map(|(_, doomed)| *doomed).collect()
+    }
+
     /// The journal is durable up to here. What cannot be deleted costs space; recovery finds it.
     pub(crate) fn bury(&self, durable: u64) {
         let mut waiting = self.waiting.lock();

@@ -209,6 +209,24 @@ impl Contents {
         Ok(self.disk.fsync(&self.content)?)
     }
 
+    /// Bytes of what is in the trash, or waits to be deleted; and how many of them are layers.
+    pub(crate) fn remains(&self) -> Result<(u64, u64)> {
+        let mut bytes = crate::measuring::bytes_below(&self.trash)?;
+        let is_layer = |name: &Vec<u8>| name.iter().all(u8::is_ascii_digit);
+        let mut layers = crate::disk::list(&self.trash)?.iter().filter(|name| is_layer(name)).count() as u64;
+        for doomed in self.waiting() {
+            match doomed {
+                Doomed::Layer(layer) => {
+                    bytes += self.held(&[layer])?;
+                    layers += 1;
+                }
+                // It may be gone by now.
+                Doomed::File(layer, id) => bytes += self.stat(layer, id).map_or(0, |stat| allocated(&stat)),
+            }
+        }
+        Ok((bytes, layers))
+    }
+
     /// Deletes what is in the trash. Runs in the background; a crash repeats it.
     pub(crate) fn empty_trash(&self) -> Result<()> {
         crate::removing::remove_below(&self.disk, &self.trash)

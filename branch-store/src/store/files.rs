@@ -13,6 +13,7 @@ use crate::disk::{Disk, Locked, open_dir_readable};
 use crate::error::{Error, Result};
 use crate::ids::STORE_DIR;
 use crate::journal::{FORMAT, Header, WorkspaceId, check_format, write_file};
+use crate::keep::Keep;
 
 /// Version and workspace id, as text.
 pub(super) const FORMAT_FILE: &str = "format";
@@ -22,6 +23,8 @@ pub(super) const LOCK_FILE: &str = "lock";
 pub(super) const POINTER_FILE: &str = "store";
 /// Holds one directory for each commit: what it replaced.
 pub(super) const PREIMAGE_DIR: &str = "preimage";
+/// How much of the past is kept, if somebody said so.
+const KEEP_FILE: &str = "keep";
 /// Machine boot during which the store was last open.
 const BOOT_FILE: &str = "boot";
 
@@ -101,6 +104,26 @@ pub(super) fn read_format(store: &Path) -> Result<WorkspaceId> {
     let found = version.ok_or_else(|| corrupt("first line is not 'branchfs VERSION'"))?;
     check_format(found)?;
     lines.next().and_then(unhex).ok_or_else(|| corrupt("second line is not a workspace id"))
+}
+
+/// How much of the past is kept; the default if nobody said.
+pub(super) fn read_keep(store: &Path) -> Result<Keep> {
+    let text = match std::fs::read(store.join(KEEP_FILE)) {
+        Ok(bytes) => String::from_utf8(bytes).ok(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Keep::default()),
+        Err(e) => return Err(Error::host("read", KEEP_FILE, Errno::from_io_error(&e).unwrap_or(Errno::IO))),
+    };
+    text.as_deref().and_then(Keep::parse).ok_or_else(|| {
+        let cause = "is not 'commits N', 'age SECONDS' and 'bytes N' (or 'none'), a line each";
+        Error::Corrupt { file: KEEP_FILE.to_owned(), offset: 0, cause: cause.to_owned() }
+    })
+}
+
+/// Durable when it returns.
+pub(super) fn write_keep(store: &Path, dir: &OwnedFd, keep: &Keep) -> Result<()> {
+    write_small(store, KEEP_FILE, keep.text().as_bytes())
+        .map_err(|e| Error::host("write", KEEP_FILE, Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
+    rustix::fs::fsync(dir).map_err(|e| Error::host("fsync", "store", e))
 }
 
 /// The lock; held until it is dropped, or the process ends.

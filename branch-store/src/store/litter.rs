@@ -28,21 +28,56 @@ pub(super) fn clear(shared: &Shared) -> Result<()> {
 }
 
 fn clear_in(shared: &Shared, littered: &[Arc<Branch>]) -> Result<()> {
-    let (known, pictures) = picture(shared, littered);
-    for (branch, data) in littered.iter().zip(pictures) {
-        let mut empty = Vec::new();
+    for (branch, litter) in littered.iter().zip(find(shared, littered)?) {
+        litter.files.into_iter().for_each(|(layer, id)| shared.doom(Doomed::File(layer, id)));
+        discard(shared, branch, &litter.layers)?;
+    }
+    Ok(())
+}
+
+/// What nothing refers to in the older layers of one branch.
+struct Litter {
+    layers: Vec<LayerId>,
+    files: Vec<(LayerId, NodeId)>,
+}
+
+fn find(shared: &Shared, branches: &[Arc<Branch>]) -> Result<Vec<Litter>> {
+    let (known, pictures) = picture(shared, branches);
+    let mut all = Vec::new();
+    for data in pictures {
+        let mut found = Litter { layers: Vec::new(), files: Vec::new() };
         for layer in data.layers.iter().copied().filter(|layer| *layer != data.layer) {
             let (needed, litter): (Vec<NodeId>, Vec<NodeId>) =
                 shared.contents.files(layer)?.into_iter().partition(|id| known.contains(&(layer, *id)));
             if needed.is_empty() {
-                empty.push(layer);
+                found.layers.push(layer);
             } else {
-                litter.into_iter().for_each(|id| shared.doom(Doomed::File(layer, id)));
+                found.files.extend(litter.into_iter().map(|id| (layer, id)));
             }
         }
-        discard(shared, branch, &empty)?;
+        all.push(found);
     }
-    Ok(())
+    Ok(all)
+}
+
+/// Bytes that [`clear`] would free if it looked at all branches, and how many whole layers.
+pub(super) fn measure(shared: &Shared) -> Result<(u64, u64)> {
+    let branches = shared.registry.read().all();
+    let (mut bytes, mut layers) = (0, 0);
+    for litter in find(shared, &branches)? {
+        bytes += shared.contents.held(&litter.layers)?;
+        layers += litter.layers.len() as u64;
+        for (layer, id) in litter.files {
+            bytes += shared.contents.held_by(layer, id)?;
+        }
+    }
+    Ok((bytes, layers))
+}
+
+/// Has [`clear`] look at all branches: what was written before a fork or checkpoint and removed or replaced since is
+/// not noted anywhere.
+pub(super) fn suspect_all(shared: &Shared) {
+    shared.registry.read().all().iter().for_each(|branch| branch.littered.store(true, Ordering::Release));
 }
 
 /// All trees of one instant: who forks, merges, marks or restores holds `decide`.

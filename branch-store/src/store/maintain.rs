@@ -1,14 +1,20 @@
 //! What is done in the background: deleting, forgetting.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::base::stat_fd;
 use crate::branch::Shared;
 use crate::commit::undo::Stack;
+use crate::content::allocated;
+use crate::disk::open_dir_readable;
 use crate::error::Result;
 use crate::ids::CommitId;
-use crate::journal::record::Record;
+use crate::journal::record::{Origin, Record};
+use crate::keep::Keep;
+use crate::measuring::bytes_below;
+use crate::node::Time;
 use crate::store::{Store, litter};
-
-/// So many commits can be undone, and so many redone, at least: their preimages are kept.
-pub(crate) const UNDO_KEPT: usize = 16;
 
 impl Store {
     /// Whether the journal is long enough for a checkpoint to pay.
@@ -21,43 +27,89 @@ impl Store {
     /// # Errors
     /// The host's; repeated calls go on where this one stopped.
     pub fn reclaim(&self) -> Result<()> {
-        let shared = &self.shared;
-        {
-            let _no_commit = shared.writeback.lock();
-            let _gate = shared.gate.read();
-            let upto = limit(shared);
-            let parks = parks(shared)?.into_iter().filter(|commit| *commit <= upto).collect::<Vec<_>>();
-            if !parks.is_empty() {
-                shared.journal.append(&Record::Prune { upto })?;
-                apply_prune(shared, upto);
-                shared.make_durable()?;
-                for commit in parks {
-                    let name = commit.0.to_string();
-                    shared.contents.trash_preimage(&shared.park_fd, name.as_bytes())?;
-                }
-            }
-        }
-        litter::clear(shared)?;
-        shared.settle()?;
-        shared.contents.empty_trash()
+        let keep = self.keep();
+        reclaim(&self.shared, &keep)
     }
 }
 
-/// Up to which commit preimages and displacements are no longer needed: no live snapshot is older, and nobody can
-/// undo it any more.
-fn limit(shared: &Shared) -> CommitId {
-    let head = shared.counters.commit.load(std::sync::atomic::Ordering::Acquire);
+/// The same with another policy.
+pub(super) fn reclaim(shared: &Shared, keep: &Keep) -> Result<()> {
+    {
+        let _no_commit = shared.writeback.lock();
+        let _gate = shared.gate.read();
+        let upto = unneeded(shared, keep)?;
+        let parks = parks(shared)?.into_iter().filter(|commit| *commit <= upto).collect::<Vec<_>>();
+        if !parks.is_empty() {
+            shared.journal.append(&Record::Prune { upto })?;
+            apply_prune(shared, upto);
+            shared.make_durable()?;
+            for commit in parks {
+                let name = commit.0.to_string();
+                shared.contents.trash_preimage(&shared.park_fd, name.as_bytes())?;
+            }
+        }
+    }
+    litter::clear(shared)?;
+    shared.settle()?;
+    shared.contents.empty_trash()
+}
+
+/// Up to which commit preimages and displacements are no longer needed: no live snapshot is older, and nobody may
+/// undo it any more. To be called while no commit into the base is under way.
+pub(super) fn unneeded(shared: &Shared, keep: &Keep) -> Result<CommitId> {
+    let head = shared.counters.commit.load(Ordering::Acquire);
     let epochs = shared.registry.read().all().into_iter().map(|branch| branch.data.read().epoch);
     let oldest = epochs.min().unwrap_or(CommitId(head));
-    let needed = Stack::of(&shared.log.lock()).oldest_needed(UNDO_KEPT);
+    let steps = usize::try_from(keep.commits).unwrap_or(usize::MAX);
+    let since = keep.age.map(|age| before(Time::now(), age));
+    let needed = Stack::of(&shared.log.lock()).oldest_needed(steps, since);
     let unneeded = needed.map_or(head, |needed| needed.0.saturating_sub(1));
-    CommitId(oldest.0.min(unneeded))
+    let large = keep.bytes.map_or(Ok(CommitId(0)), |bytes| too_much(shared, bytes))?;
+    Ok(oldest.min(CommitId(unneeded).max(large)))
+}
+
+fn before(now: Time, age: Duration) -> Time {
+    let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+    Time { sec: now.sec.saturating_sub(age), ..now }
+}
+
+/// The newest commit that does not fit any more.
+fn too_much(shared: &Shared, bytes: u64) -> Result<CommitId> {
+    let mut left = bytes;
+    for commit in parks(shared)?.into_iter().rev() {
+        match left.checked_sub(park_bytes(shared, commit)?) {
+            Some(rest) => left = rest,
+            None => return Ok(commit),
+        }
+    }
+    Ok(CommitId(0))
+}
+
+/// Bytes of a preimage directory.
+pub(super) fn park_bytes(shared: &Shared, commit: CommitId) -> Result<u64> {
+    let mut measured = shared.park_bytes.lock();
+    let log = shared.log.lock();
+    let newer = log.iter().rev().take_while(|line| line.commit > measured.head);
+    if newer.clone().any(|line| !matches!(line.origin, Origin::Branch(_))) {
+        // Undoing moves things from one to the other.
+        measured.bytes.clear();
+    }
+    measured.head = log.last().map_or(measured.head, |line| line.commit);
+    drop(log);
+    if let Some(bytes) = measured.bytes.get(&commit) {
+        return Ok(*bytes);
+    }
+    let dir = open_dir_readable(&shared.park_fd, commit.0.to_string().as_bytes())?;
+    let bytes = allocated(&stat_fd(&dir)?) + bytes_below(&dir)?;
+    measured.bytes.insert(commit, bytes);
+    Ok(bytes)
 }
 
 pub(super) fn apply_prune(shared: &Shared, upto: CommitId) {
     let mut history = shared.base.history.write();
     history.prune(upto);
     shared.base.places.prune(|commit| commit > upto);
+    shared.park_bytes.lock().bytes.retain(|commit, _| *commit > upto);
 }
 
 /// Commits that have a preimage directory, ascending.

@@ -5,6 +5,7 @@ mod check;
 mod checkpoint;
 mod files;
 mod fork;
+mod gc;
 mod litter;
 mod maintain;
 mod mark;
@@ -23,6 +24,7 @@ use std::sync::atomic::Ordering;
 
 pub use abort::{Children, Ended};
 pub use files::{init, wait_closed};
+pub use gc::Collected;
 pub use recovery::{Options, Unrecovered};
 pub use report::Report;
 pub use restore::Restored;

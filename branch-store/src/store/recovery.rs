@@ -113,6 +113,7 @@ fn build(store: Unrecovered, read: &Read, report: &mut Report) -> Result<Arc<Sha
             "the preimage directory is not on the base's filesystem; use init --store",
         ));
     }
+    let keep = files::read_keep(&options.store)?;
     let shared = Arc::new(Shared {
         base_path: options.base,
         dir_path: options.store,
@@ -131,6 +132,8 @@ fn build(store: Unrecovered, read: &Read, report: &mut Report) -> Result<Arc<Sha
         decide: Mutex::default(),
         gate: RwLock::default(),
         settling: Mutex::default(),
+        keep: Mutex::new(keep),
+        park_bytes: Mutex::default(),
         journal_number: AtomicU64::new(number),
     });
     shared.contents.note_published(read.copied.iter().copied());

@@ -18,6 +18,7 @@ mod duration;
 mod error;
 mod exit_code;
 mod explore;
+mod gc;
 mod init;
 mod interrupt;
 mod launcher;
@@ -82,6 +83,7 @@ enum Verb {
     Run(run::Args),
     Explore(explore::Args),
     Log(log::Args),
+    Gc(gc::Args),
     Show(show::Args),
     Status(status::Args),
     Mount(mount::Args),
@@ -128,6 +130,7 @@ impl Verb {
             Verb::Run(args) => args.execute(context),
             Verb::Explore(args) => args.execute(context),
             Verb::Log(args) => args.execute(context),
+            Verb::Gc(args) => args.execute(context),
             Verb::Show(args) => args.execute(context),
             Verb::Status(args) => args.execute(context),
             Verb::Mount(args) => args.execute(context),

@@ -50,6 +50,8 @@ fn every_verb_parses() {
         "explore --cmd a --cmd b",
         "explore --max-size none --cmd a",
         "log -n 3",
+        "gc --dry-run --keep-commits 2",
+        "prune --keep-age 30d --keep-size 5G --save",
         "show 3",
         "show 3 --stat --json",
         "show 3 --name-status --no-pager",

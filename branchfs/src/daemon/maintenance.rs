@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use branch_store::Store;
 use parking_lot::Mutex;
 
 /// Writes lengthen the journal without a commit, so its length is also looked at this often.
 const JOURNAL_LOOK: Duration = Duration::from_secs(5);
+
+/// What is kept gets too old without anybody doing anything.
+const AGE_LOOK: Duration = Duration::from_secs(3600);
 
 /// The mailbox. One slot is enough: "there is something to do" twice is the same as once.
 pub(super) struct Maintenance {
@@ -43,10 +46,14 @@ impl Maintenance {
 /// The thread itself. An earlier daemon may have left something to delete.
 pub(super) fn run(store: &Arc<Store>, mailbox: &Mailbox) {
     reclaim(store);
+    let mut reclaimed = Instant::now();
     loop {
         match mailbox.0.recv_timeout(JOURNAL_LOOK) {
-            Ok(()) => reclaim(store),
-            Err(RecvTimeoutError::Timeout) => settle(store),
+            Err(RecvTimeoutError::Timeout) if reclaimed.elapsed() < AGE_LOOK => settle(store),
+            Ok(()) | Err(RecvTimeoutError::Timeout) => {
+                reclaim(store);
+                reclaimed = Instant::now();
+            }
             Err(RecvTimeoutError::Disconnected) => return,
         }
         checkpoint_if_long(store);

@@ -4,8 +4,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use branch_proto::{
-    Answer, Children, Choices, CommitOptions, CommitPlan, Compared, DiffDetail, Event, Failure, GroupKind,
-    PathBytes, Quota, Verb, WorkspaceStatus,
+    Answer, Children, Choices, CommitOptions, CommitPlan, Compared, DiffDetail, Event, Failure, GcMode,
+    GroupKind, KeepChange, PathBytes, Quota, Verb, WorkspaceStatus,
 };
 use branch_store::{Branch, CommitId, Committed, State, Store};
 
@@ -20,7 +20,9 @@ use super::processes::{self, Pidfd};
 use super::selection::Selection;
 use super::state::Daemon;
 use super::survivors::Identity;
-use super::wire_types::{conflict, log_entry, planned_step, resolved, to_children, to_group_kind, to_quota};
+use super::wire_types::{
+    conflict, gc_report, log_entry, planned_step, resolved, to_children, to_group_kind, to_keep, to_quota,
+};
 
 /// What to send, and what to do once it is sent.
 pub(super) struct Done {
@@ -66,6 +68,7 @@ pub(super) fn carry_out(
             checkpoints::restore(daemon, &branch, &name).map(|report| Answer::Restored { report }).into()
         }
         Verb::Abort { branch, children } => abort(daemon, peer, &branch, children),
+        Verb::Gc { keep, mode } => gc(daemon, keep, mode).into(),
         Verb::Log { limit } => log(daemon, limit).into(),
         Verb::Show { commit } => show(daemon, commit).into(),
         Verb::Attach { branch, pid: _ } => attach(daemon, peer, &branch, descriptor).into(),
@@ -196,6 +199,16 @@ fn abort(daemon: &Daemon, peer: Peer, branch: &str, children: Children) -> Done 
         Ok((branches, farewell)) => Done { outcome: Ok(Answer::Aborted { branches }), farewell },
         Err(failure) => Err(failure).into(),
     }
+}
+
+fn gc(daemon: &Daemon, change: KeepChange, mode: GcMode) -> Result<Answer, Failure> {
+    let keep = to_keep(daemon.store.keep(), change);
+    let collected = match mode {
+        GcMode::Preview => daemon.store.collectable(&keep),
+        GcMode::Once => daemon.store.collect(&keep),
+        GcMode::Save => daemon.store.set_keep(keep).and_then(|()| daemon.store.collect(&keep)),
+    };
+    Ok(Answer::Collected { report: gc_report(collected.map_err(of_store)?, keep) })
 }
 
 fn log(daemon: &Daemon, limit: u32) -> Result<Answer, Failure> {

@@ -1,6 +1,7 @@
 //! The engine's types as wire types, and back.
 
 use std::path::Path;
+use std::time::Duration;
 
 use branch_proto as wire;
 use branch_proto::PathBytes;
@@ -35,6 +36,30 @@ pub(super) fn branch_info(
         checkpoints: branch.marks().into_iter().map(checkpoint).collect(),
         path: PathBytes::from(mountpoint.join(branch.name()).as_path()),
     })
+}
+
+/// What is kept, with what a request wants otherwise.
+pub(super) fn to_keep(keep: branch_store::Keep, change: wire::KeepChange) -> branch_store::Keep {
+    let bound = |bound| match bound {
+        wire::Bound::Unlimited => None,
+        wire::Bound::AtMost(most) => Some(most),
+    };
+    branch_store::Keep {
+        commits: change.commits.unwrap_or(keep.commits),
+        age: change.age.map_or(keep.age, |age| bound(age).map(Duration::from_secs)),
+        bytes: change.bytes.map_or(keep.bytes, bound),
+    }
+}
+
+pub(super) fn gc_report(collected: branch_store::Collected, keep: branch_store::Keep) -> wire::GcReport {
+    wire::GcReport {
+        commits: collected.commits.into_iter().map(|commit| commit.0).collect(),
+        preimage_bytes: collected.preimage_bytes,
+        kept_bytes: collected.kept_bytes,
+        remains_bytes: collected.remains_bytes,
+        layers: collected.layers,
+        keep: wire::Keep { commits: keep.commits, age: keep.age.map(|age| age.as_secs()), bytes: keep.bytes },
+    }
 }
 
 pub(super) fn to_quota(quota: wire::Quota) -> branch_store::Quota {

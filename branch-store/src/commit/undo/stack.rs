@@ -6,6 +6,7 @@ use super::Turn;
 use crate::error::{Error, Result};
 use crate::ids::CommitId;
 use crate::journal::record::{LogLine, Origin};
+use crate::node::Time;
 
 /// Commits, undoings and redoings that can be taken back, oldest first.
 pub(crate) struct Stack {
@@ -13,12 +14,15 @@ pub(crate) struct Stack {
     undone: Vec<CommitId>,
     /// What each took back.
     of: HashMap<CommitId, CommitId>,
+    times: HashMap<CommitId, Time>,
 }
 
 impl Stack {
     pub(crate) fn of(log: &[LogLine]) -> Stack {
-        let mut stack = Stack { standing: Vec::new(), undone: Vec::new(), of: HashMap::new() };
+        let mut stack =
+            Stack { standing: Vec::new(), undone: Vec::new(), of: HashMap::new(), times: HashMap::new() };
         for line in log {
+            stack.times.insert(line.commit, line.time);
             match line.origin {
                 Origin::Branch(_) => {
                     stack.standing.push(line.commit);
@@ -49,14 +53,16 @@ impl Stack {
         last.copied().ok_or(Error::NotAllowed(nothing))
     }
 
-    /// The oldest commit whose preimages are needed to take back any of the `steps` newest, either way.
-    pub(crate) fn oldest_needed(&self, steps: usize) -> Option<CommitId> {
-        let newest = |all: &[CommitId]| all[all.len().saturating_sub(steps)..].to_vec();
-        [newest(&self.standing), newest(&self.undone)]
-            .concat()
-            .into_iter()
-            .map(|commit| self.first(commit))
-            .min()
+    /// The oldest commit whose preimages are needed to take back any of the `steps` newest, either way; of these only
+    /// those since a time, and the newest one.
+    pub(crate) fn oldest_needed(&self, steps: usize, since: Option<Time>) -> Option<CommitId> {
+        let young = |commit: &CommitId| since.is_none_or(|since| self.times.get(commit) >= Some(&since));
+        let needed = |all: &[CommitId]| -> Option<CommitId> {
+            let newest = all.iter().rev().take(steps).enumerate();
+            let wanted = newest.filter(|(age, commit)| *age == 0 || young(commit));
+            wanted.map(|(_, commit)| self.first(*commit)).min()
+        };
+        [needed(&self.standing), needed(&self.undone)].into_iter().flatten().min()
     }
 
     /// The commit that an undoing is about, however often it went back and forth: its preimages are used by all.

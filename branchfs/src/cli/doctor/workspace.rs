@@ -5,20 +5,26 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use branch_core::{Backend, ClientError, Daemon, Error, Location, no_daemon};
+use branch_core::{Backend, ClientError, Daemon, Error, GcMode, KeepChange, Location, no_daemon};
 use rustix::io::Errno;
 
 use super::super::context::Context;
 use super::super::error::CliError;
+use super::super::text;
 use super::Finding;
 
 const STORE: &str = "store";
 const DAEMON: &str = "daemon";
 const MOUNT: &str = "mount";
+const SPACE: &str = "space";
 
 pub(super) fn look(context: &Context) -> Vec<Finding> {
     match context.location() {
-        Ok(location) => vec![store(&location), daemon(&location), mount(&location)],
+        Ok(location) => {
+            let mut findings = vec![store(&location), daemon(&location), mount(&location)];
+            findings.extend(space(&location));
+            findings
+        }
         Err(CliError::Core(Error::NoWorkspace { .. })) => {
             vec![Finding::ok("workspace", "none here; 'branchfs init' makes one")]
         }
@@ -54,6 +60,26 @@ fn daemon(location: &Location) -> Finding {
             Finding::failed(DAEMON, error.to_string(), hint)
         }
     }
+}
+
+/// What the store takes, if there is a daemon to ask.
+fn space(location: &Location) -> Option<Finding> {
+    let daemon = Daemon::connect(location).ok()?;
+    let asked =
+        daemon.status().and_then(|status| Ok((status, daemon.gc(KeepChange::default(), GcMode::Preview)?)));
+    Some(match asked {
+        Ok((status, gc)) => {
+            let history = gc.preimage_bytes + gc.kept_bytes;
+            let all = status.content_bytes + status.journal_bytes + history + gc.remains_bytes;
+            let free = text::size(gc.preimage_bytes + gc.remains_bytes);
+            let [all, content, history] = [all, status.content_bytes, history].map(text::size);
+            Finding::ok(
+                SPACE,
+                format!("{all}: {content} of branches, {history} for undo; 'branchfs gc' frees {free}"),
+            )
+        }
+        Err(error) => Finding::warning(SPACE, error.to_string(), "run 'branchfs gc --dry-run' to see more"),
+    })
 }
 
 /// No daemon answers: is the store free for the next one?

@@ -1,0 +1,51 @@
+//! How many bytes would be free if something of the store's own were deleted.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, FileType, StatxFlags};
+use rustix::io::Errno;
+
+use crate::disk::{list, open_dir_readable};
+use crate::error::{Error, Result};
+
+/// Names found so far of files that have several, by inode number.
+type Links = HashMap<u64, u32>;
+
+/// Bytes below a directory of the store, as the host allocates them. A file counts if all its names are there: another
+/// one, in the base or in a layer, keeps it. A directory that this user may not list counts nothing.
+///
+/// # Errors
+/// The host's.
+pub(crate) fn bytes_below(dir: impl AsFd) -> Result<u64> {
+    below(&dir, &mut Links::new())
+}
+
+fn below(dir: impl AsFd, links: &mut Links) -> Result<u64> {
+    let mut bytes = 0;
+    for name in list(&dir)? {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        let found = match rustix::fs::statx(&dir, &name[..], flags, StatxFlags::BASIC_STATS) {
+            // It is being deleted.
+            Err(Errno::NOENT) => continue,
+            found => found.map_err(|e| Error::host("stat", &name, e))?,
+        };
+        let is_dir = FileType::from_raw_mode(found.stx_mode.into()) == FileType::Directory;
+        if !is_dir && found.stx_nlink > 1 {
+            let seen = links.entry(found.stx_ino).or_default();
+            *seen += 1;
+            if *seen < found.stx_nlink {
+                continue;
+            }
+        }
+        bytes += found.stx_blocks * 512;
+        if is_dir {
+            bytes += match open_dir_readable(&dir, &name) {
+                Ok(inner) => below(inner, links)?,
+                Err(Errno::ACCESS | Errno::NOENT) => 0,
+                Err(e) => return Err(Error::host("open", &name, e)),
+            };
+        }
+    }
+    Ok(bytes)
+}
