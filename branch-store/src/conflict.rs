@@ -15,6 +15,8 @@ pub struct Conflict {
     pub kind: ConflictKind,
     /// Who "they" are.
     pub target: Target,
+    /// Why a merge of the two, if one was asked for, did not come about.
+    pub unmerged: Option<String>,
     /// What both started from, as far as the branch saw it; `None`: nothing, or not known.
     pub base: Option<Version>,
     /// What the branch has; `None`: nothing.

@@ -45,8 +45,8 @@ pub use branch::{
     RenameMode, SeekWhat, State, SyncWhat, XattrChange, XattrMode,
 };
 pub use commit::{
-    Action, Choice, Committed, Invalid, Invalidate, PlannedStep, Preview, Rebased, Resolved, Resolver,
-    Selector, Stays, StepAction,
+    Action, Choice, Committed, Invalid, Invalidate, MERGE_MAX, MergedText, Merger, PlannedStep, Preview,
+    Rebased, Resolved, Resolver, Selector, Stays, StepAction, Texts,
 };
 pub use conflict::{Conflict, ConflictKind, Target, Version};
 pub use diff::{ChangeKind, Directories, PathChange};

@@ -6,13 +6,12 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::branch::{Branch, Mark, Shared, View};
 use crate::error::{Error, Result};
 use crate::ids::CommitId;
-use crate::node::{Body, Content, DirEntry, Object, Slot, Stat};
+use crate::node::{DirEntry, Object, Stat};
 use crate::tree::Tree;
 
 /// A picture of all names and attributes at one instant, and a way to the bytes. What a branch writes into its own
@@ -109,7 +108,7 @@ impl Side {
         self.with(|view| {
             loop {
                 let commits = self.commits();
-                let bytes = read_up_to(&open(view, object)?, max)?;
+                let bytes = read_up_to(&view.open(object)?, max)?;
                 // A commit that came in between may have been writing to this very file of the base.
                 if commits == self.commits() {
                     return Ok(bytes);
@@ -159,27 +158,6 @@ impl Side {
 
 fn no_such_mark(branch: &Branch, name: &str) -> Error {
     Error::NoSuchMark { branch: branch.name().to_owned(), name: name.to_owned() }
-}
-
-fn open(view: &View<'_>, object: &Object) -> Result<File> {
-    match view.tree.get(object.id).map(|node| &node.inode.body) {
-        Some(Body::File(Content::Own(layer))) => view.contents.open(*layer, object.id, OFlags::RDONLY),
-        Some(Body::File(Content::Base(slot))) => open_in_base(view, object, slot),
-        Some(Body::Dir { .. }) => Err(Error::Posix(Errno::ISDIR)),
-        Some(Body::Symlink(_) | Body::Special(_)) => Err(Error::Posix(Errno::INVAL)),
-        None => {
-            let slot = view.slot_of(object)?;
-            open_in_base(view, object, &slot)
-        }
-    }
-}
-
-fn open_in_base(view: &View<'_>, object: &Object, slot: &Slot) -> Result<File> {
-    let found = view.base.resolve(slot, view.epoch)?.ok_or(Error::Posix(Errno::STALE))?;
-    if view.base.id_of(&found.print, view.tree)? != object.id {
-        return Err(Error::Posix(Errno::STALE));
-    }
-    view.base.open_file(&found)
 }
 
 fn read_up_to(file: &File, max: u64) -> Result<Option<Vec<u8>>> {

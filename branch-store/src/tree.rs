@@ -73,6 +73,10 @@ impl Tree {
         self.nodes.iter().map(|(id, node)| (*id, node))
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// Applies one change.
     ///
     /// # Errors

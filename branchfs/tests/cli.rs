@@ -267,6 +267,57 @@ fn options_decide_conflicts_path_by_path_and_a_dry_run_says_how() {
     assert_eq!(workspace.branches(), Vec::<String>::new());
 }
 
+/// `a` is merged, `src/b` cannot be, `src/c` is no text: both branches changed all three.
+#[test]
+fn texts_are_merged_when_asked_for_and_with_markers_only_then() {
+    let workspace = Workspace::new();
+    let write = |dir: &Path, texts: [&[u8]; 3]| {
+        for (path, text) in ["a", "src/b", "src/c"].into_iter().zip(texts) {
+            fs::write(dir.join(path), text).unwrap();
+        }
+    };
+    write(&workspace.base, [b"1\n2\n3\n", b"1\n2\n3\n", b"\0"]);
+    workspace.ok("create one two three --independent");
+    write(&workspace.view("one"), [b"one\n2\n3\n", b"1\none\n3\n", b"\0one"]);
+    write(&workspace.view("two"), [b"1\n2\ntwo\n", b"1\ntwo\n3\n", b"\0two!"]);
+    fs::write(workspace.view("three").join("a"), "1\nthree\n3\n").unwrap();
+    workspace.ok("commit one");
+    let said = workspace.fails(6, &["commit", "two", "--merge"]);
+    assert!(
+        said.contains(
+            "  src/b: content: both the branch and the base changed it; merge: both changed line 2\n"
+        ) && said.contains("  src/c: content: both the branch and the base changed it; merge: binary\n")
+            && !said.contains("  a: "),
+        "{said}"
+    );
+    assert_eq!(workspace.read("a"), "one\n2\n3\n");
+    workspace.fails(2, &["commit", "two", "--markers"]);
+    workspace.fails(2, &["commit", "two", "--merge", "--ours"]);
+    let choose = "commit two --merge=a --merge=src/b --markers --theirs";
+    let json = workspace.json(&format!("{choose} --dry-run"));
+    let resolved = serde_json::json!([
+        {"path": "a", "kind": "content", "choice": "merge"},
+        {"path": "src/b", "kind": "content", "choice": "merge", "markers": 1},
+        {"path": "src/c", "kind": "content", "choice": "theirs"},
+    ]);
+    assert_eq!((&json["plan"]["resolved"], workspace.read("a")), (&resolved, "one\n2\n3\n".to_owned()));
+    let said = String::from_utf8(workspace.run(&choose.split(' ').collect::<Vec<_>>()).stdout).unwrap();
+    assert!(
+        said.contains("  merged: a\n  merged, with 1 marked conflict: src/b\n  theirs wins: src/c\n"),
+        "{said}"
+    );
+    assert_eq!(workspace.read("a"), "one\n2\ntwo\n");
+    let marked = "1\n<<<<<<< two\ntwo\n|||||||\n2\n=======\none\n>>>>>>> main\n3\n";
+    assert_eq!(workspace.read("src/b"), marked);
+    // A rebase merges as a commit does.
+    workspace.fails(6, &["rebase", "three", "--merge"]);
+    workspace.ok("undo");
+    fs::write(workspace.view("three").join("a"), "1\n2\nthree\n").unwrap();
+    let said = String::from_utf8(workspace.run(&["rebase", "three", "--merge"]).stdout).unwrap();
+    assert!(said.contains("  merged: a\n"), "{said}");
+    assert_eq!(fs::read_to_string(workspace.view("three").join("a")).unwrap(), "one\n2\nthree\n");
+}
+
 #[test]
 fn an_explore_that_cannot_commit_shows_the_same_conflicts() {
     let workspace = Workspace::new();

@@ -210,6 +210,7 @@ impl Backend for Fake {
             let conflicts = vec![Conflict {
                 path,
                 kind: ConflictKind::Content,
+                unmerged: None,
                 reason: "changed in the parent".into(),
                 others: vec![],
                 base: None,

@@ -12,9 +12,12 @@ pub enum Choice {
     Ours,
     /// The parent or the base: the branch's change of the path is dropped from the commit.
     Theirs,
+    /// Both: their changes of a text are put together.
+    Merge,
 }
 
-/// Who wins which conflicts. What nobody is named for is refused, and the whole commit with it; so is what both are.
+/// Who wins which conflicts. What nobody is named for is refused, and the whole commit with it; so is what more than
+/// one are, and what cannot be merged.
 ///
 /// A glob is matched with the whole path: `*` and `?` do not match `/`, `**` does. One that matches a directory stands
 /// for all that is in it.
@@ -26,6 +29,12 @@ pub struct Choices {
     /// Globs of the paths on which the other side wins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub theirs: Vec<String>,
+    /// Globs of the paths on which the changes of both are merged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merge: Vec<String>,
+    /// Where both changed the same lines, both versions are written into the file, between markers.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub markers: bool,
     /// Who wins on all other paths; absent: nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rest: Option<Choice>,
@@ -40,6 +49,17 @@ pub struct Resolved {
     pub kind: ConflictKind,
     /// Who won.
     pub choice: Choice,
+    /// Conflicts of lines that are in the merged file, between markers.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub markers: u64,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What a commit would do now.

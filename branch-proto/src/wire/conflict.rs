@@ -13,6 +13,9 @@ pub struct Conflict {
     pub kind: ConflictKind,
     /// The same in words.
     pub reason: String,
+    /// Why the two could not be merged, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmerged: Option<String>,
     /// Other paths of the same object, where a side moved it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub others: Vec<PathBytes>,

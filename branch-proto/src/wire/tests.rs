@@ -89,7 +89,13 @@ fn every_verb_comes_back_under_its_name() {
         Verb::PlanCommit {
             branch: branch(),
             options: CommitOptions {
-                choices: Choices { ours: vec!["*.rs".into()], theirs: vec![], rest: Some(Choice::Theirs) },
+                choices: Choices {
+                    ours: vec!["*.rs".into()],
+                    merge: vec!["*.md".into()],
+                    markers: true,
+                    rest: Some(Choice::Theirs),
+                    ..Choices::default()
+                },
                 part: Part { only: vec!["src".into()], except: vec!["*.log".into()] },
                 message: "why".into(),
             },
@@ -202,6 +208,7 @@ fn every_failure_comes_back_and_names_its_thing() {
     let conflict = Conflict {
         path: PathBytes(b"\x80".to_vec()),
         kind: ConflictKind::DeleteModify,
+        unmerged: Some("binary".into()),
         reason: "both changed".into(),
         others: vec![PathBytes(b"moved".to_vec())],
         base: None,

@@ -1,5 +1,8 @@
 //! Reading a tree over the base at an epoch. Pure lookups: nothing here changes anything.
 
+use std::fs::File;
+
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::base::{Base, Found, Guard, Listed, stat_fd};
@@ -240,6 +243,28 @@ impl View<'_> {
             },
             None => self.base.read_link(&self.found(object)?),
         }
+    }
+
+    /// Opens a regular file's bytes for reading.
+    ///
+    /// # Errors
+    /// EISDIR, EINVAL for what has no bytes, ESTALE for what is no more, and the host's.
+    pub(crate) fn open(&self, object: &Object) -> Result<File> {
+        match self.tree.get(object.id).map(|node| &node.inode.body) {
+            Some(Body::File(Content::Own(layer))) => self.contents.open(*layer, object.id, OFlags::RDONLY),
+            Some(Body::File(Content::Base(slot))) => self.open_in_base(object, slot),
+            Some(Body::Dir { .. }) => Err(Error::Posix(Errno::ISDIR)),
+            Some(Body::Symlink(_) | Body::Special(_)) => Err(Error::Posix(Errno::INVAL)),
+            None => self.open_in_base(object, &self.slot_of(object)?),
+        }
+    }
+
+    fn open_in_base(&self, object: &Object, slot: &Slot) -> Result<File> {
+        let found = self.base.resolve(slot, self.epoch)?.ok_or(Error::Posix(Errno::STALE))?;
+        if self.base.id_of(&found.print, self.tree)? != object.id {
+            return Err(Error::Posix(Errno::STALE));
+        }
+        self.base.open_file(&found)
     }
 
     pub(crate) fn is_empty_dir(&self, dir: &Object) -> Result<bool> {

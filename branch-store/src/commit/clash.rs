@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use crate::branch::{Branch, Data, View};
-use crate::commit::merge::{holder_of, path_of};
+use crate::branch::{Shared, View};
+use crate::commit::index::Indexed;
 use crate::conflict::{Conflict, ConflictKind, Target, Version};
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, NodeId};
 use crate::node::{Body, Fingerprint, Kind, Lower, Object, Slot};
-use crate::tree::Tree;
 
 /// A conflict as its finder knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,10 +62,17 @@ impl Clash {
 
 /// The trees of a commit that cannot proceed.
 pub(crate) struct Sides<'a> {
-    fork: View<'a>,
-    theirs: View<'a>,
-    ours: View<'a>,
-    target: Target,
+    pub(super) fork: SideView<'a>,
+    pub(super) theirs: SideView<'a>,
+    pub(super) ours: SideView<'a>,
+    pub(super) target: Target,
+    pub(super) shared: &'a Shared,
+}
+
+/// One tree of them, to be read.
+pub(crate) struct SideView<'a> {
+    pub(super) view: View<'a>,
+    pub(super) indexed: &'a Indexed,
 }
 
 /// One side's object.
@@ -76,33 +82,14 @@ struct Side {
 }
 
 impl<'a> Sides<'a> {
-    /// A commit into a parent branch.
-    pub(crate) fn of_branch(branch: &'a Branch, ours: &'a Data, theirs: &'a Data) -> Sides<'a> {
-        let view =
-            |tree, epoch| View { base: &branch.shared.base, contents: &branch.shared.contents, tree, epoch };
-        Sides {
-            fork: view(&ours.fork_tree, ours.epoch),
-            theirs: view(&theirs.tree, theirs.epoch),
-            ours: view(&ours.tree, ours.epoch),
-            target: Target::Branch,
-        }
-    }
-
-    /// A commit into the base as the newest commit left it.
-    pub(crate) fn of_base(
-        branch: &'a Branch,
-        ours: &'a Data,
-        nothing: &'a Tree,
-        head: CommitId,
-    ) -> Sides<'a> {
-        let view =
-            |tree, epoch| View { base: &branch.shared.base, contents: &branch.shared.contents, tree, epoch };
-        Sides {
-            fork: view(&ours.fork_tree, ours.epoch),
-            theirs: view(nothing, head),
-            ours: view(&ours.tree, ours.epoch),
-            target: Target::Base,
-        }
+    /// The trees of a commit into `target`, each over the base as a commit left it: fork, theirs, ours.
+    pub(crate) fn new(shared: &'a Shared, target: Target, trees: [(&'a Indexed, CommitId); 3]) -> Sides<'a> {
+        let side = |(indexed, epoch): (&'a Indexed, CommitId)| {
+            let (base, contents, tree) = (&shared.base, &shared.contents, indexed.tree());
+            SideView { view: View { base, contents, tree, epoch }, indexed }
+        };
+        let [fork, theirs, ours] = trees.map(side);
+        Sides { fork, theirs, ours, target, shared }
     }
 
     /// One of them as data.
@@ -110,7 +97,7 @@ impl<'a> Sides<'a> {
     /// # Errors
     /// The host's.
     pub(crate) fn conflict(&self, clash: &Clash) -> Result<Conflict> {
-        let at = |view: &View<'_>| self.side(view, &clash.subject);
+        let at = |side: &SideView<'_>| self.side(&side.view, &clash.subject);
         let (mut fork, mut theirs, mut ours) = (at(&self.fork)?, at(&self.theirs)?, at(&self.ours)?);
         let named = [&fork, &ours, &theirs].into_iter().flatten().next().map(|side| side.id);
         let mut others = Vec::new();
@@ -119,27 +106,27 @@ impl<'a> Sides<'a> {
             let subject = Subject::Object(object);
             let was = self.was_at(object);
             if fork.is_none() {
-                fork = self.side(&self.fork, &subject)?;
+                fork = self.side(&self.fork.view, &subject)?;
             }
-            for (view, side, moved) in
+            for (of, side, moved) in
                 [(&self.ours, &mut ours, &mut here), (&self.theirs, &mut theirs, &mut there)]
             {
-                let Some(path) = was.as_ref().and_then(|was| moved_to(view.tree, object, was)) else {
+                let Some(path) = was.as_ref().and_then(|was| moved_to(of.indexed, object, was)) else {
                     continue;
                 };
                 *moved = true;
                 others.push(path);
                 if side.is_none() {
-                    *side = self.side(view, &subject)?;
+                    *side = self.side(&of.view, &subject)?;
                 }
             }
         }
         if let (Target::Base, false, Some(saw)) = (self.target, there, &clash.saw)
-            && let Some(slot) = self.theirs.base.find_moved(saw)?
+            && let Some(slot) = self.theirs.view.base.find_moved(saw)?
         {
             there = true;
-            theirs = self.side(&self.theirs, &Subject::Name(slot.clone()))?;
-            others.push(self.theirs.base.path_of(&slot, self.theirs.epoch)?);
+            theirs = self.side(&self.theirs.view, &Subject::Name(slot.clone()))?;
+            others.push(self.theirs.view.base.path_of(&slot, self.theirs.view.epoch)?);
         }
         if self.target == Target::Base {
             fork = match clash.why {
@@ -151,7 +138,7 @@ impl<'a> Sides<'a> {
         let kind = kind(clash.why, [&fork, &ours, &theirs].map(Option::as_ref), here, there);
         if let Some(was) = named.and_then(|object| self.was_at(object)) {
             others.extend(
-                path_of(self.fork.tree, was.dir).map(|dir| crate::plan::join(&dir, was.name.as_bytes())),
+                self.fork.indexed.path(was.dir).map(|dir| crate::plan::join(&dir, was.name.as_bytes())),
             );
         }
         others.sort();
@@ -163,6 +150,7 @@ impl<'a> Sides<'a> {
             others: if here || there { others } else { Vec::new() },
             kind,
             target: self.target,
+            unmerged: None,
             base: version(fork),
             ours: version(ours),
             theirs: version(theirs),
@@ -203,7 +191,7 @@ impl<'a> Sides<'a> {
         }
     }
 
-    fn named(&self, view: &View<'_>, slot: &Slot) -> Result<Object> {
+    pub(super) fn named(&self, view: &View<'_>, slot: &Slot) -> Result<Object> {
         if view.tree.get(slot.dir).is_some_and(|dir| dir.inode.meta.nlink == 0) {
             return Err(Error::Posix(Errno::NOENT));
         }
@@ -211,16 +199,16 @@ impl<'a> Sides<'a> {
     }
 
     fn origin_of(&self, id: NodeId) -> Option<Slot> {
-        [&self.ours, &self.theirs, &self.fork].into_iter().find_map(|view| {
-            let origin = view.tree.get(id)?.inode.origin.as_deref()?;
+        [&self.ours, &self.theirs, &self.fork].into_iter().find_map(|side| {
+            let origin = side.indexed.tree().get(id)?.inode.origin.as_deref()?;
             origin.slot.clone()
         })
     }
 
     /// The name an object had at the fork.
     fn was_at(&self, id: NodeId) -> Option<Slot> {
-        match self.fork.tree.get(id) {
-            Some(_) => holder_of(self.fork.tree, id),
+        match self.fork.indexed.tree().get(id) {
+            Some(_) => self.fork.indexed.holder(id),
             None => self.origin_of(id),
         }
     }
@@ -228,7 +216,7 @@ impl<'a> Sides<'a> {
     /// The base has no copy of itself as it was before somebody edited it: the branch remembers its fingerprint.
     fn as_first_seen(&self, clash: &Clash, named: Option<NodeId>, fork: Option<&Side>) -> Option<Side> {
         let id = named.unwrap_or(NodeId::ROOT);
-        let origin = self.ours.tree.get(id).and_then(|node| node.inode.origin.as_deref());
+        let origin = self.ours.indexed.tree().get(id).and_then(|node| node.inode.origin.as_deref());
         let print = match (&clash.subject, clash.saw.as_deref(), origin) {
             (_, Some(saw), _) => *saw,
             (Subject::Object(_), None, Some(origin)) => origin.print,
@@ -262,14 +250,15 @@ pub(crate) fn in_order(mut conflicts: Vec<Conflict>) -> Vec<Conflict> {
 }
 
 /// Where a side has an object that was somewhere else.
-fn moved_to(tree: &Tree, id: NodeId, was: &Slot) -> Option<Vec<u8>> {
+fn moved_to(side: &Indexed, id: NodeId, was: &Slot) -> Option<Vec<u8>> {
+    let tree = side.tree();
     let alive = tree.get(id)?.inode.meta.nlink > 0;
     let stayed = tree.get(was.dir).is_none_or(|dir| match dir.entries.get(&was.name) {
         Some(entry) => entry.child == Some(id),
         // The base's name shows through.
         None => matches!(dir.inode.body, Body::Dir { lower: Lower::Merged, .. }),
     });
-    if alive && !stayed { path_of(tree, id) } else { None }
+    if alive && !stayed { side.path(id) } else { None }
 }
 
 /// The kind in the field's terms, from what the finder saw and what the sides have.

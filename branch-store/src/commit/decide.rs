@@ -10,15 +10,15 @@ use crate::base::history::Displaced;
 use crate::branch::{Branch, Data, Shared, State};
 use crate::commit::choose::{self, Chosen, Resolved, Resolver};
 use crate::commit::choose_base::OverBase;
-use crate::commit::clash::Sides;
 use crate::commit::part::Selector;
 use crate::commit::partial::{Stays, go_on, narrowed};
 use crate::commit::planner::{Drawn, draw};
 use crate::commit::stage::{Bytes, Staging};
+use crate::commit::texts::Fresh;
 use crate::commit::writeback::{self, Written};
 use crate::commit::{Committed, Invalid, Invalidate, Sealed, invalid};
 use crate::error::{Error, Result};
-use crate::ids::{CommitId, LayerId, Name, NodeId};
+use crate::ids::{CommitId, LayerId, MAIN, Name, NodeId};
 use crate::journal::record::{Decide, LogLine, Moved, Origin, PartOf, Record};
 use crate::node::{Slot, Time};
 use crate::note::Note;
@@ -49,17 +49,20 @@ pub(super) fn commit_into_base(
         None => (whole, None),
         Some(selector) => {
             let (planned, part) = narrowed((&shared.base, branch, &ours, head), whole, selector)?;
+            // What stays in the branch is not staged.
+            planned.fresh.make_durable()?;
             (planned, Some(PartOf { changes: ours.tree.diff(&all), part }))
         }
     };
-    let Planned { mut drawn, tree, resolved } = planned;
+    let Planned { mut drawn, tree, resolved, mut fresh } = planned;
     let changes = Tree::default().diff(&tree);
     let bytes = if part.is_some() { Bytes::Copied } else { Bytes::Given };
     let mut staging = Staging::new(shared, &tree, commit, bytes)?;
     staging.fill(&mut drawn)?;
     let counted = Counted { commit, changed: changed(&changes), note };
-    let (decided, stale) =
-        decide(shared, branch, &sealed, &mut staging, counted, (drawn, tree.clone(), part))?;
+    let prepared = (&mut staging, &mut fresh);
+    let (decided, stale, merged) =
+        decide(shared, branch, &sealed, prepared, counted, (drawn, tree.clone(), part))?;
     let (mut warnings, linked) = staging.finish();
     let written = finish(shared, &decided)?;
     let known: HashSet<String> = warnings.iter().cloned().collect();
@@ -89,6 +92,8 @@ pub(super) fn commit_into_base(
     if stays.is_none() {
         shared.discard_layers(&ours.layers);
     }
+    let taken = branch.data.read().layers.clone();
+    shared.discard_layers(&merged.into_iter().filter(|layer| !taken.contains(layer)).collect::<Vec<_>>());
     Ok(Committed {
         action: decided.origin.into(),
         branch: decided.name.clone(),
@@ -105,34 +110,39 @@ pub(super) fn commit_into_base(
 }
 
 /// A plan, and the tree that it brings into the base.
-pub(super) struct Planned {
+pub(super) struct Planned<'a> {
     pub(super) drawn: Drawn,
     pub(super) tree: Tree,
     pub(super) resolved: Vec<Resolved>,
+    /// What was merged.
+    pub(super) fresh: Fresh<'a>,
 }
 
 /// Draws the plan, with choices where there are conflicts.
-pub(super) fn planned(
-    shared: &Shared,
-    branch: &Branch,
+pub(super) fn planned<'a>(
+    shared: &'a Shared,
+    branch: &'a Branch,
     ours: &Data,
     head: CommitId,
-    resolver: Resolver<'_>,
-) -> Result<Planned> {
+    resolver: Resolver<'a>,
+) -> Result<Planned<'a>> {
     let base = &shared.base;
-    let mut chosen = Chosen::default();
-    let mut over = OverBase { base, head, fork: &ours.fork_tree, tree: ours.tree.clone() };
+    let mut drawn = draw(base, &ours.tree, head)?;
+    let mut chosen = Chosen::new(shared, resolver, [branch.name(), MAIN]);
+    let mut over: Option<OverBase<'_>> = None;
     loop {
-        let clashes = match draw(base, &over.tree, head)? {
+        let clashes = match drawn {
             Err(clashes) => clashes,
             Ok(drawn) => {
-                chosen.check(&over.tree)?;
-                return Ok(Planned { drawn, tree: over.tree, resolved: chosen.resolved });
+                let tree = over.map_or_else(|| ours.tree.clone(), |over| over.tree().clone());
+                chosen.check(&tree)?;
+                return Ok(Planned { drawn, tree, resolved: chosen.resolved, fresh: chosen.fresh });
             }
         };
-        let now = Data { tree: over.tree.clone(), ..ours.clone() };
-        let taken = chosen.next(&Sides::of_base(branch, &now, &ours.fork_tree, head), &clashes, resolver)?;
+        let over = over.get_or_insert_with(|| OverBase::new(base, head, ours));
+        let taken = chosen.next(&over.sides(branch), &clashes)?;
         choose::refuse(over.choose(taken)?)?;
+        drawn = draw(base, over.tree(), head)?;
     }
 }
 
@@ -143,15 +153,18 @@ struct Counted<'a> {
     note: &'a Note,
 }
 
+/// What was decided, who became stale by it, and layers of merged files.
+type Decided = (Arc<Decide>, Vec<Arc<Branch>>, Vec<LayerId>);
+
 /// The one instant at which the commit happens: the decision record is durable.
 fn decide(
     shared: &Arc<Shared>,
     branch: &Branch,
     sealed: &Sealed<'_>,
-    staging: &mut Staging<'_>,
+    (staging, fresh): (&mut Staging<'_>, &mut Fresh<'_>),
     Counted { commit, changed, note }: Counted<'_>,
     (mut drawn, tree, part): (Drawn, Tree, Option<PartOf>),
-) -> Result<(Arc<Decide>, Vec<Arc<Branch>>)> {
+) -> Result<Decided> {
     let _decide = shared.decide.lock();
     let _gate = shared.gate.read();
     sealed.check()?;
@@ -175,15 +188,16 @@ fn decide(
     let held = shared.hold(&losers);
     shared.journal.append(&Record::Decide(decided.clone()))?;
     staging.disarm();
+    let merged = fresh.keep();
     shared.make_decision_durable()?;
     apply_decide(shared, &decided);
     match decided.part {
-        None => take_over(shared, branch, tree, &losers),
+        None => take_over(shared, branch, (tree, &merged), &losers),
         Some(_) => take_part(shared, tree, &losers),
     }
     drop(held);
     shared.discard_layers_of(&losers);
-    Ok((decided, losers))
+    Ok((decided, losers, merged))
 }
 
 /// What older snapshots need, with kept bytes where they will be.
@@ -229,13 +243,18 @@ pub(crate) fn apply_decide(shared: &Shared, decided: &Decide) {
 
 /// The effect of a branch's decision on branches: main shows the tree that is to come over the base as it was, until
 /// the write-back is done. (In recovery, where nobody looks before that, the branch's own.)
-pub(crate) fn take_over(shared: &Arc<Shared>, branch: &Branch, tree: Tree, losers: &[Arc<Branch>]) {
+pub(crate) fn take_over(
+    shared: &Arc<Shared>,
+    branch: &Branch,
+    (tree, merged): (Tree, &[LayerId]),
+    losers: &[Arc<Branch>],
+) {
     let ours: Data = branch.data.read().clone();
     {
         let main = shared.main();
         let mut data = main.data.write();
         data.tree = tree;
-        data.layers = ours.layers;
+        data.layers = [&ours.layers[..], merged].concat();
     }
     branch.end(State::Committed);
     shared.bury(branch);

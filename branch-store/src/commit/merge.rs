@@ -1,10 +1,13 @@
 //! Three-way merge of a child into a parent that changed since the fork (S14). Pure: trees in, changes or
 //! conflicts out.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
+use std::ops::Deref;
 
 use crate::commit::attributes::{self, pick};
 use crate::commit::clash::{Clash, Subject, Why};
+use crate::commit::index::Index;
 use crate::ids::{Name, NodeId};
 use crate::node::{Body, Entry, Inode, Kind, Lower, Node, Slot};
 use crate::tree::{Change, Tree};
@@ -14,7 +17,9 @@ use crate::tree::{Change, Tree};
 /// # Errors
 /// Every conflicting path.
 pub(crate) fn merge(fork: &Tree, theirs: &Tree, ours: &Tree) -> Result<Vec<Change>, Vec<Clash>> {
-    let merge = Merge { fork, theirs, ours, touched: Touched::of(&fork.diff(theirs)) };
+    let touched = Touched::of(&fork.diff(theirs));
+    let [of_fork, of_theirs, of_ours] = [fork, theirs, ours].map(Side::of);
+    let merge = Merge { fork: of_fork, theirs: of_theirs, ours: of_ours, touched };
     let mut changes = Vec::new();
     let mut conflicts = Vec::new();
     for change in fork.diff(ours) {
@@ -75,10 +80,34 @@ pub(crate) fn applied(tree: &Tree, changes: &[Change]) -> Result<Tree, &'static 
 }
 
 struct Merge<'a> {
-    fork: &'a Tree,
-    theirs: &'a Tree,
-    ours: &'a Tree,
+    fork: Side<'a>,
+    theirs: Side<'a>,
+    ours: Side<'a>,
     touched: Touched,
+}
+
+/// A tree, and its index as soon as somebody has to search: most merges have nothing to look for.
+struct Side<'a> {
+    tree: &'a Tree,
+    index: OnceCell<Index>,
+}
+
+impl Side<'_> {
+    fn of(tree: &Tree) -> Side<'_> {
+        Side { tree, index: OnceCell::new() }
+    }
+
+    fn index(&self) -> &Index {
+        self.index.get_or_init(|| Index::of(self.tree))
+    }
+}
+
+impl Deref for Side<'_> {
+    type Target = Tree;
+
+    fn deref(&self) -> &Tree {
+        self.tree
+    }
 }
 
 impl Merge<'_> {
@@ -132,9 +161,9 @@ impl Merge<'_> {
     fn entry(&self, dir: NodeId, name: &Name, change: Change) -> Result<Option<Change>, Clash> {
         let is_gone = |tree: &Tree| tree.get(dir).is_some_and(|node| node.inode.meta.nlink == 0);
         // A branch that was told to win over that brings the directory back.
-        let brought_back = is_gone(self.fork) && !is_gone(self.ours);
-        let gone = is_gone(self.theirs) && !brought_back;
-        if gone && is_gone(self.ours) {
+        let brought_back = is_gone(&self.fork) && !is_gone(&self.ours);
+        let gone = is_gone(&self.theirs) && !brought_back;
+        if gone && is_gone(&self.ours) {
             // Both removed the directory: what it held is of no more interest than before.
             let known = self.theirs.get(dir).is_some_and(|node| node.entries.contains_key(name));
             return Ok((!known).then_some(change));
@@ -147,14 +176,14 @@ impl Merge<'_> {
             return Ok(Some(change));
         }
         // One side only changed the object or what is below, the other moved it: both may stand.
-        if self.adopts(self.theirs, dir, name) && self.lives(self.ours, child_of(self.theirs, dir, name)) {
+        if self.adopts(&self.theirs, dir, name) && self.lives(&self.ours, child_of(&self.theirs, dir, name)) {
             return Ok(Some(change));
         }
-        if self.adopts(self.ours, dir, name) && self.lives(self.theirs, child_of(self.ours, dir, name)) {
+        if self.adopts(&self.ours, dir, name) && self.lives(&self.theirs, child_of(&self.ours, dir, name)) {
             return Ok(None);
         }
         let [fork_child, their_child, our_child] =
-            [self.fork, self.theirs, self.ours].map(|tree| child_of(tree, dir, name));
+            [&self.fork, &self.theirs, &self.ours].map(|side| child_of(side, dir, name));
         if their_child == our_child {
             let moved = our_child.is_none() && self.moved_there(dir, name);
             return if moved { Err(self.conflict_at(dir, name, Why::BothChanged)) } else { Ok(None) };
@@ -170,7 +199,7 @@ impl Merge<'_> {
     /// Whether an entry only came to be because something at or below it changed: it means what it meant.
     fn adopts(&self, tree: &Tree, dir: NodeId, name: &Name) -> bool {
         let entry = |tree: &Tree| tree.get(dir).and_then(|node| node.entries.get(name).cloned());
-        let (None, Some(entry)) = (entry(self.fork), entry(tree)) else { return false };
+        let (None, Some(entry)) = (entry(&self.fork), entry(tree)) else { return false };
         let child = entry.child.and_then(|child| tree.get(child));
         let origin = child.and_then(|node| node.inode.origin.as_deref());
         entry.over.zip(origin).is_some_and(|(over, origin)| origin.print.same_object(&over))
@@ -194,13 +223,10 @@ impl Merge<'_> {
 
     /// Whether the base object that both took this name from has another there, and none here.
     fn moved_there(&self, dir: NodeId, name: &Name) -> bool {
-        let was_here = |node: &Node| {
-            let slot = node.inode.origin.as_deref().and_then(|origin| origin.slot.as_ref());
-            slot.is_some_and(|slot| slot.dir == dir && slot.name == *name)
-        };
-        self.theirs.nodes().any(|(id, node)| {
-            let since = self.fork.get(id).is_none() && node.inode.meta.nlink > 0;
-            since && was_here(node) && !self.lives(self.ours, Some(id))
+        let slot = Slot { dir, name: name.clone() };
+        self.theirs.index().adopted_at(&slot).any(|id| {
+            let since = self.fork.get(id).is_none() && self.lives(&self.theirs, Some(id));
+            since && !self.lives(&self.ours, Some(id))
         })
     }
 
@@ -212,7 +238,7 @@ impl Merge<'_> {
     /// rename within one tick of the clock leaves no other trace on the object.)
     fn is_gone(&self, change: &Change) -> bool {
         let Change::Link { dir, name, entry } = change else { return false };
-        let Some(child) = entry.child.filter(|child| self.lives(self.fork, Some(*child))) else {
+        let Some(child) = entry.child.filter(|child| self.lives(&self.fork, Some(*child))) else {
             return false;
         };
         if self.theirs.get(child).is_none_or(|node| node.inode.meta.nlink == 0) {
@@ -221,9 +247,9 @@ impl Merge<'_> {
         // Both took a name of it away and we give it another: its inode may not show that, either.
         let names = |tree: &Tree, dir: NodeId, name: &Name| child_of(tree, dir, name) == Some(child);
         let lost =
-            |(dir, name): &(NodeId, Name)| names(self.fork, *dir, name) && !names(self.theirs, *dir, name);
-        !names(self.fork, *dir, name)
-            && !names(self.theirs, *dir, name)
+            |(dir, name): &(NodeId, Name)| names(&self.fork, *dir, name) && !names(&self.theirs, *dir, name);
+        !names(&self.fork, *dir, name)
+            && !names(&self.theirs, *dir, name)
             && self.touched.entries.iter().any(lost)
     }
 
@@ -236,7 +262,7 @@ impl Merge<'_> {
             if parent_of(merged, id).is_none() {
                 continue;
             }
-            let twice = parent_of(self.theirs, id).is_some_and(|above| {
+            let twice = parent_of(&self.theirs, id).is_some_and(|above| {
                 let entries = merged.get(above).into_iter().flat_map(|node| node.entries.iter());
                 entries.into_iter().any(|(n, e)| e.child == Some(id) && (above, n) != (*dir, name))
             });
@@ -254,7 +280,7 @@ impl Merge<'_> {
             let (ours, node) = (self.ours.get(*id)?, merged.get(*id)?);
             let counts =
                 node.inode.kind() == Kind::Dir && ours.inode.meta.nlink > 1 && node.inode.meta.nlink > 0;
-            let without = i64::from(ours.inode.meta.nlink) - subdirectories(self.ours, ours);
+            let without = i64::from(ours.inode.meta.nlink) - subdirectories(&self.ours, ours);
             let nlink = u32::try_from(without + subdirectories(merged, node)).ok()?;
             let mut inode = node.inode.clone();
             inode.meta.nlink = nlink;
@@ -264,15 +290,18 @@ impl Merge<'_> {
     }
 
     fn conflict(&self, id: NodeId, why: Why) -> Clash {
-        // What one side removed has its path on the other.
-        let path = [self.ours, self.theirs, self.fork].into_iter().find_map(|tree| path_of(tree, id));
-        Clash::new(path.unwrap_or_default(), why, Subject::Object(id))
+        Clash::new(self.path(id), why, Subject::Object(id))
     }
 
     fn conflict_at(&self, dir: NodeId, name: &Name, why: Why) -> Clash {
-        let parent = [self.ours, self.theirs, self.fork].into_iter().find_map(|tree| path_of(tree, dir));
-        let path = crate::plan::join(&parent.unwrap_or_default(), name.as_bytes());
+        let path = crate::plan::join(&self.path(dir), name.as_bytes());
         Clash::new(path, why, Subject::Name(Slot { dir, name: name.clone() }))
+    }
+
+    /// What one side removed has its path on the other.
+    fn path(&self, id: NodeId) -> Vec<u8> {
+        let mut sides = [&self.ours, &self.theirs, &self.fork].into_iter();
+        sides.find_map(|side| side.index().path(side, id)).unwrap_or_default()
     }
 }
 
@@ -344,7 +373,7 @@ pub(crate) fn path_of(tree: &Tree, id: NodeId) -> Option<Vec<u8>> {
 }
 
 /// Some name of a node.
-pub(crate) fn holder_of(tree: &Tree, id: NodeId) -> Option<Slot> {
+fn holder_of(tree: &Tree, id: NodeId) -> Option<Slot> {
     let node = tree.get(id)?;
     let holds = |dir: NodeId| -> Option<Slot> {
         let entries = &tree.get(dir)?.entries;

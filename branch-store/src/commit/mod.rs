@@ -1,12 +1,16 @@
 //! Commit: a leaf's changes go into its parent, atomically (S11), first one wins (S12).
 
+mod alike;
 mod apply_meta;
 mod attributes;
 mod choose;
 mod choose_base;
+mod choose_branch;
 pub(crate) mod clash;
 pub(crate) mod decide;
 mod forget;
+mod graft;
+mod index;
 mod kept;
 mod lend;
 mod merge;
@@ -22,22 +26,26 @@ pub use partial::Stays;
 pub(crate) use preview::preview;
 pub use preview::{PlannedStep, Preview, StepAction};
 pub use rebase::Rebased;
+pub use texts::{MERGE_MAX, MergedText, Merger, Texts};
 mod planner;
 mod preview;
 pub(crate) mod rebase;
 mod refit;
 mod rest;
 mod stage;
+mod texts;
 pub(crate) mod undo;
+mod versions;
 pub(crate) mod writeback;
 
 use std::sync::Arc;
 
 use crate::branch::{Branch, Data, Shared, State};
-use crate::commit::choose::{Chosen, Trees};
-use crate::commit::clash::Sides;
+use crate::commit::choose::Chosen;
+use crate::commit::choose_branch::Trees;
+use crate::commit::texts::Fresh;
 use crate::error::{Error, Result};
-use crate::ids::{CommitId, NodeId};
+use crate::ids::{CommitId, LayerId, NodeId};
 use crate::journal::record::{Origin, Record, Rest};
 use crate::node::{Body, Lower, Node};
 use crate::note::Note;
@@ -153,7 +161,7 @@ fn parent_of(shared: &Shared, branch: &Branch) -> Result<Arc<Branch>> {
 }
 
 /// What a parent branch takes over.
-struct Merged {
+struct Merged<'a> {
     /// `None`: it has not changed, its tree is now the child's.
     changes: Option<Vec<Change>>,
     /// What the branch started from, after choices.
@@ -161,30 +169,44 @@ struct Merged {
     /// The branch's tree after choices.
     ours: Tree,
     resolved: Vec<Resolved>,
+    /// What was merged of files.
+    fresh: Fresh<'a>,
 }
 
 /// Merges, with choices where there are conflicts.
-fn merged(branch: &Branch, ours: &Data, into: &Data, resolver: Resolver<'_>) -> Result<Merged> {
+fn merged<'a>(
+    shared: &'a Shared,
+    branch: &'a Branch,
+    (ours, into, parent): (&Data, &Data, &'a str),
+    resolver: Resolver<'a>,
+) -> Result<Merged<'a>> {
+    let mut chosen = Chosen::new(shared, resolver, [branch.name(), parent]);
     if into.tree.is_same(&ours.fork_tree) {
+        let Chosen { resolved, fresh, .. } = chosen;
         let (fork, ours) = (ours.fork_tree.clone(), ours.tree.clone());
-        return Ok(Merged { changes: None, fork, ours, resolved: Vec::new() });
+        return Ok(Merged { changes: None, fork, ours, resolved, fresh });
     }
-    let mut chosen = Chosen::default();
-    let mut trees = Trees { fork: ours.fork_tree.clone(), ours: ours.tree.clone() };
+    let mut found = merge::merge(&ours.fork_tree, &into.tree, &ours.tree);
+    let mut trees: Option<Trees> = None;
     loop {
-        let clashes = match merge::merge(&trees.fork, &into.tree, &trees.ours) {
+        let clashes = match found {
             Err(clashes) => clashes,
             Ok(changes) => {
                 if let Ok(after) = applied(&into.tree, &changes) {
                     chosen.check(&after)?;
                 }
-                let Trees { fork, ours } = trees;
-                return Ok(Merged { changes: Some(changes), fork, ours, resolved: chosen.resolved });
+                let (fork, ours) = match trees {
+                    Some(trees) => (trees.fork().clone(), trees.ours().clone()),
+                    None => (ours.fork_tree.clone(), ours.tree.clone()),
+                };
+                let Chosen { resolved, fresh, .. } = chosen;
+                return Ok(Merged { changes: Some(changes), fork, ours, resolved, fresh });
             }
         };
-        let now = Data { tree: trees.ours.clone(), fork_tree: trees.fork.clone(), ..ours.clone() };
-        let taken = chosen.next(&Sides::of_branch(branch, &now, into), &clashes, resolver)?;
-        choose::refuse(trees.choose(&into.tree, taken))?;
+        let trees = trees.get_or_insert_with(|| Trees::new(ours, into));
+        let taken = chosen.next(&trees.sides(branch), &clashes)?;
+        choose::refuse(trees.choose(taken))?;
+        found = merge::merge(trees.fork(), &into.tree, trees.ours());
     }
 }
 
@@ -205,7 +227,8 @@ fn commit_into_branch(
         return Err(Error::Busy(parent.name().to_owned()));
     }
     let mut ours = branch.data.write();
-    let mut merged = merged(branch, &ours, &into, resolver)?;
+    let mut merged = merged(shared, branch, (&ours, &into, parent.name()), resolver)?;
+    merged.fresh.make_durable()?;
     let mut objects = changed(&ours.fork_tree.diff(&merged.ours));
     let mut rest = None;
     if let Some(selector) = selector {
@@ -215,11 +238,13 @@ fn commit_into_branch(
     let losers = shared.losers(branch);
     let stale = losers.iter().map(|b| b.id()).collect();
     let held = shared.hold(&losers);
-    let (child, changes) = (branch.id(), merged.changes.clone());
-    shared.journal.append(&Record::Merge { child, changes, stale, rest: rest.clone() })?;
+    let (child, changes, layers) = (branch.id(), merged.changes.clone(), merged.fresh.layers());
+    shared.journal.append(&Record::Merge { child, changes, layers, stale, rest: rest.clone() })?;
+    // It may be on its way to the disk, whatever is reported of it.
+    let layers = merged.fresh.keep();
     shared.make_decision_durable()?;
     let (before, then) = (into.tree.clone(), ours.tree.clone());
-    apply_merge(shared, branch, &mut into, &mut ours, merged.changes.as_deref(), rest.as_ref())?;
+    apply_merge(shared, branch, &mut into, &mut ours, (merged.changes.as_deref(), &layers), rest.as_ref())?;
     shared.end_all(&losers, State::Stale);
     drop(held);
     shared.discard_layers_of(&losers);
@@ -248,7 +273,7 @@ pub(crate) fn apply_merge(
     branch: &Branch,
     into: &mut Data,
     ours: &mut Data,
-    changes: Option<&[Change]>,
+    (changes, layers): (Option<&[Change]>, &[LayerId]),
     rest: Option<&Rest>,
 ) -> Result<()> {
     let after = match changes {
@@ -257,7 +282,7 @@ pub(crate) fn apply_merge(
     };
     let after = after.and_then(|after| keep_open(&into.tree, after, |node| !node.is_grave()));
     into.tree = after.map_err(corrupt)?;
-    into.layers.extend(&ours.layers);
+    into.layers.extend(ours.layers.iter().chain(layers));
     match rest {
         Some(rest) => partial::apply_rest(branch, ours, into, rest).map_err(corrupt)?,
         None => {

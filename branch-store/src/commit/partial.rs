@@ -1,13 +1,13 @@
 //! Partial commits (S17): part of a branch's changes goes into its parent, and the branch goes on from there with the
 //! rest, as if it had been rebased. Whole or not at all: the decision record says what stays.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::base::Base;
 use crate::branch::{AtFork, Branch, Data, Marks, Shared};
 use crate::commit::choose::refuse;
-use crate::commit::clash::Sides;
+use crate::commit::choose_base::OverBase;
 use crate::commit::decide::Planned;
 use crate::commit::part::Selector;
 use crate::commit::planner::draw;
@@ -34,11 +34,11 @@ pub struct Stays {
 
 /// A plan for the selected part, from one for the whole branch: all of it must fit the base as it is now, as what stays
 /// goes on from there.
-pub(super) fn narrowed(
+pub(super) fn narrowed<'a>(
     (base, branch, ours, head): (&Base, &Branch, &Data, CommitId),
-    whole: Planned,
+    whole: Planned<'a>,
     selector: Selector<'_>,
-) -> Result<(Planned, Part)> {
+) -> Result<(Planned<'a>, Part)> {
     let nothing = Tree::default();
     let part = Part::select(&nothing, &whole.tree, selector)?;
     let tree = part.tree(&nothing, &whole.tree).map_err(corrupt)?;
@@ -47,12 +47,13 @@ pub(super) fn narrowed(
         // A part may need of the base what the whole does not.
         Err(clashes) => {
             let now = Data { tree: tree.clone(), ..ours.clone() };
-            let sides = Sides::of_base(branch, &now, &ours.fork_tree, head);
+            let over = OverBase::new(base, head, &now);
+            let sides = over.sides(branch);
             refuse(clashes.iter().map(|clash| sides.conflict(clash)).collect::<Result<Vec<_>>>()?)?;
             return Err(Error::Conflicts(Vec::new()));
         }
     };
-    Ok((Planned { drawn, tree, resolved: whole.resolved }, part))
+    Ok((Planned { drawn, tree, resolved: whole.resolved, fresh: whole.fresh }, part))
 }
 
 /// After the part of `tree` is in the base: the branch goes on with the rest. Live and in recovery.
@@ -74,13 +75,18 @@ pub(crate) fn go_on(
     }
     let (rest, dirs) = rest(&shared.base, tree, part, commit)?;
     let after = keep_open(&data.tree, rest, is_own).map_err(corrupt)?;
+    // Files that were merged and stay.
+    let layers: BTreeSet<LayerId> = own(&after).into_iter().map(|(layer, _)| layer).collect();
     let record = Rebase {
         branch: branch.id(),
         parent_layer: shared.main().data.read().layer,
         epoch: commit,
+        layers: layers.into_iter().filter(|layer| !data.layers.contains(layer)).collect(),
         changes: Tree::default().diff(&after),
         dirs,
     };
+    // In recovery nobody has heard of them yet.
+    record.layers.iter().for_each(|layer| shared.counters.note_layer(*layer));
     let then = data.tree.clone();
     shared.journal.append(&Record::Rebase(record.clone()))?;
     rebase::apply(branch, &mut data, &Tree::default(), &record).map_err(corrupt)?;
@@ -90,15 +96,17 @@ pub(crate) fn go_on(
 
 /// What was committed was copied: the branch's own is nobody's any more.
 fn drop_content(shared: &Shared, before: &Tree, after: &Tree) -> Result<()> {
-    let own = |tree: &Tree| -> HashSet<(LayerId, NodeId)> {
-        let files = tree.nodes().filter_map(|(id, node)| match node.inode.body {
-            Body::File(Content::Own(layer)) => Some((layer, id)),
-            _ => None,
-        });
-        files.collect()
-    };
     let needed = own(after);
     own(before).difference(&needed).try_for_each(|(layer, id)| shared.discard_content(*layer, *id))
+}
+
+/// Content files that a tree speaks of.
+fn own(tree: &Tree) -> HashSet<(LayerId, NodeId)> {
+    let files = tree.nodes().filter_map(|(id, node)| match node.inode.body {
+        Body::File(Content::Own(layer)) => Some((layer, id)),
+        _ => None,
+    });
+    files.collect()
 }
 
 /// What the branch's views must know.
@@ -124,7 +132,7 @@ pub(super) struct Cut {
 /// Cuts what was merged in two.
 pub(super) fn cut(
     shared: &Shared,
-    merged: &Merged,
+    merged: &Merged<'_>,
     ours: &Data,
     into: &Data,
     selector: Selector<'_>,

@@ -111,7 +111,7 @@ fn of_branch(
     shared.refuse_children(branch)?;
     let into = parent.data.read().clone();
     let ours = branch.data.read().clone();
-    let merged = merged(branch, &ours, &into, resolver)?;
+    let merged = merged(shared, branch, (&ours, &into, parent.name()), resolver)?;
     if let Some(selector) = selector {
         cut(shared, &merged, &ours, &into, selector)?;
     }

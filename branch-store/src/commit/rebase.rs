@@ -65,18 +65,21 @@ fn onto_base(
     if data.epoch == epoch {
         return Ok(stayed(main, &data));
     }
-    let planned = decide::planned(shared, branch, &data, epoch, resolver)?;
+    let mut planned = decide::planned(shared, branch, &data, epoch, resolver)?;
+    planned.fresh.make_durable()?;
     let tree = keep_open(&data.tree, refit(&shared.base, &planned.tree, epoch)?, is_own).map_err(corrupt)?;
     // Nothing is written in main's layers: they need no fresh one.
     let record = Rebase {
         branch: branch.id(),
         parent_layer: shared.main().data.read().layer,
         epoch,
+        layers: planned.fresh.layers(),
         changes: Tree::default().diff(&tree),
         dirs: Vec::new(),
     };
     let then = data.clone();
     shared.journal.append(&Record::Rebase(record.clone()))?;
+    planned.fresh.keep();
     apply(branch, &mut data, &Tree::default(), &record).map_err(corrupt)?;
     let mut rebased = went(main, branch, &then, &data, planned.resolved);
     rebased.invalid.extend(displaced_since(shared, branch, then.epoch));
@@ -100,25 +103,28 @@ fn onto_branch(
         drop(above);
         return Ok(stayed(parent, &data));
     }
-    let merged = merged(branch, &data, &above, resolver)?;
+    let mut merged = merged(shared, branch, (&data, &above, parent.name()), resolver)?;
+    merged.fresh.make_durable()?;
     let tree = match &merged.changes {
         Some(changes) => applied(&above.tree, changes).map_err(corrupt)?,
-        None => merged.ours,
+        None => merged.ours.clone(),
     };
     let tree = keep_open(&data.tree, tree, is_own).map_err(corrupt)?;
     let record = Rebase {
         branch: branch.id(),
         parent_layer: shared.counters.new_layer(),
         epoch: above.epoch,
+        layers: merged.fresh.layers(),
         changes: above.tree.diff(&tree),
         dirs: Vec::new(),
     };
     let then = data.clone();
     shared.journal.append(&Record::Rebase(record.clone()))?;
+    merged.fresh.keep();
     freshen(&mut above, &record);
     apply(branch, &mut data, &above.tree, &record).map_err(corrupt)?;
     drop(above);
-    Ok(went(parent, branch, &then, &data, merged.resolved))
+    Ok(went(parent.clone(), branch, &then, &data, merged.resolved))
 }
 
 /// The effect of a rebase record on the branch, live and in recovery.
@@ -140,6 +146,7 @@ pub(crate) fn apply(
     data.fork_tree = parent.clone();
     data.at_fork = AtFork::default();
     data.epoch = record.epoch;
+    data.layers.extend(&record.layers);
     Ok(())
 }
 

@@ -185,7 +185,8 @@ impl Contents {
         self.published.lock().is_empty() && self.waiting.lock().is_empty()
     }
 
-    fn sync_files(&self, published: &BTreeSet<(LayerId, NodeId)>) -> Result<()> {
+    /// Makes files and their names durable.
+    pub(crate) fn sync_files(&self, published: &BTreeSet<(LayerId, NodeId)>) -> Result<()> {
         if published.len() > SYNC_MAX {
             return Ok(self.disk.syncfs(&self.content)?);
         }

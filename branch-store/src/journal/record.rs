@@ -22,9 +22,15 @@ pub(crate) enum Record {
     /// Branches were forked.
     Fork(Fork),
     /// A branch committed into a parent branch. `changes` is what the parent's tree takes over; `None`:
-    /// the parent had not changed, its tree is now the child's.
+    /// the parent had not changed, its tree is now the child's. `layers`: what was merged of files is there.
     /// `rest`: of a partial commit, what the child goes on with; without one it ends.
-    Merge { child: BranchId, changes: Option<Vec<Change>>, stale: Vec<BranchId>, rest: Option<Rest> },
+    Merge {
+        child: BranchId,
+        changes: Option<Vec<Change>>,
+        layers: Vec<LayerId>,
+        stale: Vec<BranchId>,
+        rest: Option<Rest>,
+    },
     /// A branch moved onto its parent's present state.
     Rebase(Rebase),
     /// The decision to write a branch into the base.
@@ -109,6 +115,8 @@ pub(crate) struct Rebase {
     pub(crate) parent_layer: LayerId,
     /// The commit that the parent sees the base at.
     pub(crate) epoch: CommitId,
+    /// What was merged of files is there.
+    pub(crate) layers: Vec<LayerId>,
     /// From the parent's tree to the branch's.
     pub(crate) changes: Vec<Change>,
     /// Base directories that the tree now refers to.

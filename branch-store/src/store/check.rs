@@ -51,6 +51,12 @@ fn fresh_layer(shared: &Shared, layer: LayerId, seen: &mut HashSet<LayerId>) -> 
     hold(layer.0 < NUMBER_MAX, "makes an impossible layer")
 }
 
+/// Layers that one record makes.
+pub(super) fn fresh_layers<'l>(shared: &Shared, layers: impl IntoIterator<Item = &'l LayerId>) -> Checked {
+    let mut seen = HashSet::new();
+    layers.into_iter().try_for_each(|layer| fresh_layer(shared, *layer, &mut seen))
+}
+
 fn name(registry: &Registry, name: &str) -> Checked {
     check_branch_name(name).map_err(|reason| format!("names a branch {name:?}: {reason}"))?;
     hold(registry.by_name(name).is_none(), "makes a branch of a name that is taken (I-7)")
@@ -157,6 +163,18 @@ pub(super) fn rebase(
         true => Ok(()),
         false => fresh_layer(shared, record.parent_layer, &mut HashSet::new()),
     }
+}
+
+/// A layer that a branch takes over with merged files: made before, maybe, and nobody's.
+pub(super) fn free_layers(shared: &Shared, layers: &[LayerId]) -> Checked {
+    let mut seen = HashSet::new();
+    for layer in layers {
+        hold(layer.0 < NUMBER_MAX && seen.insert(*layer), "takes over an impossible layer")?;
+        let branches = shared.registry.read().all();
+        let taken = branches.iter().any(|branch| branch.data.read().layers.contains(layer));
+        hold(!taken, "takes over a layer that is another's")?;
+    }
+    Ok(())
 }
 
 /// A branch that goes on writes where nobody else does.

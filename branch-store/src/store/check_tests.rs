@@ -117,7 +117,8 @@ fn an_end_of_main_of_nobody_twice_or_before_those_below_is_damage() {
     let forks = [fork(0, &[(1, "a")], 1), fork(1, &[(2, "b")], 7)];
     for ids in [&[0][..], &[9], &[2, 2], &[1], &[1, 2]] {
         let branches: Vec<_> = ids.iter().copied().map(BranchId).collect();
-        let merge = Record::Merge { child: BranchId(2), changes: None, stale: branches.clone(), rest: None };
+        let (changes, layers, stale) = (None, Vec::new(), branches.clone());
+        let merge = Record::Merge { child: BranchId(2), changes, layers, stale, rest: None };
         for end in [Record::Abort { branches }, merge] {
             refused(&[forks[0].clone(), forks[1].clone(), end]);
         }
@@ -144,7 +145,8 @@ fn an_id_that_only_a_merge_or_a_directory_speaks_of_is_not_given_again() {
     };
     let inode = Box::new(Inode { meta, origin: None, body: Body::Special(Kind::Fifo) });
     let changes = vec![Change::Put { id, inode }];
-    let merge = Record::Merge { child: BranchId(2), changes: Some(changes), stale: Vec::new(), rest: None };
+    let (changes, layers, stale) = (Some(changes), Vec::new(), Vec::new());
+    let merge = Record::Merge { child: BranchId(2), changes, layers, stale, rest: None };
     let dirs = vec![DirPlace { id, slot: Slot { dir: NodeId::ROOT, name: Name::trusted(b"d") }, object }];
     let batch = Record::Batch { branch: BranchId(2), changes: Vec::new(), dirs, copied: Vec::new() };
     for record in [merge, batch] {
@@ -156,8 +158,10 @@ fn an_id_that_only_a_merge_or_a_directory_speaks_of_is_not_given_again() {
 fn main_changes_by_commits_into_the_base_alone() {
     let batch =
         Record::Batch { branch: BranchId::MAIN, changes: Vec::new(), dirs: Vec::new(), copied: Vec::new() };
-    let merge =
-        |child| Record::Merge { child: BranchId(child), changes: None, stale: Vec::new(), rest: None };
+    let merge = |child| {
+        let (changes, layers, stale) = (None, Vec::new(), Vec::new());
+        Record::Merge { child: BranchId(child), changes, layers, stale, rest: None }
+    };
     for change in [batch, merge(0), merge(1)] {
         refused(&[fork(0, &[(1, "a")], 1), change]);
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::branch::{AtFork, Birth, Branch, Data, Mark, Marks, Shared, State};
 use crate::commit::{apply_merge, decide, rebase};
-use crate::ids::{BranchId, CommitId, GroupKind};
+use crate::ids::{BranchId, CommitId, GroupKind, LayerId};
 use crate::journal::record::{self, Decide, MarkLine, Origin, Rebase, Record, Rest, Restore, Snapshot};
 use crate::node::DisplacedTo;
 use crate::store::{check, fork, litter, maintain, mark, restore};
@@ -38,8 +38,8 @@ impl Replay<'_> {
                 fork::apply(self.shared, &parent, &mut data, &record);
                 Ok(())
             }
-            Record::Merge { child, changes, stale, rest } => {
-                self.merge(child, changes.as_deref(), &stale, rest.as_ref())
+            Record::Merge { child, changes, layers, stale, rest } => {
+                self.merge(child, (changes.as_deref(), &layers), &stale, rest.as_ref())
             }
             Record::Rebase(record) => {
                 self.parted = None;
@@ -130,7 +130,7 @@ impl Replay<'_> {
             return Ok(());
         }
         let tree = child.data.read().tree.clone();
-        decide::take_over(self.shared, &child, tree, &losers);
+        decide::take_over(self.shared, &child, (tree, &[]), &losers);
         Ok(())
     }
 
@@ -169,7 +169,7 @@ impl Replay<'_> {
     fn merge(
         &self,
         child: BranchId,
-        changes: Option<&[Change]>,
+        (changes, layers): (Option<&[Change]>, &[LayerId]),
         stale: &[BranchId],
         rest: Option<&Rest>,
     ) -> std::result::Result<(), String> {
@@ -177,6 +177,8 @@ impl Replay<'_> {
         check::ends_by_commit(self.shared, &child, stale)?;
         let parent = self.branch(child.parent().ok_or("main cannot be merged")?)?;
         check::not_main(&parent)?;
+        check::fresh_layers(self.shared, layers)?;
+        layers.iter().for_each(|layer| self.shared.counters.note_layer(*layer));
         changes.unwrap_or_default().iter().for_each(|change| self.note_ids(change));
         if let Some(rest) = rest {
             check::rest(self.shared, rest)?;
@@ -186,7 +188,8 @@ impl Replay<'_> {
         }
         let mut into = parent.data.write();
         let mut ours = child.data.write();
-        apply_merge(self.shared, &child, &mut into, &mut ours, changes, rest).map_err(|e| e.to_string())?;
+        apply_merge(self.shared, &child, &mut into, &mut ours, (changes, layers), rest)
+            .map_err(|e| e.to_string())?;
         drop((into, ours));
         self.shared.end_all(&self.shared.live(stale), State::Stale);
         Ok(())
@@ -207,9 +210,11 @@ impl Replay<'_> {
         record.changes.iter().for_each(|change| self.note_ids(change));
         check::dirs(&record.dirs)?;
         self.note_dirs(&record.dirs);
+        check::free_layers(self.shared, &record.layers)?;
         let mut above = parent.data.write();
         let mut data = branch.data.write();
         check::rebase(self.shared, &branch, (&parent, &above), &data, record)?;
+        record.layers.iter().for_each(|layer| self.shared.counters.note_layer(*layer));
         if !parent.is_main() {
             self.shared.counters.note_layer(record.parent_layer);
             rebase::freshen(&mut above, record);

@@ -74,6 +74,21 @@ fn marks_and_restores_survive_death_and_power_failure_at_every_call() {
 }
 
 #[test]
+fn merges_of_files_survive_death_and_power_failure_at_every_call() {
+    crash_everywhere(&scenarios::merges());
+}
+
+#[test]
+fn the_recovery_of_merges_of_files_can_be_interrupted_at_every_call() {
+    crash_recovery(&scenarios::merges());
+}
+
+#[test]
+fn merges_of_files_survive_errors_at_every_call() {
+    fail_everywhere(&scenarios::merges());
+}
+
+#[test]
 fn the_recovery_of_marks_and_restores_can_be_interrupted_at_every_call() {
     crash_recovery(&scenarios::marks());
 }

@@ -200,3 +200,44 @@ pub fn marks() -> Scenario {
     let (apart, append_max) = (false, WHOLE);
     Scenario { name: "marks", files: FILES, prepare: |_| {}, parents, steps, apart, append_max }
 }
+
+/// A file of three lines, of which each side has changed another one.
+fn by_line(texts: &Texts<'_>) -> std::result::Result<MergedText, String> {
+    let base = texts.base.ok_or("made by both")?;
+    let lines =
+        |text: &[u8]| text.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let (base, ours, theirs) = (lines(base), lines(texts.ours), lines(texts.theirs));
+    let line = |n: usize| if ours[n] == base[n] { theirs[n].clone() } else { ours[n].clone() };
+    Ok(MergedText { bytes: (0..base.len()).flat_map(line).collect(), markers: 0 })
+}
+
+fn merge(w: &World, name: &str) -> Result<()> {
+    w.store().commit_with(&*w.branch(name)?, &|_| Choice::Merge(Merger(by_line))).map(drop)
+}
+
+/// Files that several changed, merged: into a parent branch, by a rebase, into the base.
+pub fn merges() -> Scenario {
+    let steps = vec![
+        step("fork", |w| w.fork("main", &["p", "r"], GroupKind::Independent)),
+        step("fork below", |w| w.fork("p", &["a", "b"], GroupKind::Independent)),
+        step("write in a", |w| w.write("a", "lines", "1A\n")),
+        step("write in b", |w| w.write("b", "lines", "1a\n2a\n3B\n")),
+        step("write what both write", |w| w.write("a", "same", "SAME")),
+        step("and again", |w| w.write("b", "same", "SAME")),
+        durable("commit a", Durable::Names, |w| w.commit("a")),
+        durable("merge b into the parent", Durable::Names, |w| merge(w, "b")),
+        step("write in r", |w| w.write("r", "lines", "1a\n2R\n")),
+        durable("commit the parent", Durable::Base, |w| w.commit("p")),
+        // A link that the store could not drop would be another name of the file, which is not merged then.
+        step("reclaim", |w| w.store().reclaim()),
+        step("rebase", |w| w.store().rebase(&*w.branch("r")?, &|_| Choice::Merge(Merger(by_line))).map(drop)),
+        step("fork again", |w| w.fork("main", &["s"], GroupKind::Independent)),
+        step("write in s", |w| w.write("s", "lines", "1S\n")),
+        durable("commit r", Durable::Base, |w| w.commit("r")),
+        step("reclaim again", |w| w.store().reclaim()),
+        durable("merge s into the base", Durable::Base, |w| merge(w, "s")),
+    ];
+    let parents = &[("p", "main"), ("r", "main"), ("a", "p"), ("b", "p"), ("s", "main")];
+    let files = &[("lines", "1a\n2a\n3a\n"), ("same", "some"), ("other", "other")];
+    Scenario { name: "merges", files, prepare: |_| {}, parents, steps, apart: false, append_max: WHOLE }
+}

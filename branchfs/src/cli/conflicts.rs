@@ -10,6 +10,9 @@ use super::text;
 pub(super) fn describe(out: &mut dyn Write, conflicts: &[Conflict]) -> io::Result<()> {
     for conflict in conflicts {
         write!(out, "  {}: {}", text::path(&conflict.path), conflict.reason)?;
+        if let Some(why) = &conflict.unmerged {
+            write!(out, "; merge: {why}")?;
+        }
         if !conflict.others.is_empty() {
             let others: Vec<String> = conflict.others.iter().map(text::path).collect();
             write!(out, " (also {})", others.join(", "))?;
@@ -74,7 +77,8 @@ mod tests {
 
     fn conflict(base: Option<Version>, ours: Option<Version>, theirs: Option<Version>) -> Conflict {
         let (path, others) = (PathBytes(b"d/new\nline".to_vec()), vec![]);
-        Conflict { path, kind: ConflictKind::Content, reason: "both".into(), others, base, ours, theirs }
+        let (kind, reason, unmerged) = (ConflictKind::Content, "both".into(), None);
+        Conflict { path, kind, reason, unmerged, others, base, ours, theirs }
     }
 
     #[test]
@@ -89,6 +93,12 @@ mod tests {
         );
         let modes = text(conflict(file(4, 0o644), file(4, 0o600), file(4, 0o644)));
         assert!(modes.contains("ours    file, mode 0600, 4 bytes\n"), "{modes}");
+    }
+
+    #[test]
+    fn why_it_was_not_merged_is_told() {
+        let unmerged = Conflict { unmerged: Some("binary".into()), ..conflict(None, None, None) };
+        assert_eq!(text(unmerged), "  \"d/new\\nline\": both; merge: binary\n");
     }
 
     #[test]

@@ -19,25 +19,35 @@ pub(super) struct Decisions {
     /// The branch wins every conflict that it can win; the same as --ours
     #[arg(long)]
     force: bool,
+    /// In a conflict of two changes of a text both are kept: on paths that match GLOB, or wherever nothing else is said
+    #[arg(long, value_name = "GLOB", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    merge: Vec<String>,
+    /// Where both changed the same lines, write both versions into the file, between conflict markers
+    #[arg(long, requires = "merge")]
+    markers: bool,
 }
 
 impl Decisions {
     /// An option without a glob is for the rest.
     pub(super) fn choices(self) -> Result<Choices, CliError> {
         let bare = |globs: &[String]| globs.iter().any(String::is_empty);
-        let rest = match (self.force || bare(&self.ours), bare(&self.theirs)) {
-            (true, true) => {
+        let rest = match (self.force || bare(&self.ours), bare(&self.theirs), bare(&self.merge)) {
+            (false, false, false) => None,
+            (true, false, false) => Some(Choice::Ours),
+            (false, true, false) => Some(Choice::Theirs),
+            (false, false, true) => Some(Choice::Merge),
+            _ => {
                 return Err(CliError::Usage {
-                    reason: "on the paths that no glob names, only one side can win".into(),
-                    hint: "give --ours or --theirs a glob, as in --theirs='*.lock'".into(),
+                    reason:
+                        "on the paths that no glob names, only one of --ours, --theirs and --merge can be"
+                            .into(),
+                    hint: "give all but one of them a glob, as in --theirs='*.lock'".into(),
                 });
             }
-            (true, false) => Some(Choice::Ours),
-            (false, true) => Some(Choice::Theirs),
-            (false, false) => None,
         };
         let globs = |globs: Vec<String>| globs.into_iter().filter(|glob| !glob.is_empty()).collect();
-        Ok(Choices { ours: globs(self.ours), theirs: globs(self.theirs), rest })
+        let (ours, theirs, merge) = (globs(self.ours), globs(self.theirs), globs(self.merge));
+        Ok(Choices { ours, theirs, merge, markers: self.markers, rest })
     }
 }
 
@@ -51,12 +61,14 @@ pub(super) fn undecided(choices: &Choices, error: branch_core::Error) -> CliErro
 
 /// Who won what.
 pub(super) fn decided(out: &mut dyn Write, resolved: &[Resolved]) -> io::Result<()> {
-    for Resolved { path, choice, .. } in resolved {
-        let who = match choice {
-            Choice::Ours => "ours",
-            Choice::Theirs => "theirs",
+    for Resolved { path, choice, markers, .. } in resolved {
+        let what = match (choice, markers) {
+            (Choice::Ours, _) => "ours wins".to_owned(),
+            (Choice::Theirs, _) => "theirs wins".to_owned(),
+            (Choice::Merge, 0) => "merged".to_owned(),
+            (Choice::Merge, n) => format!("merged, with {}", text::count(*n, "marked conflict")),
         };
-        writeln!(out, "  {who} wins: {}", text::path(path))?;
+        writeln!(out, "  {what}: {}", text::path(path))?;
     }
     Ok(())
 }

@@ -3,37 +3,45 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use branch_proto as wire;
 use branch_proto::{Choices, Failure};
-use branch_store::{Choice, Conflict};
+use branch_store::{Choice, Conflict, Merger};
 use globset::GlobSet;
 
 use super::globs::{check_number, set};
-use super::wire_types::to_choice;
+use crate::text_merge;
 
 /// Choices, ready to be asked.
 pub(super) struct Chooser {
     ours: GlobSet,
     theirs: GlobSet,
+    merge: GlobSet,
+    merger: Merger,
     rest: Choice,
 }
 
 impl Chooser {
     pub(super) fn new(choices: &Choices) -> Result<Chooser, Failure> {
-        check_number(&[&choices.ours, &choices.theirs])?;
-        Ok(Chooser {
-            ours: set(&choices.ours)?,
-            theirs: set(&choices.theirs)?,
-            rest: choices.rest.map_or(Choice::Refuse, to_choice),
-        })
+        check_number(&[&choices.ours, &choices.theirs, &choices.merge])?;
+        let merger = Merger(if choices.markers { text_merge::marked } else { text_merge::clean });
+        let rest = match choices.rest {
+            None => Choice::Refuse,
+            Some(wire::Choice::Ours) => Choice::Ours,
+            Some(wire::Choice::Theirs) => Choice::Theirs,
+            Some(wire::Choice::Merge) => Choice::Merge(merger),
+        };
+        let [ours, theirs, merge] = [&choices.ours, &choices.theirs, &choices.merge].map(|globs| set(globs));
+        Ok(Chooser { ours: ours?, theirs: theirs?, merge: merge?, merger, rest })
     }
 
     pub(super) fn choose(&self, conflict: &Conflict) -> Choice {
         let path = OsStr::from_bytes(&conflict.path);
-        match (self.ours.is_match(path), self.theirs.is_match(path)) {
-            (true, false) => Choice::Ours,
-            (false, true) => Choice::Theirs,
-            (true, true) => Choice::Refuse,
-            (false, false) => self.rest,
+        match [&self.ours, &self.theirs, &self.merge].map(|globs| globs.is_match(path)) {
+            [true, false, false] => Choice::Ours,
+            [false, true, false] => Choice::Theirs,
+            [false, false, true] => Choice::Merge(self.merger),
+            [false, false, false] => self.rest,
+            _ => Choice::Refuse,
         }
     }
 }
@@ -46,12 +54,13 @@ mod tests {
 
     fn conflict(path: &[u8]) -> Conflict {
         let (path, others, kind, target) = (path.to_vec(), vec![], ConflictKind::Content, Target::Base);
-        Conflict { path, others, kind, target, base: None, ours: None, theirs: None }
+        Conflict { path, others, kind, target, unmerged: None, base: None, ours: None, theirs: None }
     }
 
     fn chooser(ours: &[&str], theirs: &[&str], rest: Option<branch_proto::Choice>) -> Chooser {
         let globs = |globs: &[&str]| globs.iter().map(|glob| (*glob).to_owned()).collect();
-        Chooser::new(&Choices { ours: globs(ours), theirs: globs(theirs), rest }).expect("globs")
+        let (ours, theirs) = (globs(ours), globs(theirs));
+        Chooser::new(&Choices { ours, theirs, rest, ..Choices::default() }).expect("globs")
     }
 
     #[test]
@@ -77,6 +86,29 @@ mod tests {
         let chooser = chooser(&[], &["*\\*"], Some(branch_proto::Choice::Ours));
         assert_eq!(chooser.choose(&conflict(b"\xff")), Choice::Ours);
         assert_eq!(chooser.choose(&conflict(b"\xff*")), Choice::Theirs);
+    }
+
+    #[test]
+    fn texts_are_merged_where_a_glob_says_so_and_nothing_else_does() {
+        let merge = vec!["*.md".to_owned(), "src".to_owned()];
+        let (ours, theirs) = (vec!["src/gen".to_owned()], vec!["x.md".to_owned()]);
+        let rest = Some(branch_proto::Choice::Ours);
+        let choices = Choices { ours, theirs, merge, rest, markers: false };
+        let chooser = Chooser::new(&choices).expect("globs");
+        let merger = Choice::Merge(Merger(text_merge::clean));
+        let cases: &[(&[u8], Choice)] = &[
+            (b"a.md", merger),
+            (b"src/a", merger),
+            (b"src/gen/a", Choice::Refuse),
+            (b"x.md", Choice::Refuse),
+            (b"other", Choice::Ours),
+        ];
+        for (path, choice) in cases {
+            assert_eq!(chooser.choose(&conflict(path)), *choice, "{}", String::from_utf8_lossy(path));
+        }
+        let rest = Some(branch_proto::Choice::Merge);
+        let marked = Chooser::new(&Choices { rest, markers: true, ..Choices::default() }).expect("no globs");
+        assert_eq!(marked.choose(&conflict(b"other")), Choice::Merge(Merger(text_merge::marked)));
     }
 
     #[test]

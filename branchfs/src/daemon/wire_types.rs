@@ -105,23 +105,18 @@ pub(super) fn file_change(change: PathChange) -> wire::FileChange {
     }
 }
 
-pub(super) fn to_choice(choice: wire::Choice) -> branch_store::Choice {
-    match choice {
-        wire::Choice::Ours => branch_store::Choice::Ours,
-        wire::Choice::Theirs => branch_store::Choice::Theirs,
-    }
-}
-
 /// Decided conflicts, sorted by path. What was refused is among the conflicts.
 pub(super) fn resolved(resolved: &[branch_store::Resolved]) -> Vec<wire::Resolved> {
     let one = |resolved: &branch_store::Resolved| {
         let choice = match resolved.choice {
             branch_store::Choice::Ours => wire::Choice::Ours,
             branch_store::Choice::Theirs => wire::Choice::Theirs,
+            branch_store::Choice::Merge(_) => wire::Choice::Merge,
             branch_store::Choice::Refuse => return None,
         };
         let path = PathBytes(resolved.conflict.path.clone());
-        Some(wire::Resolved { path, kind: conflict_kind(resolved.conflict.kind), choice })
+        let (kind, markers) = (conflict_kind(resolved.conflict.kind), resolved.markers as u64);
+        Some(wire::Resolved { path, kind, choice, markers })
     };
     let mut all: Vec<wire::Resolved> = resolved.iter().filter_map(one).collect();
     all.sort_by(|a, b| a.path.cmp(&b.path));
@@ -149,6 +144,7 @@ pub(super) fn conflict(conflict: branch_store::Conflict) -> wire::Conflict {
         path: PathBytes(conflict.path),
         kind: conflict_kind(conflict.kind),
         reason: conflict.kind.reason(conflict.target),
+        unmerged: conflict.unmerged,
         others: conflict.others.into_iter().map(PathBytes).collect(),
         base: conflict.base.map(version),
         ours: conflict.ours.map(version),

@@ -20,6 +20,7 @@ pub(super) fn nothing_there(path: &[u8]) -> Conflict {
         others: Vec::new(),
         kind: ConflictKind::ModifyDelete,
         target: Target::Since,
+        unmerged: None,
         base: None,
         ours: None,
         theirs: None,

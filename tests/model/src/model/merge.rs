@@ -3,8 +3,9 @@
 //! By name and by object, a change of one side is taken. Where both changed the same, differently, it is a
 //! conflict for certain; where both touched the same without that, one may be reported.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::alike::{Attributes, pick, same_dir, same_file};
 use super::tree::{Body, Clock, Ino, Node, Tree};
 use crate::when::When;
 
@@ -28,7 +29,8 @@ pub(super) enum Into {
 }
 
 pub(super) fn merge(fork: &Tree, theirs: &Tree, ours: &Tree, into: Into, clock: Clock) -> Merged {
-    let mut merge = Merge { fork, theirs, ours, tree: theirs.clone(), conflict: Certainty::No };
+    let (tree, alike) = (theirs.clone(), BTreeMap::new());
+    let mut merge = Merge { fork, theirs, ours, tree, conflict: Certainty::No, alike };
     if theirs.version == fork.version {
         let mut tree = ours.clone();
         tree.drop_orphans(|_| false);
@@ -40,6 +42,7 @@ pub(super) fn merge(fork: &Tree, theirs: &Tree, ours: &Tree, into: Into, clock: 
     if into == Into::Base {
         merge.paths();
     }
+    merge.find_alike();
     merge.nodes(into, clock);
     merge.entries();
     merge.settle(into, clock);
@@ -52,6 +55,8 @@ struct Merge<'a> {
     ours: &'a Tree,
     tree: Tree,
     conflict: Certainty,
+    /// Names that both gave something of their own that is the same, with the attributes of it.
+    alike: BTreeMap<(Ino, String), Option<Attributes>>,
 }
 
 /// What is compared of an object; times and, of a directory, its names apart.
@@ -99,6 +104,34 @@ impl Merge<'_> {
         }
     }
 
+    fn find_alike(&mut self) {
+        let dirs: BTreeSet<Ino> = self.ours.nodes.keys().copied().collect();
+        for dir in dirs {
+            for name in names_in(self.ours, dir) {
+                let [fork, theirs, ours] =
+                    [self.fork, self.theirs, self.ours].map(|tree| child(tree, dir, name));
+                let (Some(their), Some(our)) = (theirs, ours) else { continue };
+                if their == our {
+                    continue;
+                }
+                let (their_node, our_node) = (self.theirs.node(their), self.ours.node(our));
+                let fork_node = fork.map(|fork| self.fork.node(fork));
+                if fork.is_none() && our_node.is_dir() && same_dir((self.theirs, their), (self.ours, our)) {
+                    self.alike.insert((dir, name.clone()), None);
+                } else if let Some(attributes) = same_file(fork_node, their_node, our_node) {
+                    self.alike.insert((dir, name.clone()), Some(attributes));
+                }
+            }
+        }
+    }
+
+    /// Whether an object goes, or came, with a name that both gave the same.
+    fn is_alike(&self, ino: Ino) -> bool {
+        self.alike.keys().any(|(dir, name)| {
+            [self.fork, self.theirs, self.ours].into_iter().any(|tree| child(tree, *dir, name) == Some(ino))
+        })
+    }
+
     fn nodes(&mut self, into: Into, clock: Clock) {
         let all: BTreeSet<Ino> = self.ours.nodes.keys().chain(self.fork.nodes.keys()).copied().collect();
         for ino in all {
@@ -119,6 +152,20 @@ impl Merge<'_> {
                 (Some(theirs), Some(ours)) if theirs.is_dir() && ours.is_dir() => {
                     self.both_dirs(ino, fork, theirs, ours)
                 }
+                (Some(their_node), Some(our_node))
+                    if differs(theirs)
+                        && differs(ours)
+                        && their_node.names == our_node.names
+                        && fork.and_then(|fork| same_file(Some(fork), their_node, our_node)).is_some() =>
+                {
+                    self.perhaps(format!("both changed object {ino}, alike or in different attributes"));
+                    let attributes = fork.and_then(|fork| same_file(Some(fork), their_node, our_node));
+                    let node = self.tree.node_mut(ino, clock);
+                    attributes.expect("just looked at").set(node);
+                    node.mtime = their_node.mtime.or(our_node.mtime);
+                    node.ctime = their_node.ctime.or(our_node.ctime);
+                    node.atime = their_node.atime.or(our_node.atime);
+                }
                 (Some(their_node), Some(our_node)) => {
                     if differs(theirs) && differs(ours) && essence(their_node) != essence(our_node) {
                         self.surely(format!("both changed object {ino}"));
@@ -132,6 +179,9 @@ impl Merge<'_> {
                     node.mtime = their_node.mtime.or(our_node.mtime);
                     node.ctime = their_node.ctime.or(our_node.ctime);
                     node.atime = their_node.atime.or(our_node.atime);
+                }
+                _ if self.is_alike(ino) => {
+                    self.perhaps(format!("object {ino} goes with a name that both gave the same"));
                 }
                 (None, Some(_)) if differs(ours) => {
                     self.surely(format!("they removed object {ino}, we changed it"))
@@ -180,37 +230,25 @@ impl Merge<'_> {
         if essence(fork) != essence(theirs) || essence(fork) != essence(ours) {
             self.perhaps(format!("attributes of directory {ino}"));
         }
-        let mut clash = false;
         let parent = |node: &Node| match &node.body {
             Body::Dir(dir) => dir.parent,
             _ => 0,
         };
-        let (mode, uid, gid) = (
-            pick(fork.mode, theirs.mode, ours.mode, &mut clash),
-            pick(fork.uid, theirs.uid, ours.uid, &mut clash),
-            pick(fork.gid, theirs.gid, ours.gid, &mut clash),
-        );
-        let names: BTreeSet<&String> =
-            [fork, theirs, ours].into_iter().flat_map(|node| node.xattrs.keys()).collect();
-        let mut xattrs = fork.xattrs.clone();
-        for name in names {
-            let [fork, theirs, ours] = [fork, theirs, ours].map(|node| node.xattrs.get(name));
-            match pick(fork, theirs, ours, &mut clash) {
-                Some(value) => drop(xattrs.insert(name.clone(), value.clone())),
-                None => drop(xattrs.remove(name)),
-            }
-        }
-        let parent = pick(parent(fork), parent(theirs), parent(ours), &mut clash);
-        if clash {
+        let attributes = Attributes::merged(fork, theirs, ours);
+        let above = pick(parent(fork), parent(theirs), parent(ours));
+        if attributes.is_none() || above.is_none() {
             self.surely(format!("both changed attributes of directory {ino}"));
         }
         let version = ours.version.max(theirs.version) + 1;
         let node = self.tree.nodes.get_mut(&ino).expect("it is theirs");
-        (node.mode, node.uid, node.gid, node.xattrs, node.version) = (mode, uid, gid, xattrs, version);
+        node.version = version;
+        if let Some(attributes) = attributes {
+            attributes.set(node);
+        }
         (node.atime, node.mtime, node.ctime) =
             (either(theirs.atime, ours.atime), theirs.mtime.or(ours.mtime), theirs.ctime.or(ours.ctime));
-        if let Body::Dir(dir) = &mut node.body {
-            dir.parent = parent;
+        if let (Body::Dir(dir), Some(above)) = (&mut node.body, above) {
+            dir.parent = above;
         }
     }
 
@@ -225,6 +263,9 @@ impl Merge<'_> {
                 if ours == fork {
                     continue;
                 }
+                if theirs != fork && self.take_alike(dir, name, [theirs, ours]) {
+                    continue;
+                }
                 if theirs != fork {
                     match theirs == ours {
                         true => self.perhaps(format!("both did the same to {name} in {dir}")),
@@ -235,6 +276,21 @@ impl Merge<'_> {
                 self.set_entry(dir, name, ours);
             }
         }
+    }
+
+    /// Theirs stays, unless one of them did more to the attributes.
+    fn take_alike(&mut self, dir: Ino, name: &str, [theirs, ours]: [Option<Ino>; 2]) -> bool {
+        let Some(attributes) = self.alike.get(&(dir, name.to_owned())).cloned() else { return false };
+        self.perhaps(format!("both gave {name} in {dir} the same"));
+        let (Some(theirs), Some(ours)) = (theirs, ours) else { return true };
+        let Some(attributes) = attributes.filter(|of| *of != Attributes::of(self.theirs.node(theirs))) else {
+            return true;
+        };
+        let mut node = self.ours.node(ours).clone();
+        attributes.set(&mut node);
+        self.tree.nodes.insert(ours, node);
+        self.set_entry(dir, name, Some(ours));
+        true
     }
 
     fn set_entry(&mut self, dir: Ino, name: &str, child: Option<Ino>) {
@@ -316,14 +372,6 @@ fn loosen_access_times(theirs: &Tree, tree: &mut Tree) {
 /// One access time, or neither for certain.
 fn either(theirs: When, ours: When) -> When {
     if theirs == ours { theirs } else { theirs.or(ours) }
-}
-
-fn pick<T: PartialEq + Copy>(fork: T, theirs: T, ours: T, clash: &mut bool) -> T {
-    if theirs == ours || ours == fork {
-        return theirs;
-    }
-    *clash |= theirs != fork;
-    ours
 }
 
 /// Our attributes, their names: ours come one by one.

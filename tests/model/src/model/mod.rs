@@ -1,5 +1,6 @@
 //! The reference: every branch a whole copy, every answer predicted.
 
+mod alike;
 mod attributes;
 mod branches;
 mod files;
