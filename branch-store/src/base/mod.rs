@@ -18,7 +18,8 @@ use crate::base::places::Places;
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, Name, NodeId, STORE_DIR};
 use crate::node::{
-    Fingerprint, Home, HostKey, Kind, Meta, Owner, Slot, Stat, Time, Xattrs, device, generation, time_of,
+    Fingerprint, Home, HostKey, Kind, Meta, Node, Owner, Slot, Stat, Time, Xattrs, device, generation,
+    time_of,
 };
 use crate::tree::Tree;
 
@@ -97,12 +98,14 @@ impl Base {
 
     /// The id of a base object in a tree: its inode number where that is free, so that git's index stays
     /// valid in a fresh branch; else an alias. A number that the host has given to another object since
-    /// the tree adopted the first is not free.
+    /// the tree adopted the first is not free, nor is that of one that the base lost and the tree has still.
     pub(crate) fn id_of(&self, print: &Fingerprint, tree: &Tree) -> Result<NodeId> {
         if let Some(id) = self.plain_id(print.key()) {
-            match tree.get(id).and_then(|node| node.inode.origin.as_deref()) {
-                Some(origin) if !origin.print.same_object(print) => {}
-                _ => return Ok(id),
+            let is_it = |node: &Arc<Node>| {
+                node.inode.origin.as_deref().is_some_and(|origin| origin.print.same_object(print))
+            };
+            if tree.get(id).is_none_or(is_it) {
+                return Ok(id);
             }
         }
         let key = (print.key(), print.birth);

@@ -118,6 +118,10 @@ impl Merge<'_> {
                 self.entry(*dir, name, change.clone())
             }
             Change::Drop { id } => {
+                // What had no name at the fork was only open, and here it no longer is.
+                if self.fork.get(*id).is_some_and(|node| node.is_nameless()) {
+                    return Ok(None);
+                }
                 // What has no name there either lives on for whoever has it open.
                 if self.theirs.get(*id).is_none_or(|node| node.inode.meta.nlink == 0) {
                     return Ok(None);
@@ -141,6 +145,10 @@ impl Merge<'_> {
         };
         if theirs.inode == *ours {
             return Ok(None);
+        }
+        // It is only open there: a branch that was told to win over its removal brings it back.
+        if theirs.is_nameless() && self.fork.get(id).is_none_or(|node| node.is_nameless()) {
+            return put(ours.clone());
         }
         if ours.kind() != Kind::Dir || theirs.inode.kind() != Kind::Dir {
             return Err(self.conflict(id, Why::BothChanged));
