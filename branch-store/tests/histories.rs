@@ -1,5 +1,5 @@
 //! Random histories of three branches of one parent: edits, commits whole and in part, conflicts decided every way,
-//! rebases, undo and redo, checkpoints, restarts, and deaths in the middle of any of it. A model of plain
+//! text merged, rebases, undo and redo, checkpoints, restarts, and deaths in the middle of any of it. A model of plain
 //! maps says what each step does, to the path; after each step everything is compared.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -27,6 +27,33 @@ type Files = BTreeMap<&'static str, Text>;
 
 fn in_words(text: &Text) -> String {
     text.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// Line by line; none if both changed one, differently.
+fn merged(base: &Text, ours: &Text, theirs: &Text) -> Option<Text> {
+    let mut out = *theirs;
+    for line in 0..LINES {
+        match (ours[line] == base[line], theirs[line] == base[line]) {
+            (true, _) => {}
+            (false, true) => out[line] = ours[line],
+            (false, false) if ours[line] == theirs[line] => {}
+            (false, false) => return None,
+        }
+    }
+    Some(out)
+}
+
+/// The same for the engine: files have the same number of lines.
+fn merge_lines(texts: &Texts<'_>) -> std::result::Result<MergedText, String> {
+    let lines = |bytes: &[u8]| -> Option<Text> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let lines: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+        lines.try_into().ok()
+    };
+    let versions = (texts.base.and_then(lines), lines(texts.ours), lines(texts.theirs));
+    let (Some(base), Some(ours), Some(theirs)) = versions else { return Err("no lines of ours".to_owned()) };
+    let bytes = merged(&base, &ours, &theirs).map(|text| in_words(&text).into_bytes());
+    bytes.map(|bytes| MergedText { bytes, markers: 0 }).ok_or_else(|| "both changed a line".to_owned())
 }
 
 #[derive(Debug, Clone)]
@@ -97,6 +124,14 @@ impl Model {
             match choice {
                 Choice::Ours => set(&mut out, path, ours),
                 Choice::Theirs => {}
+                Choice::Merge(_) => match (then, ours, theirs) {
+                    (Some(then), Some(ours), Some(theirs)) => match merged(&then, &ours, &theirs) {
+                        Some(text) => set(&mut out, path, Some(text)),
+                        None => conflict = true,
+                    },
+                    _ if theirs == then => set(&mut out, path, ours),
+                    _ => conflict = true,
+                },
                 Choice::Refuse if theirs == then => set(&mut out, path, ours),
                 Choice::Refuse => conflict = true,
             }
@@ -259,6 +294,7 @@ impl Run<'_> {
             1 if self.is_ambiguous(&self.model.lines[at]) => Choice::Ours,
             0 => Choice::Ours,
             1 => Choice::Theirs,
+            2 => Choice::Merge(Merger(merge_lines)),
             _ => Choice::Refuse,
         }
     }
@@ -351,6 +387,7 @@ fn word(choice: Choice) -> &'static str {
     match choice {
         Choice::Ours => "ours",
         Choice::Theirs => "theirs",
+        Choice::Merge(_) => "merge",
         Choice::Refuse => "refuse",
     }
 }
