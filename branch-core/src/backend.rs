@@ -10,6 +10,8 @@ use branch_proto::{
     RestoreReport, WorkspaceStatus,
 };
 
+use branch_proto::Events;
+
 use crate::error::{Error, LaunchError};
 use crate::location::Location;
 
@@ -63,6 +65,11 @@ pub trait Backend: Send + Sync {
     fn delete_checkpoint(&self, branch: &str, name: &str) -> Result<(), Error>;
     /// Makes a branch what it was at a checkpoint. What it was before is saved as one, if none has it.
     fn restore(&self, branch: &str, name: &str) -> Result<RestoreReport, Error>;
+    /// Calls off the commit of a branch into the base, or with `main` the undoing or redoing, that another thread
+    /// waits for; refused if there is none or it is decided.
+    fn cancel(&self, branch: &str) -> Result<(), Error>;
+    /// What happens in the workspace from now on.
+    fn events(&self) -> Result<Events, Error>;
     /// Discards a branch; the names of all that ended, leaves first.
     fn abort(&self, branch: &str, children: Children) -> Result<Vec<String>, Error>;
     /// Frees what nobody needs any more, or says what that is.
@@ -208,6 +215,12 @@ impl Backend for Daemon {
     }
     fn restore(&self, branch: &str, name: &str) -> Result<RestoreReport, Error> {
         self.call(|client| client.restore(branch, name))
+    }
+    fn cancel(&self, branch: &str) -> Result<(), Error> {
+        self.call(|client| client.cancel(branch))
+    }
+    fn events(&self) -> Result<Events, Error> {
+        Ok(self.connection()?.subscribe()?)
     }
     fn abort(&self, branch: &str, children: Children) -> Result<Vec<String>, Error> {
         self.call(|client| client.abort(branch, children))

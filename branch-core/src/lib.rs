@@ -32,6 +32,7 @@ pub use branch_proto::{
     Part, PathBytes, PlannedStep, Quota, RebaseReport, Resolved, RestoreReport, Side, StepAction, Version,
     WorkspaceStatus,
 };
+pub use branch_proto::{CommitPhase, CommitProgress, Event, Events};
 pub use error::{Error, LaunchError};
 pub use explore::{ATTEMPTS_MAX, AttemptReport, Explore, ExploreReport, Progress, Verdict};
 pub use location::Location;

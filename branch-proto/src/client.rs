@@ -246,6 +246,13 @@ impl Client {
         }
     }
 
+    /// Calls off the commit of a branch into the base, or with `main` the undoing or redoing, that another connection
+    /// waits for; refused if there is none or it is decided.
+    pub fn cancel(&mut self, branch: &str) -> Result<(), ClientError> {
+        let answer = self.call(Verb::Cancel { branch: branch.to_owned() })?;
+        expect_done(answer, "cancel")
+    }
+
     /// Discards a branch; the names of those that ended, leaves first.
     pub fn abort(&mut self, branch: &str, children: Children) -> Result<Vec<String>, ClientError> {
         match self.call(Verb::Abort { branch: branch.to_owned(), children })? {

@@ -23,3 +23,4 @@ pub use wire::{
     OmittedBecause, PROTOCOL_VERSION, Part, PathBytes, PlannedStep, Quota, RebaseReport, Reply, Request,
     Resolved, RestoreReport, Side, StepAction, Verb, Version, Welcome, WorkspaceStatus,
 };
+pub use wire::{CommitPhase, CommitProgress};

@@ -11,6 +11,7 @@ pub use choices::{Choice, Choices, CommitPlan, PlannedStep, Resolved, StepAction
 pub use conflict::{Conflict, ConflictKind, FileKind, Version};
 pub use gc::{Bound, GcMode, GcReport, Keep, KeepChange};
 pub use options::{CommitOptions, Part};
+pub use progress::{CommitPhase, CommitProgress};
 
 /// Version of this protocol. A daemon refuses every other one with [`Failure::Version`].
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -138,6 +139,12 @@ pub enum Verb {
         /// Whether to do it.
         mode: GcMode,
     },
+    /// Call off the commit of a branch into the base that is under way, while it is not decided: its own request is
+    /// then answered with `Cancelled`. For undo and redo: `main`. Any state.
+    Cancel {
+        /// Name of the branch.
+        branch: String,
+    },
     /// Discard a branch. Live.
     Abort {
         /// Name of the branch.
@@ -189,6 +196,7 @@ impl Verb {
             Verb::DeleteCheckpoint { .. } => "delete-checkpoint",
             Verb::Restore { .. } => "restore",
             Verb::Gc { .. } => "gc",
+            Verb::Cancel { .. } => "cancel",
             Verb::Abort { .. } => "abort",
             Verb::Log { .. } => "log",
             Verb::Show { .. } => "show",
@@ -670,6 +678,9 @@ pub enum Failure {
         /// Every one of them, sorted by path.
         conflicts: Vec<Conflict>,
     },
+    /// The commit was called off before it was decided: nothing was changed.
+    #[error("called off before it was decided: nothing was changed")]
+    Cancelled,
     /// Another operation holds the branch (it is being committed).
     #[error("branch '{name}' is busy: {reason}")]
     Busy {
@@ -719,6 +730,11 @@ pub enum Event {
         /// The children.
         branches: Vec<String>,
     },
+    /// A long commit goes on.
+    Progress {
+        /// How far it is.
+        progress: CommitProgress,
+    },
     /// A branch committed.
     Committed {
         /// What happened.
@@ -762,5 +778,6 @@ mod choices;
 mod conflict;
 mod gc;
 mod options;
+mod progress;
 #[cfg(test)]
 mod tests;

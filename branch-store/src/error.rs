@@ -70,6 +70,9 @@ pub enum Error {
     /// The branch is being committed.
     #[error("branch '{0}' is being committed")]
     Busy(String),
+    /// Whoever watched the commit called it off: nothing has happened.
+    #[error("called off before it was decided: nothing was changed")]
+    Cancelled,
     /// The parent or base changed on the same paths (S14, S15).
     #[error("{} conflicting path(s), first {:?}", .0.len(), .0.first().map(|c| String::from_utf8_lossy(&c.path).into_owned()))]
     Conflicts(Vec<Conflict>),
@@ -176,6 +179,7 @@ impl Error {
             Error::Stale(_) | Error::Ended(_) => Errno::STALE,
             Error::HasChildren { .. } => Errno::NOTEMPTY,
             Error::Busy(_) | Error::Locked(_) => Errno::BUSY,
+            Error::Cancelled => Errno::CANCELED,
             Error::Conflicts(_) => Errno::EXIST,
             Error::Limit { .. } => Errno::NOSPC,
             Error::Newer { .. } | Error::Older { .. } => Errno::NOTSUP,

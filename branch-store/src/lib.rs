@@ -34,6 +34,7 @@ mod measuring;
 mod node;
 mod note;
 mod plan;
+mod progress;
 mod removing;
 mod side;
 mod store;
@@ -61,6 +62,7 @@ pub use ids::{
 pub use keep::Keep;
 pub use node::{DirEntry, Kind, Object, Owner, Slot, Stat, Time};
 pub use note::{MESSAGE_MAX, Note};
+pub use progress::{PROGRESS_EVERY, Phase, Progress, Watch};
 pub use side::Side;
 pub use store::{
     Children, Collected, Ended, LogEntry, Options, Report, Restored, Store, Unrecovered, Usage, init,

@@ -267,6 +267,12 @@ impl Backend for Fake {
         let (resolved, warnings) = (Vec::new(), Vec::new());
         Ok(RebaseReport { branch: branch.to_owned(), onto, moved: false, changed: 0, resolved, warnings })
     }
+    fn cancel(&self, _branch: &str) -> Result<(), Error> {
+        unimplemented!("no test asks for it")
+    }
+    fn events(&self) -> Result<branch_core::Events, Error> {
+        unimplemented!("no test asks for it")
+    }
     fn undo(&self) -> Result<CommitReport, Error> {
         unimplemented!("no test asks for it")
     }
@@ -378,6 +384,10 @@ fn answer(fake: &Fake, verb: Verb, pidfd: Option<OwnedFd>) -> Result<Answer, Err
             Answer::CommitPlan { plan: fake.plan_commit(&branch, &options)? }
         }
         Verb::Rebase { branch, choices } => Answer::Rebased { report: fake.rebase(&branch, &choices)? },
+        Verb::Cancel { branch } => {
+            fake.cancel(&branch)?;
+            Answer::Done
+        }
         Verb::Undo => Answer::Committed { report: fake.undo()? },
         Verb::Redo => Answer::Committed { report: fake.redo()? },
         Verb::Checkpoint { branch, name } => {

@@ -110,6 +110,7 @@ fn every_verb_comes_back_under_its_name() {
                 new: Side::Branch { name: branch() },
             },
         },
+        Verb::Cancel { branch: branch() },
         Verb::Abort { branch: branch(), children: Children::Refuse },
         Verb::Abort { branch: branch(), children: Children::Cascade },
         Verb::Log { limit: u32::MAX },
@@ -239,6 +240,8 @@ fn every_failure_comes_back_and_names_its_thing() {
         assert!(failure.to_string().contains("some-branch"), "{failure:?}");
         comes_back(&Reply { id: 1, outcome: Err(failure) });
     }
+    // Of the one commit that its connection waits for.
+    comes_back(&Reply { id: 1, outcome: Err(Failure::Cancelled) });
     comes_back(&Err::<Welcome, _>(Failure::Version { daemon: 1, client: 2 }));
     comes_back(&Failure::Conflicts { conflicts: vec![conflict] });
 }
@@ -248,6 +251,14 @@ fn every_event_comes_back() {
     let events = [
         Event::Subscribed,
         Event::Forked { parent: "main".into(), branches: vec!["b".into()] },
+        Event::Progress {
+            progress: CommitProgress {
+                branch: "b".into(),
+                phase: CommitPhase::WritingBack,
+                done: 256,
+                of: 1000,
+            },
+        },
         Event::Committed { report: report() },
         Event::Rebased { report: rebase_report() },
         Event::Ended { branch: "b".into(), reason: EndReason::Aborted },

@@ -22,6 +22,7 @@ use crate::ids::{CommitId, LayerId, MAIN, Name, NodeId};
 use crate::journal::record::{Decide, LogLine, Moved, Origin, PartOf, Record};
 use crate::node::{Slot, Time};
 use crate::note::Note;
+use crate::progress::{Phase, Watch, ask, tell};
 use crate::tree::{Tree, changed};
 
 /// Longest tick of the clock that hosts stamp files with.
@@ -36,6 +37,7 @@ pub(super) fn commit_into_base(
     resolver: Resolver<'_>,
     selector: Option<Selector<'_>>,
     note: &Note,
+    watch: &dyn Watch,
 ) -> Result<Committed> {
     let _one_at_a_time = shared.writeback.lock();
     let sealed = Sealed::new(branch)?;
@@ -43,6 +45,7 @@ pub(super) fn commit_into_base(
     let ours = branch.data.read().clone();
     let commit = CommitId(shared.counters.commit.load(Ordering::Acquire) + 1);
     let head = CommitId(commit.0 - 1);
+    ask(watch, Phase::Planning, 0, ours.tree.len() as u64)?;
     let whole = planned(shared, branch, &ours, head, resolver)?;
     let all = whole.tree.clone();
     let (planned, part) = match selector {
@@ -57,14 +60,15 @@ pub(super) fn commit_into_base(
     let Planned { mut drawn, tree, resolved, mut fresh } = planned;
     let changes = Tree::default().diff(&tree);
     let bytes = if part.is_some() { Bytes::Copied } else { Bytes::Given };
-    let mut staging = Staging::new(shared, &tree, commit, bytes)?;
+    let mut staging = Staging::new(shared, &tree, commit, bytes, watch)?;
     staging.fill(&mut drawn)?;
     let counted = Counted { commit, changed: changed(&changes), note };
+    ask(watch, Phase::Deciding, 0, 0)?;
     let prepared = (&mut staging, &mut fresh);
     let (decided, stale, merged) =
         decide(shared, branch, &sealed, prepared, counted, (drawn, tree.clone(), part))?;
     let (mut warnings, linked) = staging.finish();
-    let written = finish(shared, &decided)?;
+    let written = finish(shared, &decided, watch)?;
     let known: HashSet<String> = warnings.iter().cloned().collect();
     // A read-only directory gets its attributes twice.
     warnings.extend(written.warnings.into_iter().filter(|new| !known.contains(new)));
@@ -94,6 +98,7 @@ pub(super) fn commit_into_base(
     }
     let taken = branch.data.read().layers.clone();
     shared.discard_layers(&merged.into_iter().filter(|layer| !taken.contains(layer)).collect::<Vec<_>>());
+    tell(watch, Phase::Done, 0, 0);
     Ok(Committed {
         action: decided.origin.into(),
         branch: decided.name.clone(),
@@ -268,17 +273,17 @@ pub(crate) fn take_part(shared: &Arc<Shared>, tree: Tree, losers: &[Arc<Branch>]
 }
 
 /// Write-back and the `Done` record. Also what recovery does with a decision that has none.
-pub(crate) fn finish(shared: &Arc<Shared>, decided: &Arc<Decide>) -> Result<Written> {
+pub(crate) fn finish(shared: &Arc<Shared>, decided: &Arc<Decide>, watch: &dyn Watch) -> Result<Written> {
     // A failure here leaves the decision standing and the base half-way: nothing may go on as if it were
     // whole. Reopening the store runs the plan again.
-    finish_or_fail(shared, decided).map_err(|cause| {
+    finish_or_fail(shared, decided, watch).map_err(|cause| {
         shared.journal.poison();
         Error::Unfinished { commit: decided.commit.0, cause: Box::new(cause) }
     })
 }
 
-fn finish_or_fail(shared: &Arc<Shared>, decided: &Arc<Decide>) -> Result<Written> {
-    let written = writeback::run(shared, decided)?;
+fn finish_or_fail(shared: &Arc<Shared>, decided: &Arc<Decide>, watch: &dyn Watch) -> Result<Written> {
+    let written = writeback::run(shared, decided, watch)?;
     let _gate = shared.gate.read();
     shared.journal.append(&Record::Done { commit: decided.commit, moved: written.moved.clone() })?;
     shared.make_durable()?;

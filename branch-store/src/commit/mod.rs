@@ -49,6 +49,7 @@ use crate::ids::{CommitId, LayerId, NodeId};
 use crate::journal::record::{Origin, Record, Rest};
 use crate::node::{Body, Lower, Node};
 use crate::note::Note;
+use crate::progress::Watch;
 use crate::tree::{Change, Tree, changed};
 
 /// Where the changes of a commit came from.
@@ -134,10 +135,11 @@ pub(crate) fn commit(
     resolver: Resolver<'_>,
     selector: Option<Selector<'_>>,
     note: &Note,
+    watch: &dyn Watch,
 ) -> Result<Committed> {
     let parent = parent_of(shared, branch)?;
     if parent.is_main() {
-        decide::commit_into_base(shared, branch, &parent, resolver, selector, note)
+        decide::commit_into_base(shared, branch, &parent, resolver, selector, note, watch)
     } else {
         let mut committed = commit_into_branch(shared, branch, &parent, resolver, selector)?;
         if !note.message.is_empty() {

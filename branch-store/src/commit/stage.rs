@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::ids::{CommitId, LINK_MAX, LayerId, NodeId};
 use crate::node::{Body, Content, Fingerprint, HostKey, Kind, Meta, Node, Slot};
 use crate::plan::{Park, Step, join};
+use crate::progress::{PROGRESS_EVERY, Phase, Watch, ask};
 use crate::tree::Tree;
 
 /// Up to so many objects are fsynced one by one; more are faster with one syncfs.
@@ -47,7 +49,10 @@ pub(crate) struct Staging<'a> {
     fresh: HashSet<NodeId>,
     unsynced: Vec<OwnedFd>,
     objects: usize,
-    staged: u64,
+    staged_bytes: u64,
+    watch: &'a dyn Watch,
+    /// Objects made, of so many.
+    staged: (u64, u64),
     armed: bool,
 }
 
@@ -57,6 +62,7 @@ impl<'a> Staging<'a> {
         tree: &'a Tree,
         commit: CommitId,
         bytes: Bytes,
+        watch: &'a dyn Watch,
     ) -> Result<Staging<'a>> {
         let name = commit.0.to_string();
         let park = &shared.park_fd;
@@ -74,7 +80,9 @@ impl<'a> Staging<'a> {
             fresh: HashSet::new(),
             unsynced: Vec::new(),
             objects: 0,
-            staged: 0,
+            staged_bytes: 0,
+            watch,
+            staged: (0, 0),
             armed: true,
         })
     }
@@ -82,6 +90,8 @@ impl<'a> Staging<'a> {
     /// Makes everything, durably, and fills the inodes into the plan.
     pub(crate) fn fill(&mut self, drawn: &mut Drawn) -> Result<()> {
         let mut left_out = HashSet::new();
+        self.staged = (0, count(self.tree, drawn));
+        ask(self.watch, Phase::Staging, 0, self.staged.1)?;
         for stage in &drawn.stages {
             match stage {
                 Stage::Node(park, id, path) => {
@@ -102,6 +112,10 @@ impl<'a> Staging<'a> {
         for step in &mut drawn.plan.steps {
             self.name_object(step);
         }
+        let (staged, of) = self.staged;
+        debug_assert_eq!(staged, of, "everything was staged once");
+        ask(self.watch, Phase::Staging, staged, of)?;
+        ask(self.watch, Phase::Syncing, 0, 0)?;
         self.sync()
     }
 
@@ -111,7 +125,7 @@ impl<'a> Staging<'a> {
 
     /// Bytes of the files that are staged.
     pub(crate) fn bytes(&self) -> u64 {
-        self.staged
+        self.staged_bytes
     }
 
     /// A decision is on its way to the disk and may stand, whatever is reported of it: from now on what was
@@ -150,7 +164,7 @@ impl<'a> Staging<'a> {
         let disk = &self.shared.disk;
         let failed = |op: &'static str| move |e: Errno| Error::host(op, path, e);
         let meta = &node.inode.meta;
-        self.objects += 1;
+        self.next_object()?;
         self.fresh.insert(id);
         match &node.inode.body {
             Body::File(Content::Own(layer)) => {
@@ -173,6 +187,13 @@ impl<'a> Staging<'a> {
         self.finish_object((dir, name), node.inode.kind(), meta, path).map(Some)
     }
 
+    fn next_object(&mut self) -> Result<()> {
+        self.objects += 1;
+        self.staged.0 += 1;
+        let (staged, of) = self.staged;
+        if staged % PROGRESS_EVERY == 0 { ask(self.watch, Phase::Staging, staged, of) } else { Ok(()) }
+    }
+
     fn finish_object(
         &mut self,
         (dir, name): (&OwnedFd, &[u8]),
@@ -188,7 +209,7 @@ impl<'a> Staging<'a> {
         self.warnings.extend(refused.iter().map(|refused| refused.of(path)));
         self.remember(dir, name, kind)?;
         let print = self.shared.base.home.print(&found).ok_or(Error::Posix(Errno::IO))?;
-        self.staged += if kind == Kind::File { print.size } else { 0 };
+        self.staged_bytes += if kind == Kind::File { print.size } else { 0 };
         Ok(print.key())
     }
 
@@ -250,7 +271,7 @@ impl<'a> Staging<'a> {
         let source = self.shared.base.open_file(&found)?;
         let file = self.shared.disk.create(&self.dir, &park.name(), OFlags::RDWR | OFlags::EXCL, 0o600)?;
         copy_bytes(&self.shared.disk, &source, &file, Take::All)?;
-        self.objects += 1;
+        self.next_object()?;
         self.unsynced.push(file.into());
         Ok(())
     }
@@ -293,6 +314,27 @@ impl<'a> Staging<'a> {
             Error::host("fsync", "staged files", e)
         })
     }
+}
+
+/// How many objects will be staged.
+fn count(tree: &Tree, drawn: &Drawn) -> u64 {
+    let mut fresh = HashSet::new();
+    let mut kept = 0;
+    let mut stack = Vec::new();
+    for stage in &drawn.stages {
+        match stage {
+            Stage::Node(_, id, _) => stack.push(*id),
+            Stage::Keep(..) => kept += 1,
+        }
+    }
+    while let Some(id) = stack.pop() {
+        let Some(node) = tree.get(id).filter(|_| fresh.insert(id)) else { continue };
+        stack.extend(node.entries.values().filter_map(|entry| entry.child).filter(|child| {
+            let base = |node: &Arc<Node>| matches!(node.inode.body, Body::File(Content::Base(_)));
+            !drawn.later.contains(child) && !tree.get(*child).is_some_and(base)
+        }));
+    }
+    kept + fresh.len() as u64
 }
 
 impl Drop for Staging<'_> {

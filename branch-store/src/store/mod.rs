@@ -37,6 +37,7 @@ use crate::ids::{BranchId, CommitId};
 use crate::journal::record::LogLine;
 use crate::node::Time;
 use crate::note::Note;
+use crate::progress::Watch;
 
 /// One commit into the base.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,8 +167,24 @@ impl Store {
         selector: Option<Selector<'_>>,
         note: &Note,
     ) -> Result<Committed> {
+        self.commit_watched(branch, resolver, selector, note, &())
+    }
+
+    /// As [`Store::commit_as`], and `watch` hears how far it is, and can call it off; of a commit into a branch, which
+    /// is short, it hears nothing.
+    ///
+    /// # Errors
+    /// As those; `Cancelled`, and then nothing has changed and the branch goes on.
+    pub fn commit_watched(
+        &self,
+        branch: &Branch,
+        resolver: Resolver<'_>,
+        selector: Option<Selector<'_>>,
+        note: &Note,
+        watch: &dyn Watch,
+    ) -> Result<Committed> {
         note.check()?;
-        commit::commit(&self.shared, branch, resolver, selector, note)
+        commit::commit(&self.shared, branch, resolver, selector, note, watch)
     }
 
     /// Moves a leaf branch onto its parent's present state: it is as if it had been forked from there and had done
@@ -207,15 +224,15 @@ impl Store {
     /// `NotAllowed` if there is none or its preimages are no longer kept; `Conflicts` where the base was changed on
     /// those paths since (nothing is done then); `Poisoned`, and the host's.
     pub fn undo(&self) -> Result<Committed> {
-        self.undo_by(None)
+        self.undo_watched(None, &())
     }
 
-    /// As [`Store::undo`], for this user.
+    /// As [`Store::undo`], for this user, and watched as in [`Store::commit_watched`].
     ///
     /// # Errors
-    /// As [`Store::undo`].
-    pub fn undo_by(&self, user: Option<u32>) -> Result<Committed> {
-        undo::turn(&self.shared, Turn::Undo, user)
+    /// As [`Store::undo`]; `Cancelled`.
+    pub fn undo_watched(&self, user: Option<u32>, watch: &dyn Watch) -> Result<Committed> {
+        undo::turn(&self.shared, Turn::Undo, user, watch)
     }
 
     /// Takes the last [`Store::undo`] back, unless something was committed since.
@@ -223,15 +240,15 @@ impl Store {
     /// # Errors
     /// As [`Store::undo`].
     pub fn redo(&self) -> Result<Committed> {
-        self.redo_by(None)
+        self.redo_watched(None, &())
     }
 
-    /// As [`Store::redo`], for this user.
+    /// As [`Store::redo`], for this user, and watched as in [`Store::commit_watched`].
     ///
     /// # Errors
-    /// As [`Store::redo`].
-    pub fn redo_by(&self, user: Option<u32>) -> Result<Committed> {
-        undo::turn(&self.shared, Turn::Redo, user)
+    /// As [`Store::redo`]; `Cancelled`.
+    pub fn redo_watched(&self, user: Option<u32>, watch: &dyn Watch) -> Result<Committed> {
+        undo::turn(&self.shared, Turn::Redo, user, watch)
     }
 
     /// The newest commits into the base, newest first.

@@ -8,6 +8,7 @@ use super::context::Context;
 use super::decisions::{Decisions, decided, undecided};
 use super::error::CliError;
 use super::exit_code::Code;
+use super::long;
 use super::output::Show;
 use super::text;
 
@@ -36,6 +37,8 @@ pub(super) struct Args {
     /// Print what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    long: long::Options,
 }
 
 #[derive(Serialize)]
@@ -59,7 +62,8 @@ impl Args {
             context.emit(&Planned { plan })?;
             return Ok(code);
         }
-        let commit = workspace.backend().commit_with(&self.branch, &options);
+        let act = || workspace.backend().commit_with(&self.branch, &options);
+        let commit = self.long.watch(context, &workspace, &self.branch, act)?;
         let commit = commit.map_err(|error| undecided(&options.choices, error))?;
         context.emit(&Committed { commit })?;
         Ok(Code::OK)

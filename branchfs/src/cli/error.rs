@@ -136,6 +136,7 @@ fn failure_facts(failure: &Failure) -> (&'static str, Code) {
         Failure::HasChildren { .. } => ("has-children", Code::FAILURE),
         Failure::Conflicts { .. } => ("conflicts", Code::CONFLICTS),
         Failure::Busy { .. } => ("busy", Code::FAILURE),
+        Failure::Cancelled => ("cancelled", Code::INTERRUPTED),
         Failure::NotAllowed { .. } => ("not-allowed", Code::FAILURE),
         Failure::Limit { .. } => ("limit", Code::FAILURE),
         Failure::Malformed { .. } => ("malformed", Code::FAILURE),
@@ -184,6 +185,7 @@ fn failure_hint(failure: &Failure) -> String {
             "the branch is untouched: decide with --ours[=GLOB] or --theirs[=GLOB] (try --dry-run), or abort it".into()
         }
         Failure::Busy { .. } => "wait for it to finish, then try again".into(),
+        Failure::Cancelled => "the branch and the base are as before: try again when you like".into(),
         Failure::NotAllowed { .. } => "see 'branchfs help'".into(),
         Failure::Limit { .. } => "ask for less at once".into(),
         Failure::Malformed { .. } => "run 'branchfs stop': the daemon may be of another version".into(),

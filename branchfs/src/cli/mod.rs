@@ -24,6 +24,7 @@ mod interrupt;
 mod launcher;
 mod list;
 mod log;
+mod long;
 mod mount;
 mod output;
 mod path;

@@ -8,7 +8,9 @@ use std::io;
 use std::sync::Arc;
 
 use branch_proto::{Choices, CommitOptions, CommitReport, EndReason, Event, Failure, RebaseReport};
-use branch_store::{Branch, BranchId, Children, Committed, Invalid, NodeId, Note, Selector, Store};
+use branch_store::{
+    Branch, BranchId, Children, Committed, Conflict, Invalid, NodeId, Note, Selector, Store, Watch,
+};
 
 use super::choices::Chooser;
 use super::failure::of_store;
@@ -54,11 +56,10 @@ pub(super) fn commit(
     let branch = daemon.branch(name)?;
     let winner = branch.id();
     daemon.flush(&branch)?;
-    let resolver = |conflict: &_| chooser.choose(conflict);
     let selects = selection.as_ref().map(|part| |path: &[u8]| part.selects(path));
     let selector = selects.as_ref().map(|selects| selects as Selector<'_>);
     let note = Note { by, message: options.message.clone() };
-    let committed = daemon.store.commit_as(&branch, &resolver, selector, &note).map_err(of_store)?;
+    let committed = into_parent(daemon, &branch, &chooser, selector, &note).map_err(of_store)?;
     let mut report = report(&committed);
     orphaned(daemon, &committed.into, &committed.orphans);
     if let Some(stays) = &committed.stays {
@@ -75,6 +76,23 @@ pub(super) fn commit(
         daemon.publish(Event::Ended { branch: stale.clone(), reason: EndReason::Stale });
     }
     Ok((report, Farewell(asking)))
+}
+
+/// Only a commit into the base takes long enough to be watched.
+fn into_parent(
+    daemon: &Daemon,
+    branch: &Branch,
+    chooser: &Chooser,
+    selector: Option<Selector<'_>>,
+    note: &Note,
+) -> branch_store::Result<Committed> {
+    let choose = |conflict: &Conflict| chooser.choose(conflict);
+    if branch.parent() == Some(BranchId::MAIN) {
+        let under_way = daemon.under_way.begin(&daemon.events, branch.name());
+        daemon.store.commit_watched(branch, &choose, selector, note, &under_way)
+    } else {
+        daemon.store.commit_as(branch, &choose, selector, note)
+    }
 }
 
 /// What a branch no longer has a name for goes with its last user there.
@@ -135,9 +153,11 @@ pub(super) fn abort(
 /// Takes the last commit into the base back, or takes that back. No branch ends by it.
 pub(super) fn turn_back(
     daemon: &Daemon,
-    turn: impl FnOnce(&Store) -> branch_store::Result<Committed>,
+    turn: impl FnOnce(&Store, &dyn Watch) -> branch_store::Result<Committed>,
 ) -> Result<CommitReport, Failure> {
-    let committed = turn(&daemon.store).map_err(of_store)?;
+    let under_way = daemon.under_way.begin(&daemon.events, branch_store::MAIN);
+    let committed = turn(&daemon.store, &under_way).map_err(of_store)?;
+    drop(under_way);
     let mut report = report(&committed);
     report.warnings.extend(conclude(daemon, &[], &committed.invalid, Vec::new()).err());
     daemon.publish(Event::Committed { report: report.clone() });

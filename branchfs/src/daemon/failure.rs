@@ -23,6 +23,7 @@ pub(super) fn of_store(error: Error) -> Failure {
         Error::Conflicts(conflicts) => {
             Failure::Conflicts { conflicts: conflicts.into_iter().map(conflict).collect() }
         }
+        Error::Cancelled => Failure::Cancelled,
         Error::NotAllowed(reason) => Failure::NotAllowed { reason: reason.to_owned() },
         no @ (Error::NotKept { .. } | Error::Inseparable { .. } | Error::NothingSelected) => {
             Failure::NotAllowed { reason: no.to_string() }
@@ -61,6 +62,7 @@ pub(super) fn errno(failure: &Failure) -> Errno {
         Failure::NoSuchBranch { .. } | Failure::NoSuchCheckpoint { .. } => Errno::NOENT,
         Failure::Exists { .. } | Failure::CheckpointExists { .. } | Failure::Conflicts { .. } => Errno::EXIST,
         Failure::BadName { .. } | Failure::NotAllowed { .. } | Failure::Malformed { .. } => Errno::INVAL,
+        Failure::Cancelled => Errno::CANCELED,
         Failure::Stale { .. } => Errno::STALE,
         Failure::HasChildren { .. } => Errno::NOTEMPTY,
         Failure::Busy { .. } => Errno::BUSY,
@@ -86,6 +88,7 @@ mod tests {
             || Error::HasChildren { name: "b".into(), children: vec!["c".into()] },
             || Error::Busy("b".into()),
             || Error::Conflicts(vec![]),
+            || Error::Cancelled,
             || Error::NotAllowed("no"),
             || Error::Limit { what: "branches", max: 1 },
             || Error::Posix(Errno::DQUOT),

@@ -56,6 +56,7 @@ mod start;
 mod state;
 mod stop;
 mod survivors;
+mod under_way;
 mod verbs;
 mod wake;
 mod wire_types;

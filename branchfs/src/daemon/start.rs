@@ -19,6 +19,7 @@ use super::maintenance::{Mailbox, Maintenance};
 use super::running::{Running, Threads, remove_if_there};
 use super::state::Daemon;
 use super::stop::{Signals, Stop};
+use super::under_way::UnderWay;
 use super::{Options, SOCKET_NAME};
 use crate::fuse::{self, Access, DeadMount, MountOptions};
 use crate::vfs::Vfs;
@@ -71,6 +72,7 @@ fn assemble(
         mount: OnceLock::new(),
         groups: Groups::new(store.dir()).map_err(Error::SetUp)?,
         events: Events::default(),
+        under_way: UnderWay::default(),
         maintenance,
         stop: Stop::new().map_err(Error::SetUp)?,
         owner: fs::metadata(store.dir()).map_err(Error::SetUp)?.uid(),

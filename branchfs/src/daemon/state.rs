@@ -11,6 +11,7 @@ use super::failure::{of_io, of_store};
 use super::groups::Groups;
 use super::maintenance::Maintenance;
 use super::stop::Stop;
+use super::under_way::UnderWay;
 use super::wire_types::branch_info;
 use crate::fuse::Mounted;
 
@@ -21,6 +22,7 @@ pub(super) struct Daemon {
     pub(super) mount: OnceLock<Mounted>,
     pub(super) groups: Groups,
     pub(super) events: Events,
+    pub(super) under_way: UnderWay,
     pub(super) maintenance: Maintenance,
     pub(super) stop: Stop,
     /// User id of the store's owner.

@@ -7,7 +7,7 @@ use branch_proto::{
     Answer, Children, Choices, CommitOptions, CommitPlan, Compared, DiffDetail, Event, Failure, GcMode,
     GroupKind, KeepChange, PathBytes, Quota, Verb, WorkspaceStatus,
 };
-use branch_store::{Branch, CommitId, Committed, State, Store};
+use branch_store::{Branch, CommitId, Committed, State, Store, Watch};
 
 use super::checkpoints;
 use super::choices::Chooser;
@@ -56,8 +56,9 @@ pub(super) fn carry_out(
         Verb::Commit { branch, options } => commit(daemon, peer, &branch, &options),
         Verb::PlanCommit { branch, options } => plan_commit(daemon, &branch, &options).into(),
         Verb::Rebase { branch, choices } => rebase(daemon, &branch, &choices).into(),
-        Verb::Undo => turn_back(daemon, |store| store.undo_by(Some(peer.uid))).into(),
-        Verb::Redo => turn_back(daemon, |store| store.redo_by(Some(peer.uid))).into(),
+        Verb::Undo => turn_back(daemon, |store, watch| store.undo_watched(Some(peer.uid), watch)).into(),
+        Verb::Redo => turn_back(daemon, |store, watch| store.redo_watched(Some(peer.uid), watch)).into(),
+        Verb::Cancel { branch } => daemon.under_way.cancel(&branch).map(|()| Answer::Done).into(),
         Verb::Checkpoint { branch, name } => {
             checkpoints::make(daemon, &branch, name.as_deref()).map(|name| Answer::Checkpoint { name }).into()
         }
@@ -166,7 +167,7 @@ fn rebase(daemon: &Daemon, branch: &str, choices: &Choices) -> Result<Answer, Fa
 
 fn turn_back(
     daemon: &Daemon,
-    turn: impl FnOnce(&Store) -> branch_store::Result<Committed>,
+    turn: impl FnOnce(&Store, &dyn Watch) -> branch_store::Result<Committed>,
 ) -> Result<Answer, Failure> {
     Ok(Answer::Committed { report: endings::turn_back(daemon, turn)? })
 }

@@ -225,6 +225,18 @@ pub(super) fn group_kind(kind: branch_store::GroupKind) -> wire::GroupKind {
     }
 }
 
+pub(super) fn commit_phase(phase: branch_store::Phase) -> wire::CommitPhase {
+    match phase {
+        branch_store::Phase::Planning => wire::CommitPhase::Planning,
+        branch_store::Phase::Staging => wire::CommitPhase::Staging,
+        branch_store::Phase::Syncing => wire::CommitPhase::Syncing,
+        branch_store::Phase::Deciding => wire::CommitPhase::Deciding,
+        branch_store::Phase::WritingBack => wire::CommitPhase::WritingBack,
+        branch_store::Phase::Finishing => wire::CommitPhase::Finishing,
+        branch_store::Phase::Done => wire::CommitPhase::Done,
+    }
+}
+
 pub(super) fn to_group_kind(kind: wire::GroupKind) -> branch_store::GroupKind {
     match kind {
         wire::GroupKind::Exclusive => branch_store::GroupKind::Exclusive,

@@ -7,4 +7,5 @@ mod can_mount;
 mod endings;
 mod harness;
 mod life;
+mod progress;
 mod socket;

@@ -25,6 +25,7 @@ use crate::ids::{BranchId, CommitId, NodeId};
 use crate::journal::record::{Decide, Origin, Record};
 use crate::node::Time;
 use crate::note::Note;
+use crate::progress::{Phase, Watch, ask, tell};
 use crate::tree::Tree;
 
 use crate::base::history::Displaced;
@@ -41,28 +42,36 @@ pub(crate) enum Turn {
 /// # Errors
 /// `NotAllowed` if there is none or its preimages are gone, `Conflicts` where the base was changed on those paths
 /// since (nothing is done then), `Poisoned`, and the host's.
-pub(crate) fn turn(shared: &Arc<Shared>, turn: Turn, by: Option<u32>) -> Result<Committed> {
+pub(crate) fn turn(
+    shared: &Arc<Shared>,
+    turn: Turn,
+    by: Option<u32>,
+    watch: &dyn Watch,
+) -> Result<Committed> {
     let _one_at_a_time = shared.writeback.lock();
     shared.journal.check()?;
     let of = Stack::of(&shared.log.lock()).target(turn)?;
     let gone = Error::NotAllowed("the preimages of that commit are no longer kept: it cannot be taken back");
     let forward = kept::read(shared, of)?.ok_or(gone)?;
     let commit = CommitId(shared.counters.commit.load(Ordering::Acquire) + 1);
+    ask(watch, Phase::Planning, 0, forward.plan.steps.len() as u64)?;
     let (mut drawn, touched) = invert::invert(shared, &forward, commit)?;
     let nothing = Tree::default();
-    let mut staging = Staging::new(shared, &nothing, commit, Bytes::Given)?;
+    let mut staging = Staging::new(shared, &nothing, commit, Bytes::Given, watch)?;
     staging.fill(&mut drawn)?;
     let origin = match turn {
         Turn::Undo => Origin::Undo(of),
         Turn::Redo => Origin::Redo(of),
     };
+    ask(watch, Phase::Deciding, 0, 0)?;
     let decided = decide(shared, &mut staging, (commit, origin, by), &forward, drawn)?;
     let (mut warnings, _) = staging.finish();
-    let written = finish(shared, &decided)?;
+    let written = finish(shared, &decided, watch)?;
     warnings.extend(written.warnings);
     // As of every commit.
     let noted = close(shared, commit).err();
     warnings.extend(noted.map(|e| format!("the end of the commit could not be noted: {e}")));
+    tell(watch, Phase::Done, 0, 0);
     Ok(Committed {
         action: origin.into(),
         branch: decided.name.clone(),

@@ -23,6 +23,7 @@ use crate::ids::{CommitId, Name, NodeId};
 use crate::journal::record::{Decide, DirPlace, Moved};
 use crate::node::{DisplacedTo, HostKey, Kind, Meta, Slot};
 use crate::plan::{Park, Plan, RelPath, Step};
+use crate::progress::{PROGRESS_EVERY, Phase, Watch, tell};
 
 /// More touched directories than this are made durable by one syncfs.
 const FSYNC_MAX: usize = 64;
@@ -52,7 +53,7 @@ struct Writer<'a> {
 ///
 /// # Errors
 /// The host's. The decision stands: the caller poisons the store, and the next recovery goes on.
-pub(crate) fn run(shared: &Shared, decided: &Arc<Decide>) -> Result<Written> {
+pub(crate) fn run(shared: &Shared, decided: &Arc<Decide>, watch: &dyn Watch) -> Result<Written> {
     let (commit, plan) = (decided.commit, &decided.plan);
     let out = Written { moved: Moved::default(), warnings: Vec::new() };
     let mut writer = Writer {
@@ -65,13 +66,18 @@ pub(crate) fn run(shared: &Shared, decided: &Arc<Decide>) -> Result<Written> {
         many: false,
         out,
     };
-    for step in &plan.steps {
+    let steps = plan.steps.len() as u64;
+    for (done, step) in (0..).zip(&plan.steps) {
+        if done % PROGRESS_EVERY == 0 {
+            tell(watch, Phase::WritingBack, done, steps);
+        }
         writer.step(step)?;
         if moves_dir(step) {
             // Paths lead elsewhere from here on.
             writer.dirs.clear();
         }
     }
+    tell(watch, Phase::WritingBack, steps, steps);
     for (key, slot) in &plan.along {
         writer.note(*key, None, slot.clone(), None)?;
     }
@@ -80,6 +86,7 @@ pub(crate) fn run(shared: &Shared, decided: &Arc<Decide>) -> Result<Written> {
     }
     let decision = kept::write(shared, writer.own_park()?, decided)?;
     writer.touch(Arc::new(decision.into()));
+    tell(watch, Phase::Finishing, 0, 0);
     writer.sync()?;
     Ok(writer.out)
 }
