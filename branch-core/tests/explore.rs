@@ -81,7 +81,11 @@ fn of_attempts_that_all_succeed_exactly_one_commits() {
     let winner = report.winner.expect("one won");
     assert_eq!(scene.answer(), format!("{}\n", winner + 1));
     assert_eq!(verdicts(&report).iter().filter(|verdict| ***verdict == Verdict::Won).count(), 1);
-    assert_eq!(verdicts(&report).iter().filter(|verdict| ***verdict == Verdict::Lost).count(), 11);
+    assert_eq!(
+        verdicts(&report).iter().filter(|verdict| ***verdict == Verdict::Lost).count(),
+        11,
+        "{report:?}"
+    );
     scene.nothing_is_left();
 }
 

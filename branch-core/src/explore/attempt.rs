@@ -112,7 +112,8 @@ impl Attempt<'_> {
             Ok(End::Exited(outcome)) if !self.has_ended(branch) => Ok(outcome.shell_code()),
             Ok(End::Exited(_)) => Err(self.stopped()),
             Err(_) if self.explore.stopper.reason().is_some() => Err(self.stopped()),
-            Err(error) if error.is_gone() => Err(Verdict::Lost),
+            // Nor does it say anything that its program could not be started: there is no view any more.
+            Err(error) if error.is_gone() || self.has_ended(branch) => Err(self.stopped()),
             Err(error) => Err(Verdict::Error { reason: error.to_string() }),
         }
     }
