@@ -177,6 +177,33 @@ fn what_would_be_lost_is_saved_and_nothing_else() {
     assert_eq!(picture(&b), more);
 }
 
+/// Story: the model restored `before-restore`, which noted something else in its place, and then another mark. The
+/// first state was taken for kept, as the last restore had made it, and was in no mark any more.
+#[test]
+fn what_was_restored_from_a_mark_that_is_gone_is_saved() {
+    let w = Workspace::new(FILES);
+    let b = w.fork("main", "b");
+    w.store().mark(&b, Some("start")).unwrap();
+    b.put("first", "work").unwrap();
+    let first = picture(&b);
+    restore(&w, &b, "start");
+    b.put("second", "work").unwrap();
+    assert_eq!(restore(&w, &b, BEFORE_RESTORE).saved, Some(BEFORE_RESTORE), "the second");
+    assert_eq!(picture(&b), first);
+    assert_eq!(restore(&w, &b, "start").saved, Some(BEFORE_RESTORE), "the first, which is in no mark");
+    restore(&w, &b, BEFORE_RESTORE);
+    assert_eq!(picture(&b), first);
+    w.store().mark(&b, Some("named")).unwrap();
+    restore(&w, &b, "start");
+    restore(&w, &b, "named");
+    for name in ["named", BEFORE_RESTORE] {
+        w.store().unmark(&b, name).unwrap();
+    }
+    assert_eq!(restore(&w, &b, "start").saved, Some(BEFORE_RESTORE), "its mark was removed");
+    restore(&w, &b, BEFORE_RESTORE);
+    assert_eq!(picture(&b), first);
+}
+
 #[test]
 fn open_files_follow_the_branch_or_live_on_without_a_name() {
     let w = Workspace::new(FILES);

@@ -94,8 +94,9 @@ pub(crate) struct Data {
     pub(crate) layers: Vec<LayerId>,
     pub(crate) quota: Quota,
     pub(crate) marks: Marks,
-    /// The tree that the last restore made: as long as it shows the same there is nothing to save. Not kept on disk.
-    pub(crate) restored: Option<Tree>,
+    /// The mark that was last restored, and the tree that this made: as long as there is the mark, what shows the same
+    /// need not be saved. Not kept on disk.
+    pub(crate) restored: Option<(Arc<Mark>, Tree)>,
 }
 
 impl Data {

@@ -78,7 +78,7 @@ pub(super) fn apply(
     data: &mut Data,
     record: &record::Restore,
 ) -> std::result::Result<(), &'static str> {
-    let mark = data.marks.get(&record.name).ok_or("restores a checkpoint that does not exist")?;
+    let mark = data.marks.get(&record.name).cloned().ok_or("restores a checkpoint that does not exist")?;
     let mut tree = mark.tree.clone();
     record.changes.iter().try_for_each(|change| tree.apply(change))?;
     if let Some((time, layer)) = record.saved {
@@ -87,14 +87,17 @@ pub(super) fn apply(
         branch.littered.fetch_or(replaced, Ordering::AcqRel);
     }
     data.tree = tree.clone();
-    data.restored = Some(tree);
+    data.restored = Some((mark, tree));
     branch.note_restored();
     Ok(())
 }
 
-/// Whether the branch shows what some mark has, or what the last restore made: nothing would be lost.
+/// Whether the branch shows what some mark has, or what the last restore made of one that is still there: nothing would
+/// be lost.
 fn is_kept(data: &Data) -> bool {
-    let restored = data.restored.as_ref();
+    let is_there =
+        |mark: &Arc<Mark>| data.marks.get(&mark.name).is_some_and(|there| Arc::ptr_eq(there, mark));
+    let restored = data.restored.as_ref().filter(|(mark, _)| is_there(mark)).map(|(_, tree)| tree);
     let marked = data.marks.iter().map(|mark| &mark.tree);
     restored.into_iter().chain(marked).any(|tree| tree.shows_the_same(&data.tree))
 }
