@@ -1,7 +1,7 @@
 //! What a record says. Branches, layers and groups are made by records alone, so replaying them in order
 //! gives the state back.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -135,10 +135,11 @@ pub(crate) struct Rest {
 }
 
 /// A part of a branch's changes: names that got another meaning, and objects that got other bytes or attributes.
+/// Sorted: a record of the same words has the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Part {
-    pub(crate) names: HashSet<Slot>,
-    pub(crate) objects: HashSet<NodeId>,
+    pub(crate) names: BTreeSet<Slot>,
+    pub(crate) objects: BTreeSet<NodeId>,
 }
 
 /// A partial commit into the base.
