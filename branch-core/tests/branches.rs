@@ -120,6 +120,17 @@ fn a_program_runs_in_the_branch_and_its_exit_is_told() {
     assert!(!scene.base.join("src/made").exists());
 }
 
+/// The daemon was told of a group when its program ran already: an abort in between killed nothing, and a program
+/// that committed its own branch at once was killed for it.
+#[test]
+fn a_program_does_not_run_before_the_daemon_knows_of_its_group() {
+    let scene = scene();
+    let branch = scene.workspace().fork("a", GroupKind::Exclusive).unwrap().pop().unwrap();
+    let group = branch.spawn(branch.command(&Program::new(["sleep", "1000"]))).unwrap();
+    assert_eq!(scene.fake.started_before_attach().as_deref(), Some(""));
+    drop(group);
+}
+
 #[test]
 fn a_program_of_a_branch_that_has_ended_is_not_left_running() {
     let scene = scene();

@@ -106,6 +106,11 @@ impl Group {
         Group { pid, pidfd, status, started_nanos, level, terminal, outcome: None }
     }
 
+    /// What its init has told of `/proc`.
+    pub(crate) fn sees(&mut self, proc: ProcView) {
+        self.level.proc = proc;
+    }
+
     /// The pid of the group's init, in the caller's pid namespace. The program itself is a child of it.
     pub fn pid(&self) -> i32 {
         self.pid

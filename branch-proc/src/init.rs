@@ -31,6 +31,8 @@ pub(crate) struct ChildEnds {
     pub(crate) errors: OwnedFd,
     /// Takes one [`Ended`].
     pub(crate) status: OwnedFd,
+    /// An eventfd: readable when the program may run.
+    pub(crate) gate: OwnedFd,
     /// Readable when the spawner's process is gone. `PR_SET_PDEATHSIG` would be tied to the spawning
     /// *thread*, and a pipe's end of file to every process that happens to hold a copy; a pidfd is tied to
     /// the process.
@@ -72,11 +74,29 @@ fn start(confinement: &Confinement, program: &Program, ends: &ChildEnds) -> Resu
     // SAFETY: an initialised set and a valid signal number.
     unsafe { libc::sigaddset(&raw mut handled, libc::SIGCHLD) };
     let signals = sys::signalfd(&handled).map_err(|e| Fail::new(Step::Signals, e))?;
+    wait_for_release(ends);
     // SAFETY: the child only runs become_program and give_up, both async-signal-safe, and ends there.
     match unsafe { sys::fork() } {
         Ok(Side::Parent(main)) => Ok((main, signals)),
         Ok(Side::Child) => give_up(become_program(program), ends),
         Err(e) => Err(Fail::new(Step::Fork, e)),
+    }
+}
+
+/// Everything is in place; whoever has to know of the group before its program runs is being told.
+fn wait_for_release(ends: &ChildEnds) {
+    loop {
+        let mut watched = [PollFd::new(&ends.gate, PollFlags::IN), PollFd::new(&ends.spawner, PollFlags::IN)];
+        match rustix::event::poll(&mut watched, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => sys::exit(EXIT_ORPHANED),
+        }
+        if !watched[1].revents().is_empty() {
+            sys::exit(EXIT_ORPHANED);
+        }
+        if !watched[0].revents().is_empty() {
+            return;
+        }
     }
 }
 

@@ -47,3 +47,4 @@ pub use error::{CaptureError, GroupError, KillError, SpawnError, Step};
 pub use group::{DROP_WAIT_MAX, Group, Level, ProcView, Signal, UserNamespace, kill_all};
 pub use outcome::{Exit, Outcome};
 pub use pidfd::kill_pidfd;
+pub use spawner::Held;

@@ -1,7 +1,8 @@
 //! The parent's side of a spawn.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use rustix::event::EventfdFlags;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::PidfdFlags;
@@ -22,9 +23,20 @@ const NAMESPACES: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEW
 pub(crate) struct Launched {
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
+    gate: OwnedFd,
     errors: OwnedFd,
     status: OwnedFd,
     started_nanos: u64,
+}
+
+/// A group whose program has not begun and waits to be released: who has to know of the group before
+/// anything runs in it can be told now. Dropping it ends it, and the program has never run.
+#[derive(Debug)]
+pub struct Held {
+    group: Group,
+    gate: OwnedFd,
+    errors: OwnedFd,
+    plan: Plan,
 }
 
 impl Command {
@@ -35,30 +47,62 @@ impl Command {
     ///
     /// Source: `clone(2)`, `pid_namespaces(7)`, `mount_namespaces(7)`, `user_namespaces(7)`.
     pub fn spawn(self) -> Result<Group, SpawnError> {
-        spawn(Plan::new(self)?)
+        self.hold()?.release()
+    }
+
+    /// Makes the group, and does not yet run the program in it. What goes wrong in setting the group up is
+    /// told by [`Held::release`].
+    ///
+    /// # Errors
+    /// As [`Command::spawn`].
+    pub fn hold(self) -> Result<Held, SpawnError> {
+        hold(Plan::new(self)?)
     }
 }
 
-fn spawn(plan: Plan) -> Result<Group, SpawnError> {
+impl Held {
+    /// As [`Group::pid`].
+    pub fn pid(&self) -> i32 {
+        self.group.pid()
+    }
+
+    /// As [`Group::pidfd`].
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.group.pidfd()
+    }
+
+    /// Runs the program; returns when it has been executed.
+    ///
+    /// # Errors
+    /// As [`Command::spawn`].
+    pub fn release(self) -> Result<Group, SpawnError> {
+        let Held { mut group, gate, errors, plan } = self;
+        let refused = |errno: i32| SpawnError::new(Step::Clone, errno, &plan.name);
+        rustix::io::retry_on_intr(|| rustix::io::write(gate.as_fd(), &1u64.to_ne_bytes()))
+            .map_err(|e| refused(e.raw_os_error()))?;
+        let (proc, failed) = read_reports(&errors);
+        group.sees(proc);
+        match failed {
+            None => Ok(group),
+            Some(fail) => {
+                // The init exits by itself after a failure; dropping the group would do as well, but not wait.
+                group.kill().map_err(|e| refused(e.source.raw_os_error().unwrap_or(0)))?;
+                Err(explain(fail, &plan))
+            }
+        }
+    }
+}
+
+fn hold(plan: Plan) -> Result<Held, SpawnError> {
     let terminal = Terminal::of(plan.program.session);
     let passed: Vec<RawFd> = plan.program.fds.iter().map(|(source, _)| source.as_raw_fd()).collect();
     let launched = launch(&plan.confinement, plan.floor, passed, &plan.name, |ends| {
         init::run(&plan.confinement, &plan.program, ends)
     })?;
-    let (proc, failed) = read_reports(&launched.errors);
-    let user = user_namespace(&plan.confinement);
-    let Launched { pid, pidfd, errors: _, status, started_nanos } = launched;
-    let mut group = Group::new(pid, pidfd, status, started_nanos, Level { user, proc }, terminal);
-    match failed {
-        None => Ok(group),
-        Some(fail) => {
-            // The init exits by itself after a failure; dropping the group would do as well, but not wait.
-            group.kill().map_err(|e| {
-                SpawnError::new(Step::Clone, e.source.raw_os_error().unwrap_or(0), &plan.name)
-            })?;
-            Err(explain(fail, &plan))
-        }
-    }
+    let level = Level { user: user_namespace(&plan.confinement), proc: ProcView::Fresh };
+    let Launched { pid, pidfd, gate, errors, status, started_nanos } = launched;
+    let group = Group::new(pid, pidfd, status, started_nanos, level, terminal);
+    Ok(Held { group, gate, errors, plan })
 }
 
 /// Clones an init into new namespaces and runs `life` in it, which must be async-signal-safe.
@@ -73,11 +117,12 @@ pub(crate) fn launch(
     // Non-blocking: it is read when the init has ended, and a stranger's copy of the other end (a fork
     // between pipe and clone) must not make that wait.
     let (status, status_end) = pipe(PipeFlags::NONBLOCK, floor)?;
+    let (gate, gate_end) = gate(floor)?;
     let spawner = raise(own_pidfd()?, floor)?;
     let mut keep = passed;
-    keep.extend([errors_end.as_raw_fd(), status_end.as_raw_fd(), spawner.as_raw_fd()]);
+    keep.extend([&errors_end, &status_end, &gate_end, &spawner].map(AsRawFd::as_raw_fd));
     keep.sort_unstable();
-    let ends = ChildEnds { errors: errors_end, status: status_end, spawner, keep };
+    let ends = ChildEnds { errors: errors_end, status: status_end, gate: gate_end, spawner, keep };
     let mut namespaces = NAMESPACES;
     if confinement.maps.is_some() {
         namespaces |= libc::CLONE_NEWUSER;
@@ -88,7 +133,7 @@ pub(crate) fn launch(
     let cloned = unsafe { sys::clone_init(namespaces as u64, || life(&ends)) };
     drop(blocked);
     let (pid, pidfd) = cloned.map_err(|e| SpawnError::new(Step::Clone, e.raw_os_error(), name))?;
-    Ok(Launched { pid, pidfd, errors, status, started_nanos })
+    Ok(Launched { pid, pidfd, gate, errors, status, started_nanos })
 }
 
 impl Launched {
@@ -113,6 +158,14 @@ fn pipe(flags: PipeFlags, floor: RawFd) -> Result<(OwnedFd, OwnedFd), SpawnError
     let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | flags)
         .map_err(|e| SpawnError::new(Step::Prepare, e.raw_os_error(), "pipes"))?;
     Ok((read, raise(write, floor)?))
+}
+
+/// An eventfd, twice: no signal comes of writing to it when the init has died, as would of a pipe.
+fn gate(floor: RawFd) -> Result<(OwnedFd, OwnedFd), SpawnError> {
+    let failed = |e: Errno| SpawnError::new(Step::Prepare, e.raw_os_error(), "an eventfd");
+    let gate = rustix::event::eventfd(0, EventfdFlags::CLOEXEC).map_err(failed)?;
+    let end = rustix::io::fcntl_dupfd_cloexec(&gate, floor).map_err(failed)?;
+    Ok((gate, end))
 }
 
 fn own_pidfd() -> Result<OwnedFd, SpawnError> {

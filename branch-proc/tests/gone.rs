@@ -49,6 +49,35 @@ fn everything_here_holds_for_an_ordinary_user_too() {
 }
 
 #[test]
+fn a_held_program_runs_when_it_is_released_and_never_if_it_is_dropped() {
+    let hold = || {
+        let (witness, write) = Witness::new();
+        let held = sh("echo >&9; exec sleep 60").stdin(Stdio::Null).fd(write, 9).hold().unwrap();
+        let children = format!("/proc/{pid}/task/{pid}/children", pid = held.pid());
+        assert_eq!(std::fs::read_to_string(children).unwrap(), "");
+        (held, witness)
+    };
+    let (held, mut witness) = hold();
+    let group = held.release().unwrap();
+    witness.wait_for(1);
+    drop(group);
+    assert_all_gone(witness);
+
+    let (held, witness) = hold();
+    drop(held);
+    assert!(witness.text.is_empty());
+    assert_all_gone(witness);
+}
+
+#[test]
+fn a_held_group_that_is_killed_is_told_as_killed() {
+    let held = sh("exit 0").hold().unwrap();
+    kill_pidfd(held.pidfd(), PATIENCE).unwrap();
+    let mut group = held.release().unwrap();
+    assert_eq!(group.wait().unwrap().exit, Exit::Signal(9));
+}
+
+#[test]
 fn all_are_gone_when_the_program_has_exited() {
     for _ in 0..ROUNDS {
         let (mut group, mut stdin, witness) = escaped();

@@ -37,8 +37,8 @@ fn is_readable_within(fd: impl AsFd, patience: &Timespec) -> bool {
 
 /// The state letter of a process, as in proc_pid_stat(5); `None` if it is gone.
 pub fn state_of(pid: i32) -> Option<char> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.chars().next()
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    String::from_utf8_lossy(&stat).rsplit_once(") ")?.1.chars().next()
 }
 
 /// A process stopped by SIGSTOP; dropping this lets it go on.

@@ -217,8 +217,8 @@ pub fn run_ok(command: &mut Command) -> String {
 
 /// Whether something is mounted at exactly this path.
 pub fn is_mounted(path: &Path) -> bool {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
-    // Blanks are written as octal escapes there.
+    // Blanks are written as octal escapes there, and paths that other tests mount at need not be text.
+    let mounts = fs::read("/proc/self/mountinfo").expect("mountinfo");
     let wanted = path.display().to_string().replace(' ', "\\040");
-    mounts.lines().any(|line| line.split(' ').nth(4) == Some(&wanted))
+    String::from_utf8_lossy(&mounts).lines().any(|line| line.split(' ').nth(4) == Some(&wanted))
 }

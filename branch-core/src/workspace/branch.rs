@@ -90,12 +90,12 @@ impl Branch {
             .env("BRANCH_NAME", self.name())
     }
 
-    /// Starts a command of this branch. The daemon is told of its process group, and kills it when the branch
-    /// ends, whoever ends it; if it cannot be told, nothing is left running.
+    /// Starts a command of this branch. The daemon is told of its process group before the program runs, and
+    /// kills it when the branch ends, whoever ends it; if it cannot be told, the program does not run.
     pub fn spawn(&self, command: Command) -> Result<Group, Error> {
-        let group = command.spawn().map_err(|source| Error::Spawn { source })?;
-        self.workspace.backend.attach(self.name(), group.pid(), group.pidfd())?;
-        Ok(group)
+        let held = command.hold().map_err(|source| Error::Spawn { source })?;
+        self.workspace.backend.attach(self.name(), held.pid(), held.pidfd())?;
+        held.release().map_err(|source| Error::Spawn { source })
     }
 
     /// Runs a program in this branch to its end, on the caller's standard streams.

@@ -34,6 +34,8 @@ struct State {
     next_group: u32,
     /// Commits fail with this conflict while set.
     conflict: Option<String>,
+    /// Processes that the init of the last attached group had started by then, by their ids.
+    started: Option<String>,
 }
 
 struct Live {
@@ -52,6 +54,11 @@ impl Fake {
 
     pub(crate) fn make_commits_conflict(&self, path: &str) {
         self.state().conflict = Some(path.into());
+    }
+
+    /// What was running in the group that was attached last, when it was.
+    pub(crate) fn started_before_attach(&self) -> Option<String> {
+        self.state().started.clone()
     }
 
     pub(crate) fn live(&self) -> Vec<String> {
@@ -314,8 +321,9 @@ impl Backend for Fake {
     fn show(&self, _commit: u64) -> Result<(LogEntry, bool), Error> {
         unimplemented!("no test asks for it")
     }
-    fn attach(&self, branch: &str, _pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Error> {
+    fn attach(&self, branch: &str, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Error> {
         let mut state = self.state();
+        state.started = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok();
         state.find(branch)?;
         state.live.get_mut(branch).unwrap().processes.push(pidfd.try_clone_to_owned().unwrap());
         Ok(())

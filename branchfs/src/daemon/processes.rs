@@ -34,13 +34,13 @@ pub(super) fn pid_of(pidfd: BorrowedFd<'_>) -> io::Result<Pidfd> {
 /// When the process started, in clock ticks since boot: with its id, its identity until the next boot.
 /// `None` if it is gone.
 pub(super) fn start_time(pid: i32) -> Option<u64> {
-    stat_field(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, 22)?.parse().ok()
+    stat_field(&about(pid, "stat")?, 22)?.parse().ok()
 }
 
 /// Real user id of the process. Read from its status, not from the owner of its directory: that is root
 /// for processes which may not be dumped.
 pub(super) fn real_uid(pid: i32) -> Option<u32> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let status = about(pid, "status")?;
     let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     uids.split_whitespace().next()?.parse().ok()
 }
@@ -55,7 +55,14 @@ pub(super) fn is_inside(pid: i32, init: i32) -> bool {
 }
 
 fn parent(pid: i32) -> Option<i32> {
-    stat_field(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?, 4)?.parse().ok()
+    stat_field(&about(pid, "stat")?, 4)?.parse().ok()
+}
+
+/// A file of `/proc/<pid>`. The name in it is bytes, cut off after the fifteenth, and need not be text; nothing
+/// here is looked for in it.
+fn about(pid: i32, file: &str) -> Option<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/{file}")).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// A field of `/proc/<pid>/stat`, numbered from 1 as in proc(5), from the third on: the second is the
@@ -67,6 +74,7 @@ fn stat_field(stat: &str, number: usize) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::os::fd::AsFd;
 
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -94,11 +102,24 @@ mod tests {
         assert_eq!(pid_of(file.as_fd()).expect("fdinfo"), Pidfd::NotAProcess);
     }
 
+    /// A long name in another script is cut in the middle of a character: the process was taken for one that has
+    /// gone, and a commit that came from below it killed it before the answer.
     #[test]
-    fn a_child_is_inside_its_parent_and_not_the_other_way_round() {
-        let mut child =
-            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().expect("spawned");
+    fn a_child_is_inside_its_parent_and_not_the_other_way_round_whatever_its_name() {
+        let directory = tempfile::tempdir().expect("directory");
+        let program = directory.path().join("fourteen-bytesü");
+        std::os::unix::fs::symlink("/bin/cat", &program).expect("linked");
+        let mut child = std::process::Command::new(program)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("spawned");
+        // Until it has answered it may still bear our name.
+        child.stdin.as_mut().expect("piped").write_all(b"x").expect("written");
+        child.stdout.as_mut().expect("piped").read_exact(&mut [0]).expect("read");
         let pid = i32::try_from(child.id()).expect("a pid");
+        let name = std::fs::read(format!("/proc/{pid}/comm")).expect("read");
+        std::str::from_utf8(&name).expect_err("cut in the middle");
         assert!(is_inside(pid, own_pid()));
         assert!(is_inside(pid, pid));
         assert!(!is_inside(own_pid(), pid));

@@ -20,8 +20,9 @@ impl Caller {
     }
 
     fn status(self) -> Option<Status> {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
-        let mut status = Status::parse(&text)?;
+        // The process's name is in it, too, and need not be text.
+        let bytes = std::fs::read(format!("/proc/{}/status", self.pid)).ok()?;
+        let mut status = Status::parse(&String::from_utf8_lossy(&bytes))?;
         // Capabilities in a user namespace of its own are none over our mount.
         let namespace = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/user")).ok();
         if namespace(&self.pid.to_string()) != namespace("self") {
@@ -55,6 +56,8 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     #[test]
@@ -66,6 +69,19 @@ mod tests {
         assert!(status.has(CAP_FSETID) && status.has(CAP_SYS_ADMIN) && !status.has(0));
         assert_eq!(Status::parse("Groups:\t\nCapEff:\t0\n").unwrap().groups, [0; 0]);
         assert_eq!(Status::parse("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn a_program_may_have_a_name_that_is_no_text() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+        std::os::unix::fs::symlink("/bin/cat", &program).unwrap();
+        let mut child =
+            std::process::Command::new(program).stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let caller = Caller { uid: 0, gid: 0, pid: child.id() };
+        assert!(caller.status().is_some());
+        drop(child.stdin.take());
+        child.wait().unwrap();
     }
 
     #[test]

@@ -210,8 +210,9 @@ pub(crate) fn unmount(path: &Path) {
 }
 
 pub(crate) fn is_mounted(path: &Path) -> bool {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
-    mounts.lines().any(|line| line.split(' ').nth(4) == path.to_str())
+    // Paths that others mount at need not be text.
+    let mounts = fs::read("/proc/self/mountinfo").expect("mountinfo");
+    String::from_utf8_lossy(&mounts).lines().any(|line| line.split(' ').nth(4) == path.to_str())
 }
 
 fn is_readable_within(fd: impl AsFd, patience: &Timespec) -> bool {
