@@ -102,6 +102,27 @@ fn what_a_live_branch_sees_stays_whatever_the_policy() {
     assert_eq!(undone(&workspace), 0);
 }
 
+/// An undoing exchanges what it takes with the preimage it gives back: what it takes lies among the preimages of the
+/// commit it is about, which is older than the branches that see it.
+#[test]
+fn what_an_undoing_took_is_kept_for_the_branches_that_see_it() {
+    let workspace = Workspace::new(&[("file", "before")]);
+    commit(&workspace, 0, 10);
+    let seeing = workspace.fork("main", "seeing");
+    workspace.store().undo().unwrap();
+    let again = workspace.fork("main", "again");
+    workspace.store().redo().unwrap();
+    commit(&workspace, 1, 10);
+    let nothing = Keep { commits: 0, age: Some(Duration::ZERO), bytes: Some(0) };
+    assert_eq!(workspace.store().collect(&nothing).unwrap().commits, []);
+    assert_eq!(seeing.read_all("file").unwrap(), "0".repeat(10));
+    workspace.store().abort(&seeing, Children::Refuse).unwrap();
+    assert_eq!(workspace.store().collect(&nothing).unwrap().commits, []);
+    assert_eq!(again.read_all("file").unwrap(), "before");
+    workspace.store().abort(&again, Children::Refuse).unwrap();
+    assert_eq!(numbers(&workspace.store().collect(&nothing).unwrap()), [1, 2, 3, 4]);
+}
+
 #[test]
 fn the_policy_is_kept_through_a_restart_and_carried_out_in_the_background() {
     let mut workspace = history(10);

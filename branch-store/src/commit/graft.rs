@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::commit::index::{Index, Indexed};
+use crate::commit::merge::{subdirectories, subdirectory};
 use crate::ids::NodeId;
 use crate::node::{Body, Entry, Inode, Kind, Lower, Node, Slot};
 use crate::tree::{Change, Tree};
@@ -23,8 +24,9 @@ pub(super) fn graft(into: &Indexed, from: &Indexed, slot: &Slot, sides: &[&Index
     if !old.symmetric_difference(&new).all(|id| counted(into, id) && counted(from, id)) {
         return None;
     }
+    let known = known_dir(into, from, slot.dir);
     let mut changes = Vec::new();
-    changes.extend(known_dir(into, from, slot.dir));
+    changes.extend(dir_with(into, from, slot, known)?);
     let entry = |tree: &Tree| tree.get(slot.dir).and_then(|dir| dir.entries.get(&slot.name).cloned());
     if entry(into).is_some() {
         changes.push(Change::Unlink { dir: slot.dir, name: slot.name.clone() });
@@ -50,13 +52,35 @@ fn separable(side: &Indexed, slot: &Slot, all: &HashSet<NodeId>) -> bool {
     all.iter().copied().chain(was_here).all(apart)
 }
 
+/// The directory that gets or loses the name, if that changes it: it counts its subdirectories. The outer `None` is a
+/// count that cannot be.
+fn dir_with(into: &Tree, from: &Tree, slot: &Slot, known: Option<Inode>) -> Option<Option<Change>> {
+    let Some(was) = known.clone().or_else(|| into.get(slot.dir).map(|node| node.inode.clone())) else {
+        return Some(None);
+    };
+    let adds = |tree: &Tree| {
+        let entry = tree.get(slot.dir).and_then(|dir| dir.entries.get(&slot.name));
+        entry.map_or(0, |entry| subdirectory(tree, entry))
+    };
+    let inode = with_subdirectories(was.clone(), adds(from) - adds(into))?;
+    Some((known.is_some() || inode != was).then(|| put(slot.dir, inode)))
+}
+
 /// A directory that only one side has looked into is there on the other as in the base.
-fn known_dir(tree: &Tree, from: &Tree, dir: NodeId) -> Option<Change> {
+fn known_dir(tree: &Tree, from: &Tree, dir: NodeId) -> Option<Inode> {
     let node = from.get(dir).filter(|_| tree.get(dir).is_none())?;
     let attributes = node.inode.origin.as_deref().and_then(|origin| origin.attributes.clone())?;
-    let mut inode = as_in_base(&node.inode)?;
+    let mut inode = with_subdirectories(as_in_base(&node.inode)?, -subdirectories(from, node))?;
     inode.meta.set_attributes(attributes);
-    Some(put(dir, inode))
+    Some(inode)
+}
+
+/// A directory of so many subdirectories more. Some hosts count none: 1, whatever there is.
+fn with_subdirectories(mut inode: Inode, more: i64) -> Option<Inode> {
+    if inode.kind() == Kind::Dir && inode.meta.nlink > 1 {
+        inode.meta.nlink = u32::try_from(i64::from(inode.meta.nlink) + more).ok()?;
+    }
+    Some(inode)
 }
 
 /// A directory that the branch adopted, where it was when it did.

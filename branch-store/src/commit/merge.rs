@@ -146,15 +146,16 @@ impl Merge<'_> {
         if theirs.inode == *ours {
             return Ok(None);
         }
+        if ours.meta.nlink == 0 && theirs.inode.meta.nlink == 0 {
+            return Ok(None);
+        }
         // It is only open there: a branch that was told to win over its removal brings it back.
-        if theirs.is_nameless() && self.fork.get(id).is_none_or(|node| node.is_nameless()) {
+        let known_removed = self.fork.get(id).is_none_or(|node| node.is_nameless());
+        if theirs.is_nameless() && known_removed && !self.removed_from_base(id) {
             return put(ours.clone());
         }
         if ours.kind() != Kind::Dir || theirs.inode.kind() != Kind::Dir {
             return Err(self.conflict(id, Why::BothChanged));
-        }
-        if ours.meta.nlink == 0 && theirs.inode.meta.nlink == 0 {
-            return Ok(None);
         }
         if (ours.meta.nlink == 0) != (theirs.inode.meta.nlink == 0) {
             return Err(self.conflict(id, Why::BothChanged));
@@ -214,9 +215,9 @@ impl Merge<'_> {
     }
 
     /// Whether an object of the base that we made our own since the fork was removed there, which leaves nothing
-    /// of it in that tree but what the name it had means now.
+    /// of it in that tree but what the name it had means now, and what somebody has open.
     fn removed_from_base(&self, id: NodeId) -> bool {
-        if self.fork.get(id).is_some() || self.theirs.get(id).is_some() {
+        if self.fork.get(id).is_some() || self.lives(&self.theirs, Some(id)) {
             return false;
         }
         let origin = self.ours.get(id).and_then(|node| node.inode.origin.as_deref());
@@ -315,13 +316,15 @@ impl Merge<'_> {
 
 /// How many subdirectories the entries of a directory add to those that the base has in it.
 pub(super) fn subdirectories(tree: &Tree, dir: &Node) -> i64 {
+    dir.entries.values().map(|entry| subdirectory(tree, entry)).sum()
+}
+
+/// What one entry adds.
+pub(super) fn subdirectory(tree: &Tree, entry: &Entry) -> i64 {
     let is_dir = |id| tree.get(id).is_some_and(|node| node.inode.kind() == Kind::Dir);
-    let one = |entry: &Entry| {
-        let added = entry.child.is_some_and(is_dir);
-        let had = entry.over.as_ref().is_some_and(|over| over.kind == Kind::Dir);
-        i64::from(added) - i64::from(had)
-    };
-    dir.entries.values().map(one).sum()
+    let added = entry.child.is_some_and(is_dir);
+    let had = entry.over.as_ref().is_some_and(|over| over.kind == Kind::Dir);
+    i64::from(added) - i64::from(had)
 }
 
 /// The node a tree gives a name.

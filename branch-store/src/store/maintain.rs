@@ -54,18 +54,23 @@ pub(super) fn reclaim(shared: &Shared, keep: &Keep) -> Result<()> {
     shared.contents.empty_trash()
 }
 
-/// Up to which commit preimages and displacements are no longer needed: no live snapshot is older, and nobody may
-/// undo it any more. To be called while no commit into the base is under way.
+/// Up to which commit preimages and displacements are no longer needed: no live snapshot is older or sees what was put
+/// there later, and nobody may undo it any more. To be called while no commit into the base is under way.
 pub(super) fn unneeded(shared: &Shared, keep: &Keep) -> Result<CommitId> {
     let head = shared.counters.commit.load(Ordering::Acquire);
     let epochs = shared.registry.read().all().into_iter().map(|branch| branch.data.read().epoch);
     let oldest = epochs.min().unwrap_or(CommitId(head));
+    let stack = Stack::of(&shared.log.lock());
+    let seen = stack.oldest_seen(oldest).map_or(oldest, |first| oldest.min(before_commit(first)));
     let steps = usize::try_from(keep.commits).unwrap_or(usize::MAX);
     let since = keep.age.map(|age| before(Time::now(), age));
-    let needed = Stack::of(&shared.log.lock()).oldest_needed(steps, since);
-    let unneeded = needed.map_or(head, |needed| needed.0.saturating_sub(1));
+    let unneeded = stack.oldest_needed(steps, since).map_or(CommitId(head), before_commit);
     let large = keep.bytes.map_or(Ok(CommitId(0)), |bytes| too_much(shared, bytes))?;
-    Ok(oldest.min(CommitId(unneeded).max(large)))
+    Ok(seen.min(unneeded.max(large)))
+}
+
+fn before_commit(commit: CommitId) -> CommitId {
+    CommitId(commit.0.saturating_sub(1))
 }
 
 fn before(now: Time, age: Duration) -> Time {

@@ -303,3 +303,94 @@ fn regression_nothing_changed_meets_nothing_removed() {
     ];
     replay(&store, 7, &calls);
 }
+
+/// Both sides had made the same directory: ours was dropped for theirs, and the directory around it still counted it.
+#[test]
+fn regression_a_directory_that_both_made_is_counted_once() {
+    let calls = [
+        Fork { parent: 0, first: 8, count: 1, group: Independent },
+        Fork { parent: 8, first: 14, count: 2, group: Independent },
+        Make { place: In(15, "d/x".into()), kind: Kind::Dir, mode: 0o755 },
+        Make { place: In(8, "d/x".into()), kind: Kind::Dir, mode: 0o755 },
+        Commit { branch: 15 },
+    ];
+    replay(&store, 4, &calls);
+}
+
+/// What an undoing takes from the base lies among the preimages of the commit that it is about, which no older branch
+/// needed: they were deleted under one that saw the commit.
+#[test]
+fn regression_what_an_undoing_took_stays_while_a_branch_sees_it() {
+    let calls = [
+        Fork { parent: 0, first: 1, count: 2, group: Exclusive },
+        Open { slot: 1, place: In(1, "b/d/x".into()), write: true, truncate: true },
+        Commit { branch: 1 },
+        Fork { parent: 0, first: 5, count: 2, group: Independent },
+        Undo,
+        Fork { parent: 0, first: 13, count: 2, group: Exclusive },
+        Commit { branch: 14 },
+        Reclaim,
+    ];
+    replay(&store, 2, &calls);
+}
+
+/// One side removed a file of the base that somebody had open there, the other moved it: it came back, as if a choice
+/// had said so.
+#[test]
+fn regression_a_file_moved_here_and_removed_but_open_there_is_a_conflict() {
+    let calls = [
+        Fork { parent: 0, first: 8, count: 2, group: Independent },
+        Fork { parent: 9, first: 10, count: 1, group: Exclusive },
+        Rename { from: In(10, "d/b/a".into()), to: In(10, "d/a".into()), mode: Replace },
+        Open { slot: 0, place: In(9, "d/b/a".into()), write: false, truncate: false },
+        Unlink { place: In(9, "d/b/a".into()) },
+        Commit { branch: 10 },
+    ];
+    replay(&store, 6, &calls);
+}
+
+/// One side gave a file another name, the other changed its owner: the model took that for a conflict. Then the number
+/// of names came from the wrong side.
+#[test]
+fn regression_a_name_given_there_and_attributes_set_here_merge() {
+    let calls = [
+        Fork { parent: 0, first: 1, count: 2, group: Independent },
+        SetXattr { place: In(2, "d/c".into()), name: "user.b", len: 107, fill: 98, expect: Expect::Any },
+        Link { from: In(1, "a".into()), to: In(1, "w/b".into()) },
+        Commit { branch: 1 },
+        Commit { branch: 2 },
+        Fork { parent: 0, first: 3, count: 1, group: Independent },
+        Fork { parent: 3, first: 4, count: 2, group: Independent },
+        Link { from: In(4, "w/b".into()), to: In(4, "w/d".into()) },
+        Chown { place: In(5, "a".into()), uid: Some(1000), gid: Some(1) },
+        Commit { branch: 4 },
+        Commit { branch: 5 },
+    ];
+    replay(&store, 1, &calls);
+}
+
+/// One side put another empty file under a name, the other set an attribute of the one that was there: the model expected
+/// that to be lost.
+#[test]
+fn regression_an_attribute_of_a_file_that_was_replaced_by_its_equal_is_kept() {
+    let set = |branch| SetXattr {
+        place: In(branch, "w/b".into()),
+        name: "trusted.t",
+        len: 115,
+        fill: 143,
+        expect: Expect::Any,
+    };
+    let replace =
+        |branch| Rename { from: In(branch, "w/c".into()), to: In(branch, "w/b".into()), mode: Replace };
+    for (theirs, ours) in [(replace(2), set(8)), (set(2), replace(8))] {
+        let calls = [
+            Fork { parent: 0, first: 1, count: 2, group: Independent },
+            Make { place: In(2, "w/b".into()), kind: Kind::File, mode: 0o644 },
+            Fork { parent: 2, first: 8, count: 1, group: Independent },
+            ours,
+            theirs,
+            Commit { branch: 8 },
+        ];
+        replay(&store, 5, &calls);
+    }
+}

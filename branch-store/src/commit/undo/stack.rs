@@ -65,6 +65,12 @@ impl Stack {
         [needed(&self.standing), needed(&self.undone)].into_iter().flatten().min()
     }
 
+    /// The oldest commit among whose preimages there is what an undoing or redoing after `epoch` took from the base: it
+    /// exchanges what it takes with what it gives back.
+    pub(crate) fn oldest_seen(&self, epoch: CommitId) -> Option<CommitId> {
+        self.of.keys().filter(|commit| **commit > epoch).map(|commit| self.first(*commit)).min()
+    }
+
     /// The commit that an undoing is about, however often it went back and forth: its preimages are used by all.
     fn first(&self, mut commit: CommitId) -> CommitId {
         while let Some(of) = self.of.get(&commit).filter(|of| **of < commit) {

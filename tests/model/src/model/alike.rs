@@ -61,6 +61,12 @@ pub(super) fn same_file(fork: Option<&Node>, theirs: &Node, ours: &Node) -> Opti
     }
 }
 
+/// One file that both changed, with the attributes and the number of names that it comes to; `None` where they
+/// contradict each other.
+pub(super) fn merged_file(fork: &Node, theirs: &Node, ours: &Node) -> Option<(Attributes, u32)> {
+    Some((same_file(Some(fork), theirs, ours)?, pick(fork.names, theirs.names, ours.names)?))
+}
+
 /// Two directories, made by each side, with the same in them.
 pub(super) fn same_dir((theirs, their): (&Tree, Ino), (ours, our): (&Tree, Ino)) -> bool {
     let (a, b) = (theirs.node(their), ours.node(our));

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::alike::{Attributes, pick, same_dir, same_file};
+use super::alike::{Attributes, merged_file, pick, same_dir, same_file};
 use super::tree::{Body, Clock, Ino, Node, Tree};
 use crate::when::When;
 
@@ -155,13 +155,14 @@ impl Merge<'_> {
                 (Some(their_node), Some(our_node))
                     if differs(theirs)
                         && differs(ours)
-                        && their_node.names == our_node.names
-                        && fork.and_then(|fork| same_file(Some(fork), their_node, our_node)).is_some() =>
+                        && fork.and_then(|fork| merged_file(fork, their_node, our_node)).is_some() =>
                 {
                     self.perhaps(format!("both changed object {ino}, alike or in different attributes"));
-                    let attributes = fork.and_then(|fork| same_file(Some(fork), their_node, our_node));
+                    let merged = fork.and_then(|fork| merged_file(fork, their_node, our_node));
+                    let (attributes, names) = merged.expect("just looked at");
                     let node = self.tree.node_mut(ino, clock);
-                    attributes.expect("just looked at").set(node);
+                    attributes.set(node);
+                    node.names = names;
                     node.mtime = their_node.mtime.or(our_node.mtime);
                     node.ctime = their_node.ctime.or(our_node.ctime);
                     node.atime = their_node.atime.or(our_node.atime);
@@ -224,6 +225,11 @@ impl Merge<'_> {
         })
     }
 
+    fn touched(&self, side: &Tree, ino: Ino) -> bool {
+        let version = |tree: &Tree| linked(tree, ino).map(|node| node.version);
+        version(side) != version(self.fork)
+    }
+
     /// Attribute by attribute; what each did to the names is looked at apart.
     fn both_dirs(&mut self, ino: Ino, fork: Option<&Node>, theirs: &Node, ours: &Node) {
         let Some(fork) = fork else { return self.perhaps(format!("both made directory {ino}")) };
@@ -260,10 +266,12 @@ impl Merge<'_> {
             for name in names {
                 let [fork, theirs, ours] =
                     [self.fork, self.theirs, self.ours].map(|tree| child(tree, dir, name));
-                if ours == fork {
-                    continue;
-                }
-                if theirs != fork && self.take_alike(dir, name, [theirs, ours]) {
+                // One may have given the name something else, and the other have changed what it was.
+                let acted = |side: &Tree, now: Option<Ino>| {
+                    now != fork || now.is_some_and(|ino| self.touched(side, ino))
+                };
+                let both = acted(self.theirs, theirs) && acted(self.ours, ours);
+                if both && self.take_alike(dir, name, [theirs, ours]) || ours == fork {
                     continue;
                 }
                 if theirs != fork {
