@@ -56,6 +56,7 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::os::unix::ffi::OsStrExt;
 
     use super::*;
@@ -76,8 +77,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
         std::os::unix::fs::symlink("/bin/cat", &program).unwrap();
-        let mut child =
-            std::process::Command::new(program).stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let mut command = std::process::Command::new(program);
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // Until it has answered it may still bear our name.
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let caller = Caller { uid: 0, gid: 0, pid: child.id() };
         assert!(caller.status().is_some());
         drop(child.stdin.take());
