@@ -673,7 +673,7 @@ pub enum Failure {
         children: Vec<String>,
     },
     /// The parent or base changed on the same paths.
-    #[error("{} conflicting path(s)", .conflicts.len())]
+    #[error("{} conflicting {}", .conflicts.len(), if .conflicts.len() == 1 { "path" } else { "paths" })]
     Conflicts {
         /// Every one of them, sorted by path.
         conflicts: Vec<Conflict>,
@@ -706,6 +706,15 @@ pub enum Failure {
     Malformed {
         /// What was wrong with it.
         reason: String,
+    },
+    /// The store takes nothing more until it is opened again: a write or fsync failed where that cannot be mended
+    /// while it is open. What was acknowledged, or decided, stands.
+    #[error("{detail}")]
+    Poisoned {
+        /// errno of what failed, 0 if unknown.
+        errno: i32,
+        /// What stands, and what failed.
+        detail: String,
     },
     /// The operating system refused.
     #[error("{detail}")]

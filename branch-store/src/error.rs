@@ -74,7 +74,7 @@ pub enum Error {
     #[error("called off before it was decided: nothing was changed")]
     Cancelled,
     /// The parent or base changed on the same paths (S14, S15).
-    #[error("{} conflicting path(s), first {:?}", .0.len(), .0.first().map(|c| String::from_utf8_lossy(&c.path).into_owned()))]
+    #[error("{} conflicting {}, first {:?}", .0.len(), if .0.len() == 1 { "path" } else { "paths" }, .0.first().map(|c| String::from_utf8_lossy(&c.path).into_owned()))]
     Conflicts(Vec<Conflict>),
     /// A partial commit that would tear apart what is one change: something that was moved, a file with several names,
     /// a removed directory and what was in it.
@@ -151,7 +151,8 @@ pub enum Error {
     /// The commit is decided and stands, but the base does not hold all of it yet. Reopening the store goes on
     /// from there.
     #[error(
-        "commit {commit} stands, but writing it into the base stopped ({cause}); restart the daemon to finish it"
+        "commit {commit} is decided and stands, but writing it into the base stopped ({cause}); a restart of the \
+         daemon finishes it"
     )]
     Unfinished {
         /// Its number.
@@ -160,7 +161,7 @@ pub enum Error {
         cause: Box<Error>,
     },
     /// An fsync failed earlier; nothing is accepted until the store is reopened (S21).
-    #[error("the store is poisoned: an earlier write or fsync failed; restart the daemon")]
+    #[error("the store takes nothing more until the daemon is restarted: an earlier write or fsync failed")]
     Poisoned,
 }
 

@@ -206,7 +206,7 @@ fn a_conflict_names_path_and_kind_and_what_both_sides_have() {
     assert_eq!(
         lines,
         [
-            "branchfs: 2 conflicting path(s)",
+            "branchfs: 2 conflicting paths",
             "  a: content: both the branch and the base changed it",
             "      base    file, 5 bytes",
             "      ours    file, 10 bytes",
@@ -215,7 +215,7 @@ fn a_conflict_names_path_and_kind_and_what_both_sides_have() {
             "      base    nothing",
             "      ours    file, 10 bytes",
             "      theirs  file, 4 bytes",
-            "hint: the branch is untouched: decide with --ours[=GLOB] or --theirs[=GLOB] (try --dry-run), or abort it",
+            "hint: the branch is untouched: decide with --merge[=GLOB], --ours[=GLOB] or --theirs[=GLOB] (try --dry-run), or abort it",
         ]
     );
     let ran = workspace.run(&["--json", "commit", "two"]);
@@ -258,16 +258,65 @@ fn options_decide_conflicts_path_by_path_and_a_dry_run_says_how() {
     let planned = workspace.run(&[&choose[..], &["--dry-run"]].concat());
     assert_eq!(
         String::from_utf8(planned.stdout).unwrap(),
-        "two would be committed into main: 3 paths\n  theirs wins: a\n  ours wins: src/b\n  ours wins: src/c\n  \
+        "two would be committed into main: 2 paths\n  theirs wins: a\n  ours wins: src/b\n  ours wins: src/c\n  \
          replace     src/b\n  replace     src/c\n  attributes  src\n  attributes  .\n"
     );
     let json = workspace.json("commit two --ours=src/* --theirs --dry-run");
     assert_eq!(json["plan"]["steps"][0], serde_json::json!({"action": "replace", "path": "src/b"}));
     assert_eq!((workspace.read("src/b"), workspace.branches()), ("one\n".to_owned(), vec!["two".to_owned()]));
     let committed = String::from_utf8(workspace.run(&choose).stdout).unwrap();
+    assert!(committed.starts_with("committed two into main as commit 2: 2 paths\n"), "{committed}");
     assert!(committed.contains("  theirs wins: a\n  ours wins: src/b\n"), "{committed}");
     assert_eq!([workspace.read("a"), workspace.read("src/b")], ["one\n", "the other\n"]);
     assert_eq!(workspace.branches(), Vec::<String>::new());
+}
+
+/// A dry run of a part told of the whole branch.
+#[test]
+fn a_dry_run_of_a_part_tells_of_the_part_and_counts_as_the_commit_does() {
+    let workspace = Workspace::new();
+    workspace.ok("create parent");
+    workspace.ok("create -p parent child");
+    for branch in ["child", "parent"] {
+        let view = workspace.view(branch);
+        fs::write(view.join("elsewhere"), branch).unwrap();
+        fs::create_dir_all(view.join("new")).unwrap();
+        fs::write(view.join("new/file"), branch).unwrap();
+        let planned = workspace.ok(&format!("commit {branch} --only new --dry-run"));
+        let (count, rest) = planned.split_once('\n').unwrap();
+        let count = count.rsplit_once(": ").unwrap().1;
+        assert_eq!(count, "2 paths", "the directory and the file in it");
+        assert!(rest.contains("new") && !rest.contains("elsewhere"), "{rest}");
+        let json = workspace.json(&format!("commit {branch} --only new --dry-run"));
+        assert_eq!(json["plan"]["changed"], 2);
+        assert_eq!(
+            json["plan"]["changes"],
+            serde_json::json!([{"path": "new/file", "status": "added", "new_size": branch.len()}])
+        );
+        let done = workspace.ok(&format!("commit {branch} --only new"));
+        assert!(done.lines().next().unwrap().ends_with(count), "{done}");
+        workspace.ok(&format!("abort {branch}"));
+    }
+}
+
+/// A file that both moved had no way out: neither option decides it, nor does moving it to where they did.
+#[test]
+fn the_hint_says_how_to_commit_where_both_moved_a_file_and_it_works() {
+    let workspace = Workspace::new();
+    workspace.ok("create one two --independent");
+    for branch in ["one", "two"] {
+        let view = workspace.view(branch);
+        fs::rename(view.join("a"), view.join(branch)).unwrap();
+    }
+    workspace.ok("commit one");
+    let said = workspace.fails(6, &["commit", "two", "--theirs"]);
+    assert!(said.contains("move it back to a in the branch and say --theirs=a"), "{said}");
+    let view = workspace.view("two");
+    fs::rename(view.join("two"), view.join("a")).unwrap();
+    fs::copy(view.join("a"), view.join("two")).unwrap();
+    workspace.ok("commit two --theirs=a");
+    assert_eq!([workspace.read("one"), workspace.read("two")], ["base\n", "base\n"]);
+    assert!(!workspace.base.join("a").exists());
 }
 
 /// `a` is merged, `src/b` cannot be, `src/c` is no text: both branches changed all three.

@@ -179,6 +179,30 @@ fn an_ordinary_users_acls_are_inherited_and_committed() {
     assert_eq!(user.ok(show), expected, "in the base");
 }
 
+/// `sudo branchfs list` started a daemon of root's, and what that made in the store its owner could not open any more.
+#[test]
+fn root_starts_no_daemon_for_an_ordinary_users_store_and_uses_the_one_that_runs() {
+    let Some(user) = Ordinary::new() else { return };
+    let root = |args: &[&str]| {
+        let mut command = Command::new(binary());
+        clean_environment(&mut command, &user.dir.path().join("home"));
+        command.args(args).current_dir(user.base()).output().unwrap()
+    };
+    let refused = root(&["list"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(7), "{said}");
+    assert!(said.contains(&format!("belongs to user {NOBODY}")) && said.contains("sudo -u"), "{said}");
+    user.ok("branchfs create a");
+    let listed = root(&["list"]);
+    assert!(listed.status.success() && String::from_utf8_lossy(&listed.stdout).contains("─ a"), "{listed:?}");
+    assert!(root(&["stop"]).status.success());
+    user.ok("branchfs commit a; branchfs doctor");
+    chown(user.base().join(".branchfs/boot"), Some(0), Some(0)).unwrap();
+    let doctor = user.shell(NOBODY, "branchfs doctor");
+    let found = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(!doctor.status.success() && found.contains("boot belongs to user 0"), "{found}");
+}
+
 #[test]
 fn an_ordinary_user_runs_and_explores() {
     let Some(user) = Ordinary::new() else { return };

@@ -39,6 +39,35 @@ fn a_full_ext4_is_an_error_and_never_a_loss() {
     every_step(&disk.path());
 }
 
+/// The user was told to restart the daemon, and not how; 'stop' said that it had failed.
+#[test]
+fn a_commit_that_stands_while_the_disk_is_full_says_how_to_go_on_and_that_works() {
+    if !can_mount() {
+        return;
+    }
+    let Some(disk) = Tmpfs::new(MEGABYTES) else { return };
+    let base = disk.0.path().join("base");
+    fs::create_dir(&base).unwrap();
+    fs::write(base.join("file"), "old\n").unwrap();
+    let site = Site::init(&base);
+    // Its commit needs room for nothing but its own record and a file about it; the record fits.
+    fs::write(branch(&site, "writer").join("file"), "new\n").unwrap();
+    let ballast = Ballast(disk.0.path().join("ballast"));
+    ballast.fill(0);
+    let said = site.refused(&["commit", "writer"]);
+    assert!(said.contains("commit 1 is decided and stands") && said.contains("'branchfs stop'"), "{said}");
+    assert!(site.log().contains("commit 1 is decided and stands"), "{}", site.log());
+    let said = site.refused(&["create", "other"]);
+    assert!(said.contains("takes nothing more") && said.contains("'branchfs stop'"), "{said}");
+    ballast.remove();
+    site.ok(&["stop"]);
+    site.ok(&["status"]);
+    assert_eq!(fs::read_to_string(base.join("file")).unwrap(), "new\n");
+    site.ok(&["undo"]);
+    assert_eq!(fs::read_to_string(base.join("file")).unwrap(), "old\n");
+    site.assert_no_panic();
+}
+
 fn every_step(disk: &Path) {
     let seed = seed();
     let base = disk.join("base");
@@ -188,11 +217,15 @@ fn again(site: &Site) -> Result<(), ClientError> {
     let outcome = site.client().commit("committer").map(drop);
     if let Err(error) = &outcome {
         let decided = matches!(error, ClientError::Failed(Failure::NoSuchBranch { .. }));
-        assert!(decided || error.to_string().contains("poisoned"), "{error}");
+        assert!(decided || is_poisoned(error), "{error}");
         let refused = site.client().create(&["other".to_owned()], "main", GroupKind::Exclusive).unwrap_err();
-        assert!(refused.to_string().contains("poisoned"), "{refused}");
+        assert!(is_poisoned(&refused), "{refused}");
     }
     outcome
+}
+
+fn is_poisoned(error: &ClientError) -> bool {
+    matches!(error, ClientError::Failed(Failure::Poisoned { .. }))
 }
 
 fn branch(site: &Site, name: &str) -> PathBuf {
@@ -202,7 +235,9 @@ fn branch(site: &Site, name: &str) -> PathBuf {
 
 fn errno(error: &ClientError) -> Errno {
     match error {
-        ClientError::Failed(Failure::Io { errno, .. }) => Errno::from_raw_os_error(*errno),
+        ClientError::Failed(Failure::Io { errno, .. } | Failure::Poisoned { errno, .. }) => {
+            Errno::from_raw_os_error(*errno)
+        }
         other => panic!("{other:?}"),
     }
 }

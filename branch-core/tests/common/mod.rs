@@ -266,7 +266,7 @@ impl Backend for Fake {
         let into = self.state().find(branch).map(|live| live.parent.clone())?;
         let branch = branch.to_owned();
         let (steps, changes) = (vec![], vec![]);
-        Ok(CommitPlan { branch, into, steps, changes, conflicts: vec![], resolved: vec![] })
+        Ok(CommitPlan { branch, into, changed: 1, steps, changes, conflicts: vec![], resolved: vec![] })
     }
 
     fn rebase(&self, branch: &str, _choices: &Choices) -> Result<RebaseReport, Error> {

@@ -69,9 +69,11 @@ pub struct CommitPlan {
     pub branch: String,
     /// Its parent.
     pub into: String,
+    /// Number of changed paths, as the report of the commit would have it; 0 if there are conflicts.
+    pub changed: u64,
     /// Each step that would change the base, in order; empty if the parent is a branch, or there are conflicts.
     pub steps: Vec<PlannedStep>,
-    /// What the branch changed, sorted by path.
+    /// What the branch changed, or of it what is selected, sorted by path.
     pub changes: Vec<FileChange>,
     /// Why it cannot proceed, sorted by path.
     pub conflicts: Vec<Conflict>,

@@ -242,6 +242,7 @@ fn every_failure_comes_back_and_names_its_thing() {
     }
     // Of the one commit that its connection waits for.
     comes_back(&Reply { id: 1, outcome: Err(Failure::Cancelled) });
+    comes_back(&Reply { id: 1, outcome: Err(Failure::Poisoned { errno: 5, detail: "fsync".into() }) });
     comes_back(&Err::<Welcome, _>(Failure::Version { daemon: 1, client: 2 }));
     comes_back(&Failure::Conflicts { conflicts: vec![conflict] });
 }

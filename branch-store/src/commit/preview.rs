@@ -13,12 +13,15 @@ use crate::conflict::Conflict;
 use crate::error::{Error, Result};
 use crate::ids::CommitId;
 use crate::plan::{Park, Plan, Step};
+use crate::tree::{Tree, changed};
 
 /// What a commit would do now.
 #[derive(Debug)]
 pub struct Preview {
     /// Where it would go.
     pub into: Arc<Branch>,
+    /// Number of changed objects, as the commit counts them.
+    pub changed: u64,
     /// Each step that would change the base, in order. Empty if the parent is a branch: there it is one pointer.
     pub steps: Vec<PlannedStep>,
     /// Why it cannot proceed, sorted by path. Then there are no steps.
@@ -70,15 +73,15 @@ pub(crate) fn preview(
         true => of_base(shared, branch, resolver, selector),
         false => of_branch(shared, branch, &into, resolver, selector),
     };
-    let (steps, resolved, conflicts) = match found {
-        Ok((steps, resolved)) => (steps, resolved, Vec::new()),
-        Err(Error::Conflicts(conflicts)) => (Vec::new(), Vec::new(), conflicts),
+    let (changed, steps, resolved, conflicts) = match found {
+        Ok((changed, steps, resolved)) => (changed, steps, resolved, Vec::new()),
+        Err(Error::Conflicts(conflicts)) => (0, Vec::new(), Vec::new(), conflicts),
         Err(e) => return Err(e),
     };
-    Ok(Preview { into, steps, conflicts, resolved })
+    Ok(Preview { into, changed, steps, conflicts, resolved })
 }
 
-type Found = (Vec<PlannedStep>, Vec<Resolved>);
+type Found = (u64, Vec<PlannedStep>, Vec<Resolved>);
 
 fn of_base(
     shared: &Arc<Shared>,
@@ -95,7 +98,8 @@ fn of_base(
     if let Some(selector) = selector {
         (planned, _) = narrowed((&shared.base, branch, &ours, head), planned, selector)?;
     }
-    Ok((in_words(&planned.drawn.plan), planned.resolved))
+    let objects = changed(&Tree::default().diff(&planned.tree));
+    Ok((objects, in_words(&planned.drawn.plan), planned.resolved))
 }
 
 fn of_branch(
@@ -112,10 +116,11 @@ fn of_branch(
     let into = parent.data.read().clone();
     let ours = branch.data.read().clone();
     let merged = merged(shared, branch, (&ours, &into, parent.name()), resolver)?;
-    if let Some(selector) = selector {
-        cut(shared, &merged, &ours, &into, selector)?;
-    }
-    Ok((Vec::new(), merged.resolved))
+    let objects = match selector {
+        None => changed(&ours.fork_tree.diff(&merged.ours)),
+        Some(selector) => cut(shared, &merged, &ours, &into, selector)?.changed,
+    };
+    Ok((objects, Vec::new(), merged.resolved))
 }
 
 fn in_words(plan: &Plan) -> Vec<PlannedStep> {

@@ -78,13 +78,13 @@ impl Show for Committed {
 
 impl Show for Planned {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        let CommitPlan { branch, into, steps, changes, conflicts, resolved } = &self.plan;
+        let CommitPlan { branch, into, changed, steps, changes, conflicts, resolved } = &self.plan;
         if !conflicts.is_empty() {
             let found = text::count(conflicts.len() as u64, "conflicting path");
             writeln!(out, "{branch} cannot be committed into {into}: {found}")?;
             return conflicts::describe(out, conflicts);
         }
-        let changed = text::count(changes.len() as u64, "path");
+        let changed = text::count(*changed, "path");
         writeln!(out, "{branch} would be committed into {into}: {changed}")?;
         decided(out, resolved)?;
         steps.iter().try_for_each(|step| planned(out, step))?;

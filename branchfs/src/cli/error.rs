@@ -3,9 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
-use branch_core::{Error, Failure};
+use branch_core::{ClientError, Conflict, ConflictKind, Error, Failure};
 
 use super::exit_code::Code;
+use super::text;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
@@ -70,9 +71,7 @@ impl CliError {
     pub(super) fn hint(&self) -> String {
         match self {
             CliError::Core(error) => core_hint(error),
-            CliError::Undecided(_) => "nothing was changed: no choice was made for these paths, or none is possible there (what was moved has \
-                 two paths, what the branch needs is gone): change the branch there, then commit again"
-                .into(),
+            CliError::Undecided(_) => undecided_hint(self.conflicts()),
             CliError::Init { .. } => "is the file system writable? 'branchfs doctor' looks closer".into(),
             CliError::InitTwice { .. } => "run 'branchfs status' to see it".into(),
             CliError::Path { .. } => "check the path and its permissions".into(),
@@ -140,6 +139,7 @@ fn failure_facts(failure: &Failure) -> (&'static str, Code) {
         Failure::NotAllowed { .. } => ("not-allowed", Code::FAILURE),
         Failure::Limit { .. } => ("limit", Code::FAILURE),
         Failure::Malformed { .. } => ("malformed", Code::FAILURE),
+        Failure::Poisoned { .. } => ("poisoned", Code::FAILURE),
         Failure::Io { .. } => ("io", Code::FAILURE),
     }
 }
@@ -153,9 +153,43 @@ fn core_hint(error: &Error) -> String {
         Error::Launch(_) | Error::Spawn { .. } | Error::Group { .. } | Error::System { .. } => {
             "run 'branchfs doctor' to see what this machine lacks".into()
         }
-        Error::Daemon(_) => "run 'branchfs stop' and try again: the next command starts a new daemon".into(),
+        Error::Daemon(error) => daemon_hint(error),
         Error::Failed(failure) => failure_hint(failure),
         Error::Invalid { .. } => "see 'branchfs help'".into(),
+    }
+}
+
+fn daemon_hint(error: &ClientError) -> String {
+    match error {
+        ClientError::Connect { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            "only the owner of the store and root can: run it as that user".into()
+        }
+        ClientError::Closed | ClientError::NotTaken | ClientError::Frame(_) => {
+            "what was asked for has happened as a whole or not at all: look with 'branchfs list' and 'branchfs log', then \
+             try again; the next command starts a new daemon"
+                .into()
+        }
+        ClientError::Connect { .. }
+        | ClientError::Version { .. }
+        | ClientError::Failed(_)
+        | ClientError::Mismatch { .. } => {
+            "run 'branchfs stop' and try again: the next command starts a new daemon".into()
+        }
+    }
+}
+
+/// Of conflicts that the choices given left over.
+fn undecided_hint(conflicts: &[Conflict]) -> String {
+    let moved = |conflict: &&Conflict| conflict.kind == ConflictKind::RenameRename;
+    match conflicts.iter().find(moved) {
+        Some(moved) => format!(
+            "nothing was changed: what both moved has two paths, and no choice is between them. To take theirs, move it \
+             back to {0} in the branch and say --theirs={0}; to keep yours too, leave a copy under its new name",
+            text::path(&moved.path)
+        ),
+        None => "nothing was changed: no choice was made for these paths, or none is possible there (what the branch needs \
+                 is gone): change the branch there, then try again"
+            .into(),
     }
 }
 
@@ -182,13 +216,20 @@ fn failure_hint(failure: &Failure) -> String {
             format!("commit or abort them first, or 'branchfs abort --cascade {name}'")
         }
         Failure::Conflicts { .. } => {
-            "the branch is untouched: decide with --ours[=GLOB] or --theirs[=GLOB] (try --dry-run), or abort it".into()
+            "the branch is untouched: decide with --merge[=GLOB], --ours[=GLOB] or --theirs[=GLOB] (try --dry-run), or \
+             abort it"
+                .into()
         }
         Failure::Busy { .. } => "wait for it to finish, then try again".into(),
         Failure::Cancelled => "the branch and the base are as before: try again when you like".into(),
         Failure::NotAllowed { .. } => "see 'branchfs help'".into(),
         Failure::Limit { .. } => "ask for less at once".into(),
         Failure::Malformed { .. } => "run 'branchfs stop': the daemon may be of another version".into(),
+        Failure::Poisoned { .. } => {
+            "is its disk full or broken? Mend that, then run 'branchfs stop': the next command starts a daemon that goes on \
+             from what is durable"
+                .into()
+        }
         Failure::Io { .. } => "the daemon's log tells more: see 'branchfs status'".into(),
     }
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use branch_core::{Daemon, Error, LaunchError, Location, no_daemon};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::daemon::READY;
+use crate::daemon::{READY, check_owner};
 
 /// Longest error text taken from a daemon that did not start.
 const WORDS_MAX: u64 = 64 << 10;
@@ -35,6 +35,7 @@ pub(super) fn launch(location: &Location) -> Result<(), LaunchError> {
 /// another process started one meanwhile, perhaps mounted elsewhere.
 pub(super) fn launch_at(location: &Location, mountpoint: &Path) -> Result<(), LaunchError> {
     let failed = |doing: &str, error: io::Error| LaunchError { reason: format!("cannot {doing}: {error}") };
+    check_owner(location.store()).map_err(|error| LaunchError { reason: error.to_string() })?;
     let locking = format!("lock the launch in the store {}", location.store().display());
     let lock = lock_launch(location.store()).map_err(|error| failed(&locking, error))?;
     match Daemon::connect(location) {

@@ -13,6 +13,16 @@ pub enum Error {
     /// The store cannot be opened or recovered; [`branch_store::Error::Locked`] if another daemon has it.
     #[error(transparent)]
     Store(#[from] branch_store::Error),
+    /// What we made in it, its owner could not open.
+    #[error("the store at {} belongs to user {owner}, not to user {user}: start it as that user (sudo -u '#{owner}' branchfs …)", .store.display())]
+    NotOurs {
+        /// Where.
+        store: PathBuf,
+        /// Its owner's user id.
+        owner: u32,
+        /// Ours.
+        user: u32,
+    },
     /// An inner descriptor or file of the daemon cannot be made.
     #[error("cannot set up the daemon: {0}")]
     SetUp(#[source] io::Error),

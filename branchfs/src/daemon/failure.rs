@@ -28,6 +28,9 @@ pub(super) fn of_store(error: Error) -> Failure {
         no @ (Error::NotKept { .. } | Error::Inseparable { .. } | Error::NothingSelected) => {
             Failure::NotAllowed { reason: no.to_string() }
         }
+        poisoned @ (Error::Unfinished { .. } | Error::Poisoned) => {
+            Failure::Poisoned { errno: poisoned.errno().raw_os_error(), detail: poisoned.to_string() }
+        }
         limit @ Error::Limit { .. } => Failure::Limit { reason: limit.to_string() },
         other => Failure::Io { errno: other.errno().raw_os_error(), detail: other.to_string() },
     }
@@ -68,8 +71,8 @@ pub(super) fn errno(failure: &Failure) -> Errno {
         Failure::Busy { .. } => Errno::BUSY,
         Failure::Limit { .. } => Errno::NOSPC,
         Failure::Version { .. } => Errno::PROTO,
-        Failure::Io { errno: 0, .. } => Errno::IO,
-        Failure::Io { errno, .. } => Errno::from_raw_os_error(*errno),
+        Failure::Poisoned { errno: 0, .. } | Failure::Io { errno: 0, .. } => Errno::IO,
+        Failure::Poisoned { errno, .. } | Failure::Io { errno, .. } => Errno::from_raw_os_error(*errno),
     }
 }
 
@@ -93,6 +96,7 @@ mod tests {
             || Error::Limit { what: "branches", max: 1 },
             || Error::Posix(Errno::DQUOT),
             || Error::Poisoned,
+            || Error::Unfinished { commit: 1, cause: Box::new(Error::Posix(Errno::NOSPC)) },
         ];
         for error in errors {
             assert_eq!(errno(&of_store(error())), error().errno(), "{:?}", error());

@@ -32,6 +32,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 pub use self::error::Error;
+pub(crate) use self::start::check_owner;
 use self::stop::Cause;
 
 mod checkpoints;

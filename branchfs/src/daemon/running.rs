@@ -82,7 +82,14 @@ impl Running {
         daemon.groups.stop_watching();
         daemon.maintenance.stop();
         threads.join();
-        let checkpointed = daemon.store.checkpoint().map_err(Error::Store);
+        let checkpointed = match daemon.store.checkpoint() {
+            // That is what the restart is for: the next one recovers from the journal.
+            Err(branch_store::Error::Poisoned) => {
+                tracing::warn!("stopping without a checkpoint: an earlier write or fsync failed");
+                Ok(())
+            }
+            checkpointed => checkpointed.map_err(Error::Store),
+        };
         let removed = remove_if_there(&socket).map_err(|source| Error::Bind { socket, source });
         let waiting = daemon.stop.take_waiting();
         drop(listener);

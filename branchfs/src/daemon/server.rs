@@ -152,6 +152,9 @@ fn converse(daemon: &Daemon, stream: UnixStream) -> Result<(), FrameError> {
             }
             verb => {
                 let done = verbs::carry_out(daemon, peer, stream.as_fd(), verb, descriptor);
+                if let Err(failure @ (Failure::Io { .. } | Failure::Poisoned { .. })) = &done.outcome {
+                    tracing::error!("{failure}");
+                }
                 let sent = server::send_reply(&stream, &Reply { id, outcome: done.outcome });
                 done.farewell.kill();
                 sent?;

@@ -29,6 +29,7 @@ use crate::vfs::Vfs;
 pub(super) fn start(options: &Options) -> Result<(Running, UnixListener), Error> {
     raise_open_files();
     let signals = Signals::catch().map_err(Error::Signals)?;
+    check_owner(&options.store)?;
     let (store, report) = open(options)?.recover()?;
     let (daemon, mailbox) = assemble(Arc::new(store), report.lines, options)?;
     let killed = daemon.groups.kill_survivors().map_err(Error::Survivors)?;
@@ -54,6 +55,18 @@ fn raise_open_files() {
     if let Err(errno) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%errno, "cannot raise the limit of open files");
     }
+}
+
+/// Whether the store is ours to serve: root could open any, and would lock the owner out with the first file it made.
+///
+/// # Errors
+/// `NotOurs`.
+pub(crate) fn check_owner(store: &Path) -> Result<(), Error> {
+    // What is not there is told by who opens it.
+    let Ok(found) = fs::metadata(store) else { return Ok(()) };
+    let owner = found.uid();
+    let user = rustix::process::geteuid().as_raw();
+    if owner == user { Ok(()) } else { Err(Error::NotOurs { store: store.to_owned(), owner, user }) }
 }
 
 fn open(options: &Options) -> Result<Unrecovered, Error> {

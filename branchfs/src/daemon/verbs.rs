@@ -184,11 +184,16 @@ fn plan_commit(daemon: &Daemon, name: &str, options: &CommitOptions) -> Result<A
     };
     let preview = preview.map_err(of_store)?;
     let compared = Compared::SinceFork { branch: name.to_owned() };
+    let mut changes = diff::changes(daemon, &compared, DiffDetail::NameStatus)?;
+    if let Some(part) = &selection {
+        changes.retain(|change| part.selects(&change.path.0));
+    }
     let plan = CommitPlan {
         branch: name.to_owned(),
         into: preview.into.name().to_owned(),
         steps: preview.steps.into_iter().map(planned_step).collect(),
-        changes: diff::changes(daemon, &compared, DiffDetail::NameStatus)?,
+        changed: preview.changed,
+        changes,
         conflicts: preview.conflicts.into_iter().map(conflict).collect(),
         resolved: resolved(&preview.resolved),
     };

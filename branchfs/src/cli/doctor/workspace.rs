@@ -37,13 +37,31 @@ fn store(location: &Location) -> Finding {
     match fs::read_to_string(path.join("format")) {
         Ok(format) => {
             let version = format.lines().next().unwrap_or_default().to_owned();
-            Finding::ok(STORE, format!("{} ({version})", path.display()))
+            let detail = format!("{} ({version})", path.display());
+            match strangers(path) {
+                None => Finding::ok(STORE, detail),
+                Some((file, uid)) => Finding::failed(
+                    STORE,
+                    format!("{detail}: {file} belongs to user {uid}"),
+                    "only its owner's daemon may write there; give back what another made (chown -R)",
+                ),
+            }
         }
         Err(error) => {
             let detail = format!("{}: {error}", path.display());
             Finding::failed(STORE, detail, "is its disk mounted? Without it the branches are not to be had")
         }
     }
+}
+
+/// A file in the store that its owner's daemon has not made, and whose it is.
+fn strangers(store: &Path) -> Option<(String, u32)> {
+    let owner = fs::metadata(store).ok()?.uid();
+    // What cannot be looked at is told by the daemon that cannot open it.
+    let files = fs::read_dir(store).ok()?.flatten();
+    let others = files.filter_map(|file| Some((file.file_name(), file.metadata().ok()?)));
+    let mut others = others.filter(|(_, found)| !found.is_dir() && found.uid() != owner);
+    others.next().map(|(name, found)| (name.to_string_lossy().into_owned(), found.uid()))
 }
 
 fn daemon(location: &Location) -> Finding {
