@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use branch_store::{
-    Access, AttrChange, Branch, Children, Disk, Gatekeeper, GroupKind, New, NewKind, Object, RenameMode,
-    Store, Unrecovered, XattrMode,
+    Access, AttrChange, Branch, Children, Choice, Disk, Gatekeeper, GroupKind, New, NewKind, Object, Quota,
+    RenameMode, Store, Unrecovered, XattrMode,
 };
 use branchfs_fuzz::archive;
 use branchfs_fuzz::workspace::Workspace;
@@ -22,19 +22,23 @@ const STOPS: [usize; 4] = [20, 45, 55, 70];
 
 fn main() -> Outcome {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
-    let stories: [(&str, Story); 6] = [
+    let stories: [(&str, Story); 9] = [
         ("files", files),
         ("nested", nested),
         ("ended", ended),
         ("checkpointed", checkpointed),
         ("committed", committed),
         ("history", history),
+        ("marked", marked),
+        ("moved", moved),
+        ("parted", parted),
     ];
     for (name, story) in stories {
         write(&seeds, name, story, None)?;
     }
     for stop in STOPS {
         write(&seeds, &format!("stopped-{stop}"), committed, Some(stop))?;
+        write(&seeds, &format!("stopped-part-{stop}"), parted, Some(stop))?;
     }
     values(&seeds)
 }
@@ -199,6 +203,10 @@ fn ended(store: &Store) -> Outcome {
 
 fn checkpointed(store: &Store) -> Outcome {
     history(store)?;
+    let older = store.branch("older")?;
+    store.mark(&older, None)?;
+    older.create(&older.root(), b"after-the-mark", new(NewKind::File))?;
+    store.set_quota(&older, Quota::Bytes(1 << 20))?;
     nested_below(store, "older")?;
     store.checkpoint()?;
     nested_below(store, "x")
@@ -223,4 +231,45 @@ fn history(store: &Store) -> Outcome {
     let older = &fork(store, "main", &["older"], GroupKind::Independent)?[0];
     older.create(&older.root(), b"in-older", new(NewKind::File))?;
     committed(store)
+}
+
+/// Marks that are there, gone and gone back to; a branch with a limit.
+fn marked(store: &Store) -> Outcome {
+    let branch = &fork(store, "main", &["b"], GroupKind::Exclusive)?[0];
+    store.mark(branch, Some("fork"))?;
+    every_change(branch)?;
+    store.mark(branch, None)?;
+    let (file, _) = branch.create(&branch.root(), b"later", new(NewKind::File))?;
+    store.restore(branch, "fork", &|id| id == file.id)?;
+    store.unmark(branch, "1")?;
+    store.reclaim()?;
+    store.set_quota(branch, Quota::Bytes(1 << 20))?;
+    Ok(())
+}
+
+/// Branches that moved onto their parents' present state.
+fn moved(store: &Store) -> Outcome {
+    let branches = fork(store, "main", &["b", "other"], GroupKind::Independent)?;
+    let children = fork(store, "b", &["c", "d"], GroupKind::Independent)?;
+    every_change(&children[0])?;
+    children[1].open(&at(&children[1], "f")?, Access::Write)?.write_at(b"D", 0)?;
+    store.commit(&children[1])?;
+    store.rebase(&children[0], &|_| Choice::Ours)?;
+    store.commit(&children[0])?;
+    branches[1].open(&at(&branches[1], "f")?, Access::Write)?.write_at(b"other", 0)?;
+    store.commit(&branches[1])?;
+    store.rebase(&branches[0], &|_| Choice::Ours)?;
+    Ok(())
+}
+
+/// Parts of branches that were committed, into a branch and into the base, and what is left of them.
+fn parted(store: &Store) -> Outcome {
+    let b = &fork(store, "main", &["b"], GroupKind::Independent)?[0];
+    let child = &fork(store, "b", &["child"], GroupKind::Independent)?[0];
+    every_change(child)?;
+    store.commit_part(child, &|_| Choice::Refuse, &|path| path != b"f")?;
+    store.abort(child, Children::Refuse)?;
+    b.create(&b.root(), b"stays", new(NewKind::File))?;
+    store.commit_part(b, &|_| Choice::Refuse, &|path| path != b"stays")?;
+    Ok(())
 }
