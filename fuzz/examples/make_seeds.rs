@@ -98,6 +98,8 @@ fn write(seeds: &Path, name: &str, story: Story, stop: Option<usize>) -> Outcome
     }
     drop(store);
     let entries = workspace.pack()?;
+    // What cannot be opened teaches the fuzzer nothing.
+    Unrecovered::open(Workspace::unpack(&entries).options())?;
     let write = |target: &str, name: &str, bytes: &[u8]| {
         fs::create_dir_all(seeds.join(target))?;
         fs::write(seeds.join(target).join(name), bytes)

@@ -2,11 +2,13 @@
 //! is what a next checkpoint says.
 #![no_main]
 
-use branchfs_fuzz::archive::{Entry, Tag};
-use branchfs_fuzz::frames::Log;
-use branchfs_fuzz::workspace::{Workspace, format_file};
+use branchfs_fuzz::archive::{self, Entry, Tag};
+use branchfs_fuzz::workspace::Workspace;
 use branchfs_fuzz::{exercise, mutate};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
+
+/// The workspace that the seed is the checkpoint of: its records speak of the objects there.
+const SEED: &[u8] = include_bytes!("../seeds/recover/checkpointed");
 
 fuzz_target!(|bytes: &[u8]| {
     let workspace = Workspace::unpack(&around(bytes));
@@ -14,26 +16,15 @@ fuzz_target!(|bytes: &[u8]| {
     workspace.check_moat();
 });
 
-/// A base with a little in it, and a store whose whole state is the checkpoint.
+/// The seed's workspace with this checkpoint in the place of its own.
 fn around(checkpoint: &[u8]) -> Vec<Entry> {
-    let entry = |tag, path: &str, body: &[u8]| Entry { tag, path: path.into(), body: body.into() };
-    // Whoever breaks a checksum is refused at once: most inputs are given right ones.
-    let tag = if checkpoint.len() % 8 == 0 { Tag::File } else { Tag::Log };
-    vec![
-        entry(Tag::Dir, "dir", b""),
-        entry(Tag::File, "dir/a", b"a"),
-        entry(Tag::Dir, "dir/sub", b""),
-        entry(Tag::File, "f", b"bytes"),
-        entry(Tag::Dir, ".branchfs", b""),
-        entry(Tag::Dir, ".branchfs/content", b""),
-        entry(Tag::Dir, ".branchfs/content/1", b""),
-        entry(Tag::Dir, ".branchfs/preimage", b""),
-        entry(Tag::Dir, ".branchfs/preimage/1", b""),
-        entry(Tag::Dir, ".branchfs/trash", b""),
-        entry(Tag::File, ".branchfs/format", &format_file()),
-        entry(Tag::Log, ".branchfs/journal.2", &Log { first: 9, frames: Vec::new() }.encode()),
-        entry(tag, ".branchfs/checkpoint.2", checkpoint),
-    ]
+    let mut entries = archive::decode(SEED);
+    for entry in entries.iter_mut().filter(|entry| entry.path.starts_with(b".branchfs/checkpoint")) {
+        // Whoever breaks a checksum is refused at once: most inputs are given right ones.
+        entry.tag = if checkpoint.len() % 8 == 0 { Tag::File } else { Tag::Log };
+        entry.body = checkpoint.to_vec();
+    }
+    entries
 }
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
