@@ -28,6 +28,20 @@ pub(crate) enum Take {
 /// # Errors
 /// The host's; then `to` holds anything.
 pub(crate) fn copy_bytes(disk: &Disk, source: &File, to: &File, take: Take) -> Result<()> {
+    copy_bytes_watched(disk, source, to, take, &mut |_| Ok(()))
+}
+
+/// The same; `heard` is told of each piece as it is copied, in bytes, and can end it.
+///
+/// # Errors
+/// The host's, and what `heard` says; then `to` holds anything.
+pub(crate) fn copy_bytes_watched(
+    disk: &Disk,
+    source: &File,
+    to: &File,
+    take: Take,
+    heard: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<()> {
     let size = stat_fd(source)?.stx_size;
     let wanted = match take {
         Take::All => size,
@@ -52,7 +66,8 @@ pub(crate) fn copy_bytes(disk: &Disk, source: &File, to: &File, take: Take) -> R
         };
         at = start;
         while at < end {
-            let copied = copy_range(disk, (source, at), (to, at), end - at)?;
+            let copied = copy_range(disk, (source, at), (to, at), (end - at).min(COPY_CHUNK))?;
+            heard(copied)?;
             // Nothing: the source has become shorter.
             at = if copied == 0 { end } else { at + copied };
         }

@@ -62,7 +62,7 @@ pub use ids::{
 pub use keep::Keep;
 pub use node::{DirEntry, Kind, Object, Owner, Slot, Stat, Time};
 pub use note::{MESSAGE_MAX, Note};
-pub use progress::{PROGRESS_EVERY, Phase, Progress, Watch};
+pub use progress::{PROGRESS_BYTES, PROGRESS_EVERY, Phase, Progress, Watch};
 pub use side::Side;
 pub use store::{
     Children, Collected, Ended, LogEntry, Options, Report, Restored, Store, Unrecovered, Usage, init,

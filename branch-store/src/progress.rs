@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 /// Objects or steps between two reports of one phase: who commits a handful of files hears of each phase once.
 pub const PROGRESS_EVERY: u64 = 256;
 
+/// Bytes copied between two reports.
+pub const PROGRESS_BYTES: u64 = 16 << 20;
+
 /// What is being done, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -35,6 +38,8 @@ pub struct Progress {
     pub done: u64,
     /// … of so many; 0 where nothing is counted.
     pub of: u64,
+    /// Bytes copied in this phase so far. A file that only gets another name, or is cloned, costs none.
+    pub bytes: u64,
 }
 
 /// Hears how far a commit is. Called under the locks of a commit: it must call nothing of the store.
@@ -62,8 +67,16 @@ impl<F: Fn(Progress) -> ControlFlow<()> + Sync> Watch for F {
 /// # Errors
 /// `Cancelled`.
 pub(crate) fn ask(watch: &dyn Watch, phase: Phase, done: u64, of: u64) -> Result<()> {
-    debug_assert!(phase <= Phase::Deciding);
-    match watch.progress(Progress { phase, done, of }) {
+    ask_at(watch, Progress { phase, done, of, bytes: 0 })
+}
+
+/// The same, with bytes.
+///
+/// # Errors
+/// `Cancelled`.
+pub(crate) fn ask_at(watch: &dyn Watch, progress: Progress) -> Result<()> {
+    debug_assert!(progress.phase <= Phase::Deciding);
+    match watch.progress(progress) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(Error::Cancelled),
     }
@@ -73,5 +86,6 @@ pub(crate) fn ask(watch: &dyn Watch, phase: Phase, done: u64, of: u64) -> Result
 pub(crate) fn tell(watch: &dyn Watch, phase: Phase, done: u64, of: u64) {
     debug_assert!(phase > Phase::Deciding);
     // Either answer comes too late.
-    let (ControlFlow::Continue(()) | ControlFlow::Break(())) = watch.progress(Progress { phase, done, of });
+    let (ControlFlow::Continue(()) | ControlFlow::Break(())) =
+        watch.progress(Progress { phase, done, of, bytes: 0 });
 }

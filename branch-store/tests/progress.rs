@@ -5,10 +5,13 @@
 mod common;
 
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use branch_store::*;
+use common::gate::hook;
 use common::{Paths, Workspace};
+use rustix::io::Errno;
 
 /// More than two reports' worth.
 const FILES: u64 = PROGRESS_EVERY * 2 + 7;
@@ -69,6 +72,35 @@ fn counted(of: u64) -> Vec<(u64, u64)> {
         (0..of).step_by(PROGRESS_EVERY as usize).map(|done| (done, of)).collect();
     counted.push((of, of));
     counted
+}
+
+/// Nothing was told between the beginning and the end of one file, and it could not be called off there.
+#[test]
+fn a_large_file_that_is_copied_is_told_of_in_bytes_and_called_off_in_the_middle() {
+    let mut w = Workspace::new(&[("large", "old"), ("other", "old")]);
+    // No filesystem clones here.
+    let no_clones = hook(|call, _| if call == "clone" { Err(Errno::NOTSUP) } else { Ok(()) });
+    no_clones.armed.store(true, Ordering::SeqCst);
+    w.reopen_on(Disk::guarded(no_clones)).unwrap();
+    let branch = w.fork("main", "b");
+    let bytes = 5 * PROGRESS_BYTES / 2;
+    branch.put("large", &"x".repeat(bytes as usize)).unwrap();
+    branch.put("other", "new").unwrap();
+    let part = |path: &[u8]| path == b"large";
+    let commit =
+        |watch: &dyn Watch| w.store().commit_watched(&branch, &refuse, Some(&part), &Note::default(), watch);
+    let watch = |progress: Progress| {
+        assert!(progress.phase <= Phase::Staging, "it went on: {progress:?}");
+        if progress.bytes >= 2 * PROGRESS_BYTES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    assert!(matches!(commit(&watch), Err(Error::Cancelled)));
+    assert_eq!(std::fs::read_to_string(w.base().join("large")).unwrap(), "old");
+    let heard = Heard::default();
+    commit(&heard).unwrap();
+    assert_eq!(std::fs::metadata(w.base().join("large")).unwrap().len(), bytes);
+    let all = heard.all.lock().unwrap();
+    let told: Vec<u64> = all.iter().filter(|p| p.phase == Phase::Staging).map(|p| p.bytes).collect();
+    assert_eq!(told, [0, PROGRESS_BYTES, 2 * PROGRESS_BYTES, bytes]);
 }
 
 const IN_ORDER: [Phase; 7] = [

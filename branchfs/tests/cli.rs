@@ -432,6 +432,24 @@ fn a_run_in_json_has_its_document_alone_on_standard_output() {
     assert_eq!(ran.status.code(), Some(3));
 }
 
+/// It was told to make a workspace in the branch.
+#[test]
+fn a_verb_from_within_a_run_hears_how_its_branch_is_told_to_commit_and_that_works() {
+    let workspace = Workspace::new();
+    let script = "echo new > ../a; cd ..; $0 list; echo commit > .branchfs_ctl";
+    let mut command = workspace.command(["run", "-b", "own", "--keep", "--", "sh", "-c", script]);
+    let ran =
+        command.arg(env!("CARGO_BIN_EXE_branchfs")).current_dir(workspace.base.join("src")).output().unwrap();
+    let said = String::from_utf8(ran.stderr).unwrap();
+    let control = workspace.base.join(".branchfs_ctl");
+    assert!(said.contains(&format!("'echo commit > {}'", control.display())), "{said}");
+    assert_eq!(
+        workspace.read("a"),
+        "new
+"
+    );
+}
+
 #[test]
 fn a_run_starts_in_the_directory_it_is_called_from() {
     let workspace = Workspace::new();

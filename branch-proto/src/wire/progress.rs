@@ -13,6 +13,13 @@ pub struct CommitProgress {
     pub done: u64,
     /// … of so many; 0 where nothing is counted.
     pub of: u64,
+    /// Bytes copied in this phase so far.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes: u64,
+}
+
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 /// What is being done, in this order.

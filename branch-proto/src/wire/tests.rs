@@ -258,6 +258,7 @@ fn every_event_comes_back() {
                 phase: CommitPhase::WritingBack,
                 done: 256,
                 of: 1000,
+                bytes: 1 << 30,
             },
         },
         Event::Committed { report: report() },

@@ -14,13 +14,13 @@ use crate::branch::Shared;
 use crate::commit::apply_meta::{Refused, Set, set_meta};
 use crate::commit::planner::{Drawn, Stage, UNSTAGED};
 use crate::content::file_name;
-use crate::copying::{Take, copy_bytes};
+use crate::copying::{Take, copy_bytes, copy_bytes_watched};
 use crate::disk::{Disk, open_dir_readable};
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, LINK_MAX, LayerId, NodeId};
 use crate::node::{Body, Content, Fingerprint, HostKey, Kind, Meta, Node, Slot};
 use crate::plan::{Park, Step, join};
-use crate::progress::{PROGRESS_EVERY, Phase, Watch, ask};
+use crate::progress::{PROGRESS_BYTES, PROGRESS_EVERY, Phase, Progress, Watch, ask, ask_at};
 use crate::tree::Tree;
 
 /// Up to so many objects are fsynced one by one; more are faster with one syncfs.
@@ -53,6 +53,8 @@ pub(crate) struct Staging<'a> {
     watch: &'a dyn Watch,
     /// Objects made, of so many.
     staged: (u64, u64),
+    /// Bytes copied for them.
+    copied: u64,
     armed: bool,
 }
 
@@ -83,6 +85,7 @@ impl<'a> Staging<'a> {
             staged_bytes: 0,
             watch,
             staged: (0, 0),
+            copied: 0,
             armed: true,
         })
     }
@@ -114,7 +117,7 @@ impl<'a> Staging<'a> {
         }
         let (staged, of) = self.staged;
         debug_assert_eq!(staged, of, "everything was staged once");
-        ask(self.watch, Phase::Staging, staged, of)?;
+        self.report()?;
         ask(self.watch, Phase::Syncing, 0, 0)?;
         self.sync()
     }
@@ -190,8 +193,22 @@ impl<'a> Staging<'a> {
     fn next_object(&mut self) -> Result<()> {
         self.objects += 1;
         self.staged.0 += 1;
-        let (staged, of) = self.staged;
-        if staged % PROGRESS_EVERY == 0 { ask(self.watch, Phase::Staging, staged, of) } else { Ok(()) }
+        if self.staged.0.is_multiple_of(PROGRESS_EVERY) { self.report() } else { Ok(()) }
+    }
+
+    fn report(&self) -> Result<()> {
+        let (done, of) = self.staged;
+        ask_at(self.watch, Progress { phase: Phase::Staging, done, of, bytes: self.copied })
+    }
+
+    /// A long copy tells how far it is, and can be called off in the middle.
+    fn copy(&mut self, source: &File, to: &File) -> Result<()> {
+        let disk = &self.shared.disk.clone();
+        copy_bytes_watched(disk, source, to, Take::All, &mut |bytes| {
+            let before = self.copied / PROGRESS_BYTES;
+            self.copied += bytes;
+            if self.copied / PROGRESS_BYTES == before { Ok(()) } else { self.report() }
+        })
     }
 
     fn finish_object(
@@ -258,7 +275,7 @@ impl<'a> Staging<'a> {
                 let source = self.shared.contents.open(layer, id, OFlags::RDONLY)?;
                 let mtime = crate::node::time_of(&stat_fd(&source)?.stx_mtime);
                 let file = self.shared.disk.create(dir, name, OFlags::RDWR | OFlags::EXCL, 0o600)?;
-                copy_bytes(&self.shared.disk, &source, &file, Take::All)?;
+                self.copy(&source, &file)?;
                 crate::content::set_mtime(&file, mtime)
             }
             Err(e) => Err(Error::host("link", "content file", e)),
@@ -270,7 +287,7 @@ impl<'a> Staging<'a> {
         let found = self.shared.base.resolve_now(slot)?.ok_or(Error::Posix(Errno::STALE))?;
         let source = self.shared.base.open_file(&found)?;
         let file = self.shared.disk.create(&self.dir, &park.name(), OFlags::RDWR | OFlags::EXCL, 0o600)?;
-        copy_bytes(&self.shared.disk, &source, &file, Take::All)?;
+        self.copy(&source, &file)?;
         self.next_object()?;
         self.unsynced.push(file.into());
         Ok(())

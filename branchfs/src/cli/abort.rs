@@ -11,6 +11,7 @@ use super::output::Show;
 /// Discard a branch
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// The branch
     branch: String,
     /// Discard the branches below it too
     #[arg(long)]

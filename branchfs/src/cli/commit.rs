@@ -15,6 +15,7 @@ use super::text;
 /// Move a branch's changes into its parent, all or none
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// The branch
     branch: String,
     #[command(flatten)]
     decisions: Decisions,

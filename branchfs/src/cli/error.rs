@@ -1,12 +1,15 @@
 //! What a person is told: the cause, the thing, and the next command to type.
 
+use std::ffi::OsStr;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use branch_core::{ClientError, Conflict, ConflictKind, Error, Failure};
 
 use super::exit_code::Code;
 use super::text;
+use crate::vfs::CONTROL_NAME;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
@@ -146,7 +149,13 @@ fn failure_facts(failure: &Failure) -> (&'static str, Code) {
 
 fn core_hint(error: &Error) -> String {
     match error {
-        Error::NoWorkspace { .. } => "run 'branchfs init' here to make one".into(),
+        Error::NoWorkspace { start } => match control_file(start) {
+            Some(control) => format!(
+                "this is a branch seen from within, as by 'run': 'echo commit > {0}' commits it ('echo abort' discards it);                  everything else is said outside",
+                control.display()
+            ),
+            None => "run 'branchfs init' here to make one".into(),
+        },
         Error::Location { path, .. } => {
             format!("check {}, or name another workspace with -C DIR", path.display())
         }
@@ -157,6 +166,12 @@ fn core_hint(error: &Error) -> String {
         Error::Failed(failure) => failure_hint(failure),
         Error::Invalid { .. } => "see 'branchfs help'".into(),
     }
+}
+
+/// The control file of the branch that is shown here or above.
+fn control_file(start: &Path) -> Option<PathBuf> {
+    let name = OsStr::from_bytes(CONTROL_NAME);
+    start.ancestors().map(|dir| dir.join(name)).find(|control| control.symlink_metadata().is_ok())
 }
 
 fn daemon_hint(error: &ClientError) -> String {

@@ -12,6 +12,7 @@ use super::context::Context;
 use super::error::CliError;
 use super::interrupt::{Act, Interrupts};
 use super::output::Format;
+use super::text;
 
 /// What is over by then is not spoken of.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -38,7 +39,9 @@ impl Options {
     ) -> Result<T, CliError> {
         let shown = !self.quiet && context.format() == Format::Text && io::stderr().is_terminal();
         let line = if shown { Some(Line::start(workspace, branch)?) } else { None };
-        let interrupts = Interrupts::catch(|_| Act::Stop, call_off(workspace.clone(), branch.to_owned()))?;
+        let over = if shown { CLEAR } else { "" };
+        let interrupts =
+            Interrupts::catch(|_| Act::Stop, call_off(workspace.clone(), branch.to_owned(), over))?;
         let done = act();
         drop(interrupts);
         drop(line);
@@ -46,11 +49,11 @@ impl Options {
     }
 }
 
-/// Who waits for the commit hears that it was called off; a refusal is told at once.
-fn call_off(workspace: Workspace, branch: String) -> impl FnMut() + Send {
+/// Who waits for the commit hears that it was called off; a refusal is told at once, in the place of the line.
+fn call_off(workspace: Workspace, branch: String, over: &'static str) -> impl FnMut() + Send {
     move || {
         if let Err(refused) = workspace.backend().cancel(&branch) {
-            let said = writeln!(io::stderr(), "branchfs: {refused}");
+            let said = writeln!(io::stderr(), "{over}branchfs: {refused}");
             // With the terminal gone nobody waits for the word.
             drop(said);
         }
@@ -116,9 +119,12 @@ fn wait(fds: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> io::Result<bool> 
 }
 
 fn said(progress: &CommitProgress) -> String {
-    let CommitProgress { branch, phase, done, of } = progress;
+    let CommitProgress { branch, phase, done, of, bytes } = progress;
     let what = match phase {
         CommitPhase::Planning => format!("planning, {of} objects"),
+        CommitPhase::Staging if *bytes > 0 => {
+            format!("preparing, {done} of {of}, {} copied", text::size(*bytes))
+        }
         CommitPhase::Staging => format!("preparing, {done} of {of}"),
         CommitPhase::Syncing => "making it durable".to_owned(),
         CommitPhase::Deciding => "decided".to_owned(),
@@ -137,10 +143,17 @@ mod tests {
 
     #[test]
     fn the_line_says_phase_and_numbers_and_never_wraps() {
-        let progress =
-            |branch: &str, phase, done, of| CommitProgress { branch: branch.into(), phase, done, of };
+        let progress = |branch: &str, phase, done, of| CommitProgress {
+            branch: branch.into(),
+            phase,
+            done,
+            of,
+            bytes: 0,
+        };
         let line = said(&progress("idea", CommitPhase::WritingBack, 1024, 100_000));
         assert_eq!(line, "idea: writing into the base, 1024 of 100000");
+        let copied = CommitProgress { bytes: 3 << 29, ..progress("idea", CommitPhase::Staging, 0, 1) };
+        assert_eq!(said(&copied), "idea: preparing, 0 of 1, 1.5 GiB copied");
         let long = "b".repeat(255);
         let line = said(&progress(&long, CommitPhase::Staging, u64::MAX, u64::MAX));
         assert!(line.len() <= COLUMNS_MAX && line.ends_with(&u64::MAX.to_string()), "{line}");

@@ -11,6 +11,7 @@ use super::output::Show;
 /// Print the directory that shows a branch's files
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// The branch
     branch: String,
 }
 

@@ -13,6 +13,7 @@ use super::text;
 /// Move a branch onto its parent's present state: what others committed since shows, its changes stay
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// The branch
     branch: String,
     #[command(flatten)]
     decisions: Decisions,

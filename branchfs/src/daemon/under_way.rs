@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use branch_proto::{CommitProgress, Event, Failure};
-use branch_store::{Phase, Progress, Watch};
+use branch_store::{PROGRESS_BYTES, Phase, Progress, Watch};
 use parking_lot::Mutex;
 
 use super::events::Events;
@@ -35,6 +35,8 @@ pub(super) struct Commit<'d> {
     long: AtomicBool,
     /// Hundredths of the phase that were told.
     told: AtomicU64,
+    /// Bytes that were told.
+    told_bytes: AtomicU64,
 }
 
 impl UnderWay {
@@ -48,6 +50,7 @@ impl UnderWay {
             state,
             long: AtomicBool::new(false),
             told: AtomicU64::new(0),
+            told_bytes: AtomicU64::new(0),
         }
     }
 
@@ -84,10 +87,16 @@ impl Commit<'_> {
         }
     }
 
-    /// Beginnings and ends of phases, and each hundredth of one.
-    fn is_news(&self, Progress { phase, done, of }: Progress) -> bool {
+    /// Beginnings and ends of phases, and each hundredth of one; of copies every so many bytes.
+    fn is_news(&self, Progress { phase, done, of, bytes }: Progress) -> bool {
         if phase == Phase::Planning {
             self.long.store(of >= OBJECTS_MIN, Ordering::Relaxed);
+        }
+        let copied = bytes / PROGRESS_BYTES;
+        if copied != self.told_bytes.swap(copied, Ordering::Relaxed) && copied > 0 {
+            // However few the objects are.
+            self.long.store(true, Ordering::Relaxed);
+            return true;
         }
         if !self.long.load(Ordering::Relaxed) {
             return false;
@@ -104,8 +113,9 @@ impl Watch for Commit<'_> {
             return ControlFlow::Break(());
         }
         if self.is_news(progress) {
-            let Progress { phase, done, of } = progress;
-            let progress = CommitProgress { branch: self.name.clone(), phase: commit_phase(phase), done, of };
+            let Progress { phase, done, of, bytes } = progress;
+            let (branch, phase) = (self.name.clone(), commit_phase(phase));
+            let progress = CommitProgress { branch, phase, done, of, bytes };
             self.events.publish(&Event::Progress { progress });
         }
         ControlFlow::Continue(())
@@ -123,7 +133,7 @@ mod tests {
     use super::*;
 
     fn at(phase: Phase) -> Progress {
-        Progress { phase, done: 0, of: 0 }
+        Progress { phase, done: 0, of: 0, bytes: 0 }
     }
 
     #[test]
@@ -149,7 +159,7 @@ mod tests {
     fn a_short_commit_is_not_spoken_of_and_a_long_one_in_hundredths() {
         let (under_way, events) = (UnderWay::default(), Events::default());
         let commit = under_way.begin(&events, "b");
-        let news = |phase, done, of| commit.is_news(Progress { phase, done, of });
+        let news = |phase, done, of| commit.is_news(Progress { phase, done, of, bytes: 0 });
         assert!(!news(Phase::Planning, 0, OBJECTS_MIN - 1));
         assert!(!news(Phase::WritingBack, 0, OBJECTS_MIN - 1));
         assert!(news(Phase::Planning, 0, OBJECTS_MIN));
@@ -157,5 +167,15 @@ mod tests {
         assert_eq!(told, 101);
         assert!(news(Phase::Syncing, 0, 0));
         assert!(news(Phase::Staging, 0, 0) && news(Phase::Deciding, 0, 0));
+    }
+
+    #[test]
+    fn a_commit_of_one_large_file_is_spoken_of_when_bytes_are_copied() {
+        let (under_way, events) = (UnderWay::default(), Events::default());
+        let commit = under_way.begin(&events, "b");
+        let news = |phase, bytes| commit.is_news(Progress { phase, done: 0, of: 1, bytes });
+        assert!(!news(Phase::Planning, 0) && !news(Phase::Staging, 0) && !news(Phase::Staging, 1));
+        assert!(news(Phase::Staging, PROGRESS_BYTES) && news(Phase::Staging, 2 * PROGRESS_BYTES));
+        assert!(news(Phase::Syncing, 0) && news(Phase::WritingBack, 0));
     }
 }
