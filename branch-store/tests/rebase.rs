@@ -346,3 +346,31 @@ fn whatever_two_branches_do_a_rebase_is_what_both_did_and_commits_as_that() {
     println!("{moved} of {rounds} rebased");
     assert!(rounds < 100 || moved * 4 > rounds, "most random pairs were refused: {moved} of {rounds}");
 }
+
+/// Story: the model of histories lost an edit. The branch had won over the removal of a file, which was only open in
+/// the parent from then on; after a restart nothing of it was left, and the commit took that for another removal.
+#[test]
+fn what_a_branch_brought_back_is_no_conflict_once_the_parent_has_forgotten_it() {
+    for restart in [false, true] {
+        let mut w = sample();
+        let parent = w.fork("main", "parent");
+        parent.put("e", "the parent's own").unwrap();
+        let (first, second) = pair(&w, "parent");
+        first.remove("e").unwrap();
+        first.put("e", "first").unwrap();
+        second.overwrite("e", "second").unwrap();
+        w.store().commit(&first).unwrap();
+        w.store().rebase(&second, &|_| Choice::Ours).unwrap();
+        drop((parent, first, second));
+        if restart {
+            w.reopen();
+        }
+        let second = w.branch("second");
+        let wanted = second.tree();
+        w.store().commit(&second).unwrap();
+        drop(second);
+        assert_same(&w.branch("parent").tree(), &wanted, "the parent is what the branch was");
+        w.reopen();
+        assert_same(&w.branch("parent").tree(), &wanted, "after a restart, too");
+    }
+}

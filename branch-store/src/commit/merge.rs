@@ -141,7 +141,13 @@ impl Merge<'_> {
             return if lost { Err(self.conflict(id, Why::GoneBelow)) } else { put(ours.clone()) };
         }
         let Some(theirs) = self.theirs.get(id) else {
-            return Err(self.conflict(id, Why::GoneBelow));
+            // It was only open at the fork, and is no more: a branch that was told to win over its removal brings it
+            // back.
+            return match self.fork.get(id).is_some_and(|node| node.is_nameless()) {
+                true if ours.meta.nlink > 0 => put(ours.clone()),
+                true => Ok(None),
+                false => Err(self.conflict(id, Why::GoneBelow)),
+            };
         };
         if theirs.inode == *ours {
             return Ok(None);
