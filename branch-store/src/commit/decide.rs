@@ -19,7 +19,7 @@ use crate::commit::writeback::{self, Written};
 use crate::commit::{Committed, Invalid, Invalidate, Sealed, invalid};
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, LayerId, MAIN, Name, NodeId};
-use crate::journal::record::{Decide, LogLine, Moved, Origin, PartOf, Record};
+use crate::journal::record::{Decide, LogLine, Moved, Origin, Part, PartOf, Record};
 use crate::node::{Slot, Time};
 use crate::note::Note;
 use crate::progress::{Phase, Watch, ask, tell};
@@ -79,20 +79,16 @@ pub(super) fn commit_into_base(
             warnings.push(format!("a second link of a committed file stays in the store: {e}"));
         }
     }
-    // The commit stands: only an undo misses this, and says so.
+    // The commit stands: only an undo after the next opening misses this, and says so.
     warnings.extend(
         close(shared, commit).err().map(|e| format!("the end of the commit could not be noted: {e}")),
     );
     let mut forget = invalid_in_main(main, &changes, &written.moved);
-    let stays = decided.part.as_ref().map(|of| {
-        let stays = go_on(shared, branch, &all, &of.part, commit).unwrap_or_else(|e| {
-            // The commit stands. The branch has it all as its own still, and a conflict will say so.
-            warnings.push(format!("the branch still shows what was committed as its own: {e}"));
-            Stays::default()
-        });
-        forget.extend(stays.invalid.iter().cloned());
-        stays
-    });
+    let stays = match &decided.part {
+        Some(of) => Some(rest_of(shared, branch, (&all, &of.part, commit), &mut warnings)?),
+        None => None,
+    };
+    forget.extend(stays.iter().flat_map(|stays| stays.invalid.iter().cloned()));
     if stays.is_none() {
         shared.discard_layers(&ours.layers);
     }
@@ -112,6 +108,28 @@ pub(super) fn commit_into_base(
         resolved,
         stays,
     })
+}
+
+/// The branch goes on with the rest. Until it does, what was committed is its own still: a disk that will not have that
+/// noted poisons the store, so that nothing builds on it, and opening it again makes the rest.
+fn rest_of(
+    shared: &Arc<Shared>,
+    branch: &Branch,
+    (all, part, commit): (&Tree, &Part, CommitId),
+    warnings: &mut Vec<String>,
+) -> Result<Stays> {
+    match go_on(shared, branch, all, part, commit) {
+        Err(cause @ Error::Host { .. }) => {
+            shared.journal.poison();
+            Err(Error::Unfinished { commit: commit.0, cause: Box::new(cause) })
+        }
+        // The base was changed from outside meanwhile. The commit stands, and a conflict will say so.
+        Err(e) => {
+            warnings.push(format!("the branch still shows what was committed as its own: {e}"));
+            Ok(Stays::default())
+        }
+        went => went,
+    }
 }
 
 /// A plan, and the tree that it brings into the base.
@@ -299,9 +317,9 @@ pub(crate) fn close(shared: &Shared, commit: CommitId) -> Result<()> {
     let mut stamps = std::iter::repeat_with(Time::now).take_while(|_| start.elapsed() < TICK_MAX);
     let time = stamps.find(|now| *now > last).unwrap_or(last);
     let _gate = shared.gate.read();
-    shared.journal.append(&Record::Closed { commit, time })?;
+    // Until the store is opened again this holds whether it could be noted or not.
     apply_closed(shared, commit, time);
-    Ok(())
+    shared.journal.append(&Record::Closed { commit, time })
 }
 
 pub(crate) fn apply_closed(shared: &Shared, commit: CommitId, time: Time) {

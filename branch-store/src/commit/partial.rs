@@ -76,17 +76,19 @@ pub(crate) fn go_on(
     let (rest, dirs) = rest(&shared.base, tree, part, commit)?;
     let after = keep_open(&data.tree, rest, is_own).map_err(corrupt)?;
     // Files that were merged and stay.
-    let layers: BTreeSet<LayerId> = own(&after).into_iter().map(|(layer, _)| layer).collect();
+    let mut layers: BTreeSet<LayerId> = own(&after).into_iter().map(|(layer, _)| layer).collect();
+    layers.retain(|layer| !data.layers.contains(layer));
+    // In recovery nobody has heard of them yet.
+    layers.iter().for_each(|layer| shared.counters.note_layer(*layer));
     let record = Rebase {
         branch: branch.id(),
         parent_layer: shared.main().data.read().layer,
+        layer: shared.counters.new_layer(),
         epoch: commit,
-        layers: layers.into_iter().filter(|layer| !data.layers.contains(layer)).collect(),
+        layers: layers.into_iter().collect(),
         changes: Tree::default().diff(&after),
         dirs,
     };
-    // In recovery nobody has heard of them yet.
-    record.layers.iter().for_each(|layer| shared.counters.note_layer(*layer));
     let then = data.tree.clone();
     shared.journal.append(&Record::Rebase(record.clone()))?;
     rebase::apply(branch, &mut data, &Tree::default(), &record).map_err(corrupt)?;

@@ -72,6 +72,7 @@ fn onto_base(
     let record = Rebase {
         branch: branch.id(),
         parent_layer: shared.main().data.read().layer,
+        layer: shared.counters.new_layer(),
         epoch,
         layers: planned.fresh.layers(),
         changes: Tree::default().diff(&tree),
@@ -113,6 +114,7 @@ fn onto_branch(
     let record = Rebase {
         branch: branch.id(),
         parent_layer: shared.counters.new_layer(),
+        layer: shared.counters.new_layer(),
         epoch: above.epoch,
         layers: merged.fresh.layers(),
         changes: above.tree.diff(&tree),
@@ -146,7 +148,8 @@ pub(crate) fn apply(
     data.fork_tree = parent.clone();
     data.at_fork = AtFork::default();
     data.epoch = record.epoch;
-    data.layers.extend(&record.layers);
+    data.layer = record.layer;
+    data.layers.extend(record.layers.iter().chain([&record.layer]));
     Ok(())
 }
 

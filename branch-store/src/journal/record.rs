@@ -113,6 +113,8 @@ pub(crate) struct Rebase {
     pub(crate) branch: BranchId,
     /// The parent's fresh layer (I-4), as at a fork.
     pub(crate) parent_layer: LayerId,
+    /// The branch's fresh layer: until this record is durable, what it had of a file is needed beside what it makes.
+    pub(crate) layer: LayerId,
     /// The commit that the parent sees the base at.
     pub(crate) epoch: CommitId,
     /// What was merged of files is there.

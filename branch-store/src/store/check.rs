@@ -159,9 +159,11 @@ pub(super) fn rebase(
         false => above.epoch,
     };
     hold(record.epoch == epoch && record.epoch >= data.epoch, "rebases to an impossible commit")?;
+    let mut layers = HashSet::new();
+    fresh_layer(shared, record.layer, &mut layers)?;
     match parent.is_main() {
         true => Ok(()),
-        false => fresh_layer(shared, record.parent_layer, &mut HashSet::new()),
+        false => fresh_layer(shared, record.parent_layer, &mut layers),
     }
 }
 

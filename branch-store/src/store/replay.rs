@@ -27,6 +27,7 @@ impl Replay<'_> {
                 check::dirs(&dirs)?;
                 let branch = self.branch(branch)?;
                 check::not_main(&branch)?;
+                self.went_on(branch.id());
                 self.note_dirs(&dirs);
                 let mut data = branch.data.write();
                 self.change(&mut data.tree, &changes)
@@ -84,6 +85,7 @@ impl Replay<'_> {
             Record::Branch(snapshot) => self.snapshot(*snapshot),
             Record::Mark { branch, name, time, layer } => {
                 let branch = self.branch(branch)?;
+                self.went_on(branch.id());
                 check::mark(self.shared, &branch, &name, layer)?;
                 mark::apply(self.shared, &mut branch.data.write(), &name, time, layer);
                 Ok(())
@@ -132,6 +134,13 @@ impl Replay<'_> {
         let tree = child.data.read().tree.clone();
         decide::take_over(self.shared, &child, (tree, &[]), &losers);
         Ok(())
+    }
+
+    /// A branch that was changed after a partial commit has gone on as it was: what was decided for the commit is no
+    /// longer what it has.
+    fn went_on(&mut self, branch: BranchId) {
+        let is_its = |decided: &Arc<Decide>| decided.origin == Origin::Branch(branch);
+        self.parted = self.parted.take().filter(|decided| !is_its(decided));
     }
 
     fn branch(&self, id: BranchId) -> std::result::Result<Arc<Branch>, String> {
@@ -214,7 +223,8 @@ impl Replay<'_> {
         let mut above = parent.data.write();
         let mut data = branch.data.write();
         check::rebase(self.shared, &branch, (&parent, &above), &data, record)?;
-        record.layers.iter().for_each(|layer| self.shared.counters.note_layer(*layer));
+        let layers = record.layers.iter().chain([&record.layer]);
+        layers.for_each(|layer| self.shared.counters.note_layer(*layer));
         if !parent.is_main() {
             self.shared.counters.note_layer(record.parent_layer);
             rebase::freshen(&mut above, record);

@@ -71,8 +71,9 @@ fn fail(model: &Model<'_>, at: u64, fault: Fault) -> bool {
 
 fn forget_links(seen: &mut Seen) {
     for what in seen.values_mut().flat_map(|tree| tree.values_mut()) {
-        let words: Vec<&str> = what.splitn(4, ' ').collect();
-        *what = [words[0], words[1], words[3]].join(" ");
+        if let [kind, mode, _, body] = what.splitn(4, ' ').collect::<Vec<_>>()[..] {
+            *what = [kind, mode, body].join(" ");
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod model;
 mod power;
 mod recorder;
 mod scenarios;
+mod verbs;
 mod world;
 
 use world::Scenario;
@@ -70,32 +71,32 @@ fn directories_and_survivors_survive_death_and_power_failure_at_every_call() {
 
 #[test]
 fn marks_and_restores_survive_death_and_power_failure_at_every_call() {
-    crash_everywhere(&scenarios::marks());
+    crash_everywhere(&verbs::marks());
 }
 
 #[test]
 fn merges_of_files_survive_death_and_power_failure_at_every_call() {
-    crash_everywhere(&scenarios::merges());
+    crash_everywhere(&verbs::merges());
 }
 
 #[test]
 fn the_recovery_of_merges_of_files_can_be_interrupted_at_every_call() {
-    crash_recovery(&scenarios::merges());
+    crash_recovery(&verbs::merges());
 }
 
 #[test]
 fn merges_of_files_survive_errors_at_every_call() {
-    fail_everywhere(&scenarios::merges());
+    fail_everywhere(&verbs::merges());
 }
 
 #[test]
 fn the_recovery_of_marks_and_restores_can_be_interrupted_at_every_call() {
-    crash_recovery(&scenarios::marks());
+    crash_recovery(&verbs::marks());
 }
 
 #[test]
 fn marks_and_restores_survive_errors_at_every_call() {
-    fail_everywhere(&scenarios::marks());
+    fail_everywhere(&verbs::marks());
 }
 
 #[test]
@@ -156,4 +157,79 @@ fn the_recovery_of_directories_and_survivors_can_be_interrupted_at_every_call() 
 #[test]
 fn directories_and_survivors_survive_errors_at_every_call() {
     fail_everywhere(&scenarios::directories_and_survivors());
+}
+
+#[test]
+fn rebases_survive_death_and_power_failure_at_every_call() {
+    crash_everywhere(&verbs::rebases());
+}
+
+#[test]
+fn the_recovery_of_rebases_can_be_interrupted_at_every_call() {
+    crash_recovery(&verbs::rebases());
+}
+
+#[test]
+fn rebases_survive_errors_at_every_call() {
+    fail_everywhere(&verbs::rebases());
+}
+
+#[test]
+fn partial_commits_survive_death_and_power_failure_at_every_call() {
+    crash_everywhere(&verbs::parts());
+}
+
+#[test]
+fn the_recovery_of_partial_commits_can_be_interrupted_at_every_call() {
+    crash_recovery(&verbs::parts());
+}
+
+#[test]
+fn partial_commits_survive_errors_at_every_call() {
+    fail_everywhere(&verbs::parts());
+}
+
+#[test]
+fn decided_conflicts_survive_death_and_power_failure_at_every_call() {
+    crash_everywhere(&verbs::decisions());
+}
+
+#[test]
+fn the_recovery_of_decided_conflicts_can_be_interrupted_at_every_call() {
+    crash_recovery(&verbs::decisions());
+}
+
+#[test]
+fn decided_conflicts_survive_errors_at_every_call() {
+    fail_everywhere(&verbs::decisions());
+}
+
+#[test]
+fn undo_and_redo_survive_death_and_power_failure_at_every_call() {
+    crash_everywhere(&verbs::undos());
+}
+
+#[test]
+fn the_recovery_of_undo_and_redo_can_be_interrupted_at_every_call() {
+    crash_recovery(&verbs::undos());
+}
+
+#[test]
+fn undo_and_redo_survive_errors_at_every_call() {
+    fail_everywhere(&verbs::undos());
+}
+
+#[test]
+fn limits_survive_death_and_power_failure_at_every_call() {
+    crash_everywhere(&verbs::limits());
+}
+
+#[test]
+fn the_recovery_of_limits_can_be_interrupted_at_every_call() {
+    crash_recovery(&verbs::limits());
+}
+
+#[test]
+fn limits_survive_errors_at_every_call() {
+    fail_everywhere(&verbs::limits());
 }

@@ -34,7 +34,7 @@ impl Model<'_> {
                 Crash::Power if names(was) == names(seen) => {
                     match self.check_bytes(seen, at, done.max(at), last) {
                         Ok(()) => return Ok(at),
-                        Err(bytes) => why = bytes,
+                        Err(bytes) => why = format!("{why}\n{bytes}"),
                     }
                 }
                 _ => {}

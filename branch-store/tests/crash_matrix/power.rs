@@ -8,6 +8,8 @@ use crate::world::{Reference, Scenario, World};
 
 /// Images of one crash point in the short form.
 const IMAGES: usize = 12;
+/// Images of a crash whose recovery is interrupted, and of each of these interruptions.
+const IMAGES_OF_RECOVERY: usize = 2;
 /// Crash points of the scenario whose recovery is interrupted, in the short form.
 const RECOVERIES: u64 = 8;
 
@@ -36,7 +38,7 @@ pub struct Matrix<'a> {
     scenario: &'a Scenario,
     reference: Reference,
     long: bool,
-    /// For choices, in the short form.
+    /// For choices.
     dice: u64,
 }
 
@@ -50,7 +52,8 @@ impl<'a> Matrix<'a> {
         let mut cases = Cases::default();
         for at in 0..=self.reference.calls {
             let images = self.crash(at).world.recorder.images().len();
-            for image in self.chosen(images, IMAGES) {
+            let few = if self.long { images } else { IMAGES };
+            for image in self.chosen(images, few) {
                 let crashed = self.crash(at);
                 self.check(crashed.after(image));
                 cases.crashes += 1;
@@ -60,15 +63,15 @@ impl<'a> Matrix<'a> {
         cases
     }
 
-    /// From a few crash points, or all in the long form, each with a few of its images: death of the recovery at every
-    /// call, and at its end, with images of its own.
+    /// From a few crash points, or all in the long form, each with two of its images: death of the recovery at every
+    /// call, and at its end, with two images of its own.
     pub fn crash_recovery_at_every_call(mut self) -> Cases {
         let mut cases = Cases::default();
         let stride = if self.long { 1 } else { self.reference.calls / RECOVERIES };
         let mut at = self.roll(stride as usize) as u64;
         while at <= self.reference.calls {
             let images = self.crash(at).world.recorder.images().len();
-            for first in self.chosen(images, 2) {
+            for first in self.chosen(images, IMAGES_OF_RECOVERY) {
                 self.crash_recovery_from(at, first, &mut cases);
             }
             cases.points += 1;
@@ -81,7 +84,7 @@ impl<'a> Matrix<'a> {
         for again in 0.. {
             let crash = |matrix: &Self| Some(matrix.crash(at).after(first)?.dying_again(again));
             let Some((crashed, ended)) = crash(self) else { return };
-            for second in self.chosen(crashed.world.recorder.images().len(), 2) {
+            for second in self.chosen(crashed.world.recorder.images().len(), IMAGES_OF_RECOVERY) {
                 let crashed = crash(self).map(|(crashed, _)| crashed);
                 self.check(crashed.and_then(|crashed| crashed.after(second)));
                 cases.recoveries += 1;
@@ -95,7 +98,7 @@ impl<'a> Matrix<'a> {
     /// Death of the process, and images of power failures.
     fn chosen(&mut self, images: usize, few: usize) -> Vec<Option<usize>> {
         let mut chosen: Vec<Option<usize>> = (0..images).map(Some).collect();
-        if !self.long && chosen.len() > few {
+        if chosen.len() > few {
             // The first are the ends of the scale: all and nothing.
             for i in few / 3..few {
                 let other = i + self.roll(chosen.len() - i);

@@ -1,4 +1,4 @@
-//! The standard scenarios. Contents differ from each other, so that what was lost can be told from what was not.
+//! The standard scenarios: changes, commits, ends, checkpoints. Contents differ from each other, so that what was lost can be told from what was not.
 
 use std::path::Path;
 
@@ -7,17 +7,17 @@ use branch_store::*;
 use crate::common::Paths;
 use crate::world::{Durable, Scenario, Step, World};
 
-const WHOLE: usize = usize::MAX;
+pub const WHOLE: usize = usize::MAX;
 
-fn step(what: &'static str, act: fn(&World) -> Result<()>) -> Step {
+pub fn step(what: &'static str, act: fn(&World) -> Result<()>) -> Step {
     Step { what, durable: Durable::Nothing, poisons: false, act }
 }
 
-fn durable(what: &'static str, durable: Durable, act: fn(&World) -> Result<()>) -> Step {
+pub fn durable(what: &'static str, durable: Durable, act: fn(&World) -> Result<()>) -> Step {
     Step { what, durable, poisons: !what.starts_with("checkpoint"), act }
 }
 
-const FILES: &[(&str, &str)] = &[
+pub const FILES: &[(&str, &str)] = &[
     ("README", "hello\n"),
     ("src/main.rs", "fn main() {}\n"),
     ("src/lib.rs", "// lib\n"),
@@ -29,7 +29,7 @@ const FILES: &[(&str, &str)] = &[
     ("cut", "to be cut\n"),
 ];
 
-fn link_two(base: &Path) {
+pub fn link_two(base: &Path) {
     std::fs::hard_link(base.join("linked"), base.join("linked2")).unwrap();
 }
 
@@ -166,78 +166,4 @@ pub fn directories_and_survivors() -> Scenario {
     let parents = &[("a", "main"), ("b", "main")];
     let (apart, append_max) = (false, WHOLE);
     Scenario { name: "directories", files: FILES, prepare: link_two, parents, steps, apart, append_max }
-}
-
-/// A branch is marked, goes back and forth, and gives up marks, with checkpoints of the store between.
-pub fn marks() -> Scenario {
-    let steps = vec![
-        step("fork", |w| w.fork("main", &["a"], GroupKind::Exclusive)),
-        step("write", |w| w.write("a", "README", "HELLO")),
-        step("create", |w| w.create("a", "new")),
-        step("write new", |w| w.write("a", "new", "first")),
-        durable("fsync", Durable::File("a", "new"), |w| w.fsync("a", "new")),
-        step("mark", |w| w.mark("a", "one")),
-        step("write in place no more", |w| w.write("a", "new", "SECOND")),
-        step("copy up", |w| w.write("a", "cut", "CUT")),
-        step("remove", |w| w.branch("a")?.remove("x/1")),
-        step("remove its directory", |w| w.branch("a")?.remove_dir("x")),
-        step("mark again", |w| w.mark("a", "two")),
-        step("write a third", |w| w.write("a", "new", "thirdly")),
-        step("restore", |w| w.restore("a", "one")),
-        step("write on", |w| w.write("a", "README", "AGAIN")),
-        durable("sync", Durable::Everything, |w| w.store().sync()),
-        durable("checkpoint", Durable::Names, |w| w.store().checkpoint()),
-        step("restore another", |w| w.restore("a", "two")),
-        step("restore what was before", |w| w.restore("a", BEFORE_RESTORE)),
-        step("give up", |w| w.store().unmark(&*w.branch("a")?, "two")),
-        step("reclaim", |w| w.store().reclaim()),
-        durable("checkpoint again", Durable::Names, |w| w.store().checkpoint()),
-        step("write at last", |w| w.write("a", "new", "at last")),
-        durable("commit into the base", Durable::Base, |w| w.commit("a")),
-        step("reclaim the rest", |w| w.store().reclaim()),
-    ];
-    let parents = &[("a", "main")];
-    let (apart, append_max) = (false, WHOLE);
-    Scenario { name: "marks", files: FILES, prepare: |_| {}, parents, steps, apart, append_max }
-}
-
-/// A file of three lines, of which each side has changed another one.
-fn by_line(texts: &Texts<'_>) -> std::result::Result<MergedText, String> {
-    let base = texts.base.ok_or("made by both")?;
-    let lines =
-        |text: &[u8]| text.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>();
-    let (base, ours, theirs) = (lines(base), lines(texts.ours), lines(texts.theirs));
-    let line = |n: usize| if ours[n] == base[n] { theirs[n].clone() } else { ours[n].clone() };
-    Ok(MergedText { bytes: (0..base.len()).flat_map(line).collect(), markers: 0 })
-}
-
-fn merge(w: &World, name: &str) -> Result<()> {
-    w.store().commit_with(&*w.branch(name)?, &|_| Choice::Merge(Merger(by_line))).map(drop)
-}
-
-/// Files that several changed, merged: into a parent branch, by a rebase, into the base.
-pub fn merges() -> Scenario {
-    let steps = vec![
-        step("fork", |w| w.fork("main", &["p", "r"], GroupKind::Independent)),
-        step("fork below", |w| w.fork("p", &["a", "b"], GroupKind::Independent)),
-        step("write in a", |w| w.write("a", "lines", "1A\n")),
-        step("write in b", |w| w.write("b", "lines", "1a\n2a\n3B\n")),
-        step("write what both write", |w| w.write("a", "same", "SAME")),
-        step("and again", |w| w.write("b", "same", "SAME")),
-        durable("commit a", Durable::Names, |w| w.commit("a")),
-        durable("merge b into the parent", Durable::Names, |w| merge(w, "b")),
-        step("write in r", |w| w.write("r", "lines", "1a\n2R\n")),
-        durable("commit the parent", Durable::Base, |w| w.commit("p")),
-        // A link that the store could not drop would be another name of the file, which is not merged then.
-        step("reclaim", |w| w.store().reclaim()),
-        step("rebase", |w| w.store().rebase(&*w.branch("r")?, &|_| Choice::Merge(Merger(by_line))).map(drop)),
-        step("fork again", |w| w.fork("main", &["s"], GroupKind::Independent)),
-        step("write in s", |w| w.write("s", "lines", "1S\n")),
-        durable("commit r", Durable::Base, |w| w.commit("r")),
-        step("reclaim again", |w| w.store().reclaim()),
-        durable("merge s into the base", Durable::Base, |w| merge(w, "s")),
-    ];
-    let parents = &[("p", "main"), ("r", "main"), ("a", "p"), ("b", "p"), ("s", "main")];
-    let files = &[("lines", "1a\n2a\n3a\n"), ("same", "some"), ("other", "other")];
-    Scenario { name: "merges", files, prepare: |_| {}, parents, steps, apart: false, append_max: WHOLE }
 }

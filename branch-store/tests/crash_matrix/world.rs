@@ -12,11 +12,13 @@ use crate::recorder::{Fault, Recorder};
 /// Paths to descriptions.
 pub type Tree = BTreeMap<String, String>;
 
-/// Every branch by name, every mark of one as `branch@mark`, and the base directory itself as `BASE`.
+/// Every branch by name, every mark of one as `branch@mark`, the base directory itself as `BASE`, and what branches may
+/// hold as `LIMITS`.
 pub type Seen = BTreeMap<String, Tree>;
 
 /// Not a name that a branch can have.
 pub const BASE: &str = "(base)";
+const LIMITS: &str = "(limits)";
 
 /// What is durable once a step has been acknowledged; names of before in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +167,8 @@ impl World {
             }
         }
         seen.insert(BASE.to_owned(), host_tree(&self.base));
+        let limit = |branch: &Arc<Branch>| (branch.name().to_owned(), format!("{:?}", branch.quota()));
+        seen.insert(LIMITS.to_owned(), branches.iter().map(limit).collect());
         seen
     }
 

@@ -166,7 +166,7 @@ impl Writer<'_> {
         (new, new_dir): (HostKey, Option<NodeId>),
         (old, old_dir): (HostKey, Option<NodeId>),
     ) -> Result<()> {
-        let Some((parent, parent_id, name)) = self.parent(path)? else {
+        let Some((parent, parent_id, name)) = self.meets_at(path, [new, old])? else {
             self.warn_homeless(path, park);
             return Ok(());
         };
@@ -232,6 +232,7 @@ impl Writer<'_> {
         let Some((parent, _, name)) = self.parent(path)? else { return Ok(()) };
         let now = stat_at(&*parent, name).ok().and_then(|st| self.shared.base.home.print(&st));
         let Some(kind) = now.filter(|now| now.key() == object).map(|now| now.kind) else { return Ok(()) };
+        let mut written = None;
         if let Some(park) = park {
             let failed = |e| Error::host("open", path, e);
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -239,10 +240,14 @@ impl Writer<'_> {
             let from = File::from(staged.map_err(failed)?);
             let to = lend::open_for_writing(&self.shared.disk, &*parent, name).map_err(failed)?;
             rewrite(&self.shared.disk, &from, &to)?;
-            self.shared.disk.fsync(&to).map_err(|e| Error::host("fsync", path, e))?;
+            written = Some(to);
         }
         let refused = set_meta(&self.shared.disk, &*parent, name, kind, meta)?.refused;
         self.out.warnings.extend(refused.iter().map(|refused| refused.of(path)));
+        if let Some(file) = written {
+            // Bytes and attributes, before a later step may take the name away for good.
+            self.shared.disk.fsync(&file).map_err(|e| Error::host("fsync", path, e))?;
+        }
         self.touch_object(&parent, name, kind);
         Ok(())
     }

@@ -170,13 +170,8 @@ impl Writer<'_> {
         {
             return Ok(Some((parent, name)));
         }
-        let plan = self.plan;
-        for step in &plan.steps {
-            let Step::Detach { path: above, park, .. } = step else { continue };
-            let Some(below) = path.strip_prefix(&above[..]).and_then(|rest| rest.strip_prefix(b"/")) else {
-                continue;
-            };
-            if let Some(top) = self.taken_to(*park)?
+        for (park, below) in gone_above(self.plan, path) {
+            if let Some(top) = self.taken_to(park)?
                 && let Some((dir, name)) = descend(top, below)?
                 && self.shared.base.home.print(&stat_fd(&*dir)?).map(|print| print.key()) == Some(from)
             {
@@ -184,6 +179,33 @@ impl Writer<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Where one of two objects changes places with the other: at its path, or, as a crash may have lost this step and
+    /// kept a later one (H3), where a directory above it is by now. The path, if neither is anywhere.
+    pub(super) fn meets_at<'p>(
+        &mut self,
+        path: &'p [u8],
+        objects: [HostKey; 2],
+    ) -> Result<Option<InDir<'p>>> {
+        let is_one = |key: Option<HostKey>| key.is_some_and(|key| objects.contains(&key));
+        let found = self.parent(path)?;
+        if let Some((parent, _, name)) = &found
+            && is_one(self.key_at(parent, name)?)
+        {
+            return Ok(found);
+        }
+        for (park, below) in gone_above(self.plan, path) {
+            if let Some(top) = self.taken_to(park)?
+                && let Some((dir, name)) = descend(top, below)?
+                && is_one(self.key_at(&dir, name)?)
+            {
+                let print = self.shared.base.home.print(&stat_fd(&*dir)?).ok_or(Error::Posix(Errno::IO))?;
+                let id = self.shared.base.id_of(&print, &Tree::default())?;
+                return Ok(Some((dir, id, name)));
+            }
+        }
+        Ok(found)
     }
 
     /// A directory that was detached: in its park, or attached already.
@@ -283,6 +305,18 @@ impl Writer<'_> {
             Err(e) => Err(Error::host("stat", name, e)),
         }
     }
+}
+
+/// Places that directories above a path go to by the plan, and what is left of the path below each.
+fn gone_above<'p>(plan: &Plan, path: &'p [u8]) -> Vec<(Park, &'p [u8])> {
+    let gone = plan.steps.iter().filter_map(|step| match step {
+        Step::Detach { path, park, .. } | Step::Exchange { path, park, old_dir: Some(_), .. } => {
+            Some((*park, path))
+        }
+        _ => None,
+    });
+    let below = |above: &[u8]| path.strip_prefix(above).and_then(|rest| rest.strip_prefix(b"/"));
+    gone.filter_map(|(park, above)| Some((park, below(above)?))).collect()
 }
 
 /// The directory that holds the last component of a path, and that.
