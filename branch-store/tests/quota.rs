@@ -13,6 +13,8 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 /// What the host may count for its own book-keeping of a few files.
 const HOST: u64 = 32 * KIB;
+/// `statfs(2)`'s number of xfs.
+const XFS: u64 = 0x5846_5342;
 const PUNCH: i32 = 0x01 | 0x02;
 
 fn limited(workspace: &Workspace, name: &str, bytes: u64) -> Arc<Branch> {
@@ -48,6 +50,22 @@ fn resize(branch: &Arc<Branch>, path: &str, size: u64) -> Result<Stat> {
 
 fn exclusive(branch: &Branch) -> u64 {
     branch.holdings().unwrap().exclusive
+}
+
+/// Bytes of whole blocks of the host.
+fn blocks(workspace: &Workspace, bytes: u64) -> u64 {
+    bytes.next_multiple_of(rustix::fs::statvfs(workspace.base()).unwrap().f_bsize)
+}
+
+fn is_xfs(workspace: &Workspace) -> bool {
+    rustix::fs::statfs(workspace.base()).unwrap().f_type as u64 == XFS
+}
+
+/// To the byte; but a host that has a block a second time while it is written over (xfs) may count both until then.
+#[track_caller]
+fn assert_holds(workspace: &Workspace, holds: u64, expected: u64) {
+    let spare = if is_xfs(workspace) { HOST } else { 0 };
+    assert!(holds.abs_diff(expected) <= spare, "{holds}, not {expected}");
 }
 
 /// Bytes of everything in the store's content directory, as the host says.
@@ -130,12 +148,13 @@ fn a_copy_up_that_does_not_fit_is_refused_and_leaves_nothing() {
     branch.overwrite("small", "y").unwrap();
     // What is left of it fits.
     resize(&branch, "big", 64 * KIB).unwrap();
-    assert_eq!(exclusive(&branch), 64 * KIB + 4 * KIB);
+    let held = 64 * KIB + blocks(&workspace, 1);
+    assert_holds(&workspace, exclusive(&branch), held);
     drop(big);
     drop(branch);
     workspace.reopen();
     let branch = workspace.branch("a");
-    assert_eq!(exclusive(&branch), 64 * KIB + 4 * KIB);
+    assert_holds(&workspace, exclusive(&branch), held);
     assert_eq!(branch.read_all("big").unwrap().len() as u64, 64 * KIB);
 }
 
@@ -211,35 +230,43 @@ fn what_a_branch_holds_is_right_after_every_change_and_after_a_restart() {
     let open = file(&parent, "open");
     for _ in 0..3 {
         open.write_at(&[1; 65536], exclusive(&parent)).unwrap();
-        assert_eq!(exclusive(&parent), on_disk(&workspace), "also while it is open");
+        // Also while it is open.
+        assert_holds(&workspace, exclusive(&parent), on_disk(&workspace));
     }
     parent.overwrite("base", "y").unwrap();
     resize(&parent, "open", 4096).unwrap();
-    assert_eq!(exclusive(&parent), on_disk(&workspace));
+    assert_holds(&workspace, exclusive(&parent), on_disk(&workspace));
     let parents = exclusive(&parent);
     let child = workspace.fork("parent", "child");
     let grandchild = workspace.fork("child", "grandchild");
     open.write_at(&[1; 65536], 0).unwrap();
     grandchild.overwrite("open", "y").unwrap();
     grandchild.put("new", &"n".repeat(50_000)).unwrap();
+    drop(open);
     let expected = [
-        (exclusive(&parent), parent.holdings().unwrap().content),
-        (0, parents),
-        (exclusive(&grandchild), parents + 13 * 4096),
+        [exclusive(&parent), parent.holdings().unwrap().content],
+        [0, parents],
+        [exclusive(&grandchild), parents + blocks(&workspace, 50_000)],
     ];
     let held = |branch: &Branch| {
         let held = branch.holdings().unwrap();
-        (held.exclusive, held.content)
+        [held.exclusive, held.content]
     };
-    assert_eq!([held(&parent), held(&child), held(&grandchild)], expected);
-    assert_eq!(expected.iter().map(|(exclusive, _)| exclusive).sum::<u64>(), on_disk(&workspace));
-    drop((open, parent, child, grandchild));
+    let assert_same = |workspace: &Workspace, all: [[u64; 2]; 3]| {
+        let pairs = all.iter().flatten().zip(expected.iter().flatten());
+        pairs.for_each(|(held, expected)| assert_holds(workspace, *held, *expected));
+    };
+    assert_same(&workspace, [held(&parent), held(&child), held(&grandchild)]);
+    let exclusive: u64 = expected.iter().map(|[exclusive, _]| exclusive).sum();
+    assert_holds(&workspace, exclusive, on_disk(&workspace));
+    drop((parent, child, grandchild));
     workspace.reopen();
     let names = ["parent", "child", "grandchild"];
-    assert_eq!(names.map(|name| held(&workspace.branch(name))), expected);
+    assert_same(&workspace, names.map(|name| held(&workspace.branch(name))));
     workspace.store().abort(&workspace.branch("grandchild"), Children::Refuse).unwrap();
     workspace.store().reclaim().unwrap();
-    assert_eq!(expected[0].0, on_disk(&workspace), "what was its own is free");
+    // What was its own is free.
+    assert_holds(&workspace, expected[0][0], on_disk(&workspace));
 }
 
 #[test]
@@ -256,7 +283,7 @@ fn writers_at_once_stay_within_the_limit() {
         writers.into_iter().map(|writer| writer.join().unwrap()).sum()
     });
     assert!((2 * MIB - 4 * HOST..=2 * MIB).contains(&done), "{done}");
-    assert_eq!(exclusive(&branch), on_disk(&workspace));
+    assert_holds(&workspace, exclusive(&branch), on_disk(&workspace));
     assert!(on_disk(&workspace) <= 2 * MIB + HOST);
 }
 
@@ -281,9 +308,11 @@ fn copies_at_once_stay_within_the_limit() {
     });
     // A copy that was refused may have stood in the way of another while it was made.
     assert!((1..=4).contains(&made), "{made}");
-    assert_eq!(exclusive(&branch), on_disk(&workspace));
+    assert_holds(&workspace, exclusive(&branch), on_disk(&workspace));
     let again = names.iter().filter(|name| branch.overwrite(name, "y").is_ok()).count();
-    assert_eq!(again, 4, "what they held for themselves is given back");
+    // What they held for themselves is given back. (xfs copies more than a write of one byte has to.)
+    let least = if is_xfs(&workspace) { 3 } else { 4 };
+    assert!((least..=4).contains(&again), "{again}");
 }
 
 #[test]

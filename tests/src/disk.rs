@@ -8,17 +8,35 @@ use tempfile::TempDir;
 
 use crate::skip;
 
-/// An ext4 of a few megabytes on a loop device. Dropping it thaws and unmounts it.
+/// What a disk has on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filesystem {
+    /// From 1 MiB on.
+    Ext4,
+    /// From 300 MiB on.
+    Xfs,
+    /// From 110 MiB on.
+    Btrfs,
+    /// In memory.
+    Tmpfs,
+}
+
+/// A small filesystem on a loop device. Dropping it thaws and unmounts it.
 #[derive(Debug)]
 pub struct Disk {
     dir: TempDir,
 }
 
 impl Disk {
-    /// `None`, with a printed reason, where loop devices cannot be mounted.
+    /// An ext4. `None`, with a printed reason, where loop devices cannot be mounted.
     pub fn new(megabytes: u64) -> Option<Disk> {
+        Disk::of(Filesystem::Ext4, megabytes)
+    }
+
+    /// The same with another filesystem; where it cannot be made, too.
+    pub fn of(filesystem: Filesystem, megabytes: u64) -> Option<Disk> {
         let disk = Disk { dir: tempfile::tempdir().expect("a directory") };
-        match disk.set_up(megabytes) {
+        match disk.set_up(filesystem, megabytes) {
             Ok(()) => Some(disk),
             Err(reason) => {
                 skip(&format!("no loop-mounted filesystem here: {reason}"));
@@ -27,14 +45,25 @@ impl Disk {
         }
     }
 
-    fn set_up(&self, megabytes: u64) -> Result<(), String> {
+    fn set_up(&self, filesystem: Filesystem, megabytes: u64) -> Result<(), String> {
         if !rustix::process::geteuid().is_root() {
             return Err("only root may mount it".to_owned());
         }
         let image = self.dir.path().join("image");
         File::create(&image).and_then(|file| file.set_len(megabytes << 20)).expect("the image");
         std::fs::create_dir(self.path()).expect("the mountpoint");
-        call(Command::new("mkfs.ext4").args(["-q", "-m", "0", "-E", "lazy_itable_init=0"]).arg(&image))?;
+        let (program, options): (_, &[&str]) = match filesystem {
+            Filesystem::Ext4 => ("mkfs.ext4", &["-q", "-m", "0", "-E", "lazy_itable_init=0"]),
+            Filesystem::Xfs => ("mkfs.xfs", &["-q"]),
+            Filesystem::Btrfs => ("mkfs.btrfs", &["-q"]),
+            Filesystem::Tmpfs => {
+                let size = format!("size={megabytes}m");
+                return call(
+                    Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(self.path()),
+                );
+            }
+        };
+        call(Command::new(program).args(options).arg(&image))?;
         call(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(self.path()))
     }
 

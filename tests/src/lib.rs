@@ -15,7 +15,7 @@ mod workspace;
 
 pub use binary::binary;
 pub use can_mount::{can_mount, cannot, skip};
-pub use disk::{Disk, Frozen};
+pub use disk::{Disk, Filesystem, Frozen};
 pub use model::{Model, Op, Thing};
 pub use process::{Stopped, is_dead, pidfd, state_of, wait_dead, wait_until_readable};
 pub use seed::{Rng, long, rounds, seed};

@@ -1,4 +1,8 @@
-//! Limits as programs meet them: dd, fallocate, maps, git, and the daemon's end in between.
+//! Limits as programs meet them: dd, fallocate, maps, git, and the daemon's end in between. Then all of that, and the
+//! engine's own tests, on each filesystem.
+
+#[path = "../../branch-store/tests/quota.rs"]
+mod engine;
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -7,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use branch_proto::{GroupKind, Quota};
-use branchfs_tests::{Workspace, run_ok};
+use branchfs_tests::{Disk, Filesystem, Workspace, run_ok};
 use rustix::io::Errno;
 
 const MIB: u64 = 1 << 20;
@@ -206,4 +210,35 @@ fn verbs_take_limits_show_them_and_refuse_nonsense() {
         fs::metadata(workspace.base().join("big")).map_err(|e| e.kind()).err(),
         Some(ErrorKind::NotFound)
     );
+}
+
+/// Every other test of this file, in a process of its own that has its workspaces there.
+fn on_a_disk_with(filesystem: Filesystem) {
+    let Some(disk) = Disk::of(filesystem, 400) else { return };
+    let mut tests = Command::new(std::env::current_exe().expect("this program"));
+    tests.args(["--skip", "limits_hold_on", "--test-threads", "2"]).env("TMPDIR", disk.path());
+    let output = tests.output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{filesystem:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("test engine::writers_at_once_stay_within_the_limit ... ok"), "{said}");
+}
+
+#[test]
+fn limits_hold_on_ext4() {
+    on_a_disk_with(Filesystem::Ext4);
+}
+
+#[test]
+fn limits_hold_on_xfs() {
+    on_a_disk_with(Filesystem::Xfs);
+}
+
+#[test]
+fn limits_hold_on_btrfs() {
+    on_a_disk_with(Filesystem::Btrfs);
+}
+
+#[test]
+fn limits_hold_on_tmpfs() {
+    on_a_disk_with(Filesystem::Tmpfs);
 }

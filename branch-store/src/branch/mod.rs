@@ -3,6 +3,7 @@
 mod attributes;
 mod copy_up;
 mod draft;
+mod foresight;
 mod holdings;
 mod marks;
 mod namespace;

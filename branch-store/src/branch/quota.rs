@@ -11,6 +11,7 @@ use rustix::fs::{FallocateFlags, SeekFrom, Statx};
 use rustix::io::Errno;
 
 use crate::base::stat_fd;
+use crate::branch::foresight;
 use crate::branch::{Branch, Data};
 use crate::content::allocated;
 use crate::copying::Take;
@@ -73,13 +74,19 @@ impl Branch {
         let Quota::Bytes(limit) = data.quota else { return act(len) };
         let contents = &self.shared.contents;
         let reserved = self.meter.0.lock();
-        let room = limit.saturating_sub(contents.noted(&data.layers)? + *reserved);
+        let mut room = limit.saturating_sub(contents.noted(&data.layers)? + *reserved);
+        if range.end - range.start > room {
+            room += foresight::give_back(file)?;
+        }
         let fits = fitting(file, range, room)?;
         if fits < len && (fits == 0 || partly == Partly::No) {
             return Err(Error::Posix(Errno::DQUOT));
         }
         let done = act(fits);
         contents.look_again(data.layer, id);
+        if contents.noted(&data.layers)? + *reserved > limit && foresight::give_back(file)? > 0 {
+            contents.look_again(data.layer, id);
+        }
         done
     }
 
@@ -108,6 +115,9 @@ impl Reserved<'_> {
     /// # Errors
     /// EDQUOT, and the host's.
     pub(super) fn settle(&mut self, copy: &File) -> Result<()> {
+        if allocated(&stat_fd(copy)?) > self.bytes {
+            foresight::give_back(copy)?;
+        }
         self.resize(allocated(&stat_fd(copy)?))
     }
 
