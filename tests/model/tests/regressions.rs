@@ -394,3 +394,20 @@ fn regression_an_attribute_of_a_file_that_was_replaced_by_its_equal_is_kept() {
         replay(&store, 5, &calls);
     }
 }
+
+/// A symbolic link with two names was moved out of a directory that was then removed: it was made anew, and its other
+/// name was another link.
+#[test]
+fn regression_a_symbolic_link_with_two_names_moved_out_of_a_removed_directory_stays_one() {
+    let calls = [
+        Fork { parent: 0, first: 1, count: 2, group: Exclusive },
+        Make { place: In(2, "b/b".into()), kind: Kind::Dir, mode: 0o755 },
+        Link { from: In(2, "c".into()), to: In(2, "b/b/x".into()) },
+        Commit { branch: 2 },
+        Fork { parent: 0, first: 6, count: 2, group: Exclusive },
+        Rename { from: In(6, "b/b/x".into()), to: In(6, "w/a".into()), mode: Replace },
+        Rmdir { place: In(6, "b/b".into()) },
+        Commit { branch: 6 },
+    ];
+    replay(&store, 5, &calls);
+}

@@ -75,17 +75,21 @@ impl Planner<'_> {
         })
     }
 
-    /// Files with further links whose own entry is gone with its directory: still to be rewritten in place.
+    /// What has further links and whose own entry is gone with its directory: files are still to be rewritten in place,
+    /// anything else is to be moved and not to be made anew.
     pub(super) fn look_at_origins(&mut self) -> Result<()> {
         for (_, node) in self.tree.nodes() {
-            let (Body::File(Content::Own(_)), Some(origin)) = (&node.inode.body, &node.inode.origin) else {
-                continue;
-            };
+            let Some(origin) = &node.inode.origin else { continue };
+            match &node.inode.body {
+                Body::File(Content::Own(_)) | Body::Symlink(_) | Body::Special(_) => {}
+                Body::File(Content::Base(_)) | Body::Dir { .. } => continue,
+            }
             let Some(slot) = origin.slot.as_ref().filter(|_| node.inode.meta.nlink > 0) else { continue };
             if self.links.contains_key(&origin.print.key()) {
                 continue;
             }
-            if let Some(found) = self.base.resolve(slot, self.head)?.filter(|f| f.print == origin.print) {
+            let found = self.base.resolve(slot, self.head)?.filter(|found| found.print == origin.print);
+            if let Some(found) = found.filter(|found| found.links() > 1) {
                 self.links.insert(found.print.key(), found.links());
             }
         }
