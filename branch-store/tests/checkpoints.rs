@@ -290,6 +290,49 @@ fn a_removed_file_of_the_base_that_is_open_has_its_name_again() {
     assert_eq!(picture(&b), then, "the last who had it open takes nothing along");
 }
 
+/// What is the base's own in the branch has no node: nothing but the name that the mark covers tells of it.
+#[test]
+fn a_file_of_the_base_that_is_open_and_not_in_the_mark_has_no_name_after_a_restore() {
+    let mut w = Workspace::new(FILES);
+    let b = w.fork("main", "b");
+    w.store().mark(&b, Some("all")).unwrap();
+    remove_all(&b, "d");
+    b.remove("f").unwrap();
+    b.put("f", "another").unwrap();
+    b.remove("g").unwrap();
+    w.store().mark(&b, Some("few")).unwrap();
+    restore(&w, &b, "all");
+    let objects = ["f", "g", "d/sub/deep", "d/sub"].map(|path| b.at(path).unwrap().0);
+    let open = [0, 2].map(|n| b.open(&objects[n], Access::Write).unwrap());
+    let is_known = |id| id != objects[1].id && objects.iter().any(|object| object.id == id);
+    let mut orphans = w.store().restore(&b, "few", &is_known).unwrap().orphans;
+    orphans.sort_unstable();
+    let mut nameless = [objects[0].id, objects[2].id];
+    nameless.sort_unstable();
+    assert_eq!(orphans, nameless, "a removed directory stays as it is, and nobody has the other file open");
+    for (object, then) in [(&objects[0], "of the base"), (&objects[2], "deep")] {
+        let file = b.open(object, Access::Write).unwrap();
+        let mut bytes = [0; 32];
+        let read = file.read_at(&mut bytes, 0).unwrap();
+        assert_eq!((&bytes[..read], b.stat(object).unwrap().nlink), (then.as_bytes(), 0));
+    }
+    let [f, deep] = open;
+    f.write_at(b"OF", 0).unwrap();
+    deep.write_at(b"DE", 0).unwrap();
+    let mut bytes = [0; 32];
+    assert_eq!((f.read_at(&mut bytes, 0).unwrap(), &bytes[..11]), (11, &b"OF the base"[..]));
+    assert_eq!(b.read_all("f").unwrap(), "another");
+    drop((f, deep));
+    // The last one to have it open takes nothing along, and neither does a death.
+    b.reap(objects[0].id).unwrap();
+    drop(b);
+    w.reopen();
+    let b = w.branch("b");
+    assert_eq!(b.read_all("f").unwrap(), "another");
+    restore(&w, &b, "all");
+    assert_eq!((&*b.read_all("f").unwrap(), &*b.read_all("d/sub/deep").unwrap()), ("of the base", "deep"));
+}
+
 #[test]
 fn directories_that_were_removed_are_back_and_named() {
     let w = Workspace::new(FILES);

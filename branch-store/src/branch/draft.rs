@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use crate::base::Guard;
 use crate::base::places::DEPTH_MAX;
+use crate::base::{Found, Guard};
 use crate::branch::{Data, Shared, View};
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId, LayerId, NAME_MAX, Name, NodeId};
@@ -145,32 +145,31 @@ impl<'a> Draft<'a> {
         let view = self.view();
         let found = view.found(object)?;
         let slot = view.slot_of(object)?;
-        let xattrs = self.shared.base.xattrs(&found, false)?;
-        let body = match found.print.kind {
-            Kind::File => Body::File(Content::Base(slot.clone())),
-            Kind::Dir => Body::Dir { parent: slot.dir, lower: Lower::Merged },
-            Kind::Symlink => Body::Symlink(self.shared.base.read_link(&found)?),
-            kind => Body::Special(kind),
-        };
-        let dir = found.print.kind == Kind::Dir;
-        let mut meta = found.meta(xattrs);
-        meta.nlink = meta.nlink.max(1);
-        let attributes = dir.then(|| meta.attributes());
+        let inode = adopted(self.shared, &found, &slot)?;
         self.check_dir(slot.dir)?;
         let above = self.node(slot.dir)?;
         if above.entries.contains_key(&slot.name) || crate::branch::view::lower_of(above)? == Lower::Opaque {
             // The name means something else, or nothing, by now: an object from before that.
             return Err(Error::Posix(Errno::STALE));
         }
-        if dir {
+        if inode.kind() == Kind::Dir {
             self.record_dir(object.id, &found.place, found.print);
         }
+        self.put(object.id, inode)?;
         let print = Arc::new(found.seen_print());
-        let origin = Arc::new(Origin { print: *print, slot: Some(slot.clone()), attributes });
-        self.put(object.id, Inode { meta, origin: Some(origin), body })?;
         let entry = Entry { child: Some(object.id), over: Some(print) };
         self.push(Change::Link { dir: slot.dir, name: slot.name, entry })?;
         Ok(object.id)
+    }
+
+    /// Gives a file of the base a node without a name: the tree means something else by the name that it had, and
+    /// somebody has it open.
+    pub(crate) fn adopt_nameless(&mut self, id: NodeId, slot: &Slot, print: &Fingerprint) -> Result<()> {
+        let found = self.shared.base.resolve(slot, self.epoch)?;
+        let Some(found) = found.filter(|found| found.print.same_object(print)) else { return Ok(()) };
+        let mut inode = adopted(self.shared, &found, slot)?;
+        inode.meta.nlink = 0;
+        self.put(id, inode)
     }
 
     fn adopt_root(&mut self) -> Result<NodeId> {
@@ -264,6 +263,22 @@ impl<'a> Draft<'a> {
         })?;
         Ok(self.node(id)?.inode.meta.nlink)
     }
+}
+
+/// What a base object is as a node.
+fn adopted(shared: &Shared, found: &Found, slot: &Slot) -> Result<Inode> {
+    let dir = found.print.kind == Kind::Dir;
+    let body = match found.print.kind {
+        Kind::File => Body::File(Content::Base(slot.clone())),
+        Kind::Dir => Body::Dir { parent: slot.dir, lower: Lower::Merged },
+        Kind::Symlink => Body::Symlink(shared.base.read_link(found)?),
+        kind => Body::Special(kind),
+    };
+    let mut meta = found.meta(shared.base.xattrs(found, false)?);
+    meta.nlink = meta.nlink.max(1);
+    let attributes = dir.then(|| meta.attributes());
+    let origin = Origin { print: found.seen_print(), slot: Some(slot.clone()), attributes };
+    Ok(Inode { meta, origin: Some(Arc::new(origin)), body })
 }
 
 pub(crate) fn check_new_name(name: &[u8]) -> Result<Name> {

@@ -9,7 +9,7 @@ use crate::commit::{Invalid, forgotten};
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, NodeId};
 use crate::journal::record::{self, Record};
-use crate::node::{Body, Kind, Lower, Node, Object, Slot, Time};
+use crate::node::{Body, Entry, Kind, Lower, Node, Object, Slot, Time};
 use crate::store::Store;
 use crate::store::mark::{apply as apply_mark, no_such_mark, open, refuse_main};
 use crate::tree::{Change, Tree};
@@ -117,7 +117,8 @@ fn way(
         match change {
             Change::Drop { id } => way.dropped(id)?,
             Change::Put { id, .. } => way.put(id)?,
-            Change::Link { .. } | Change::Unlink { .. } | Change::Touch { .. } => {}
+            Change::Link { dir, name, entry } => way.covered(Slot { dir, name }, &entry)?,
+            Change::Unlink { .. } | Change::Touch { .. } => {}
         }
     }
     Ok(match way.draft.finish(branch.id()).1 {
@@ -163,6 +164,19 @@ impl Way<'_> {
         }
     }
 
+    /// The mark means something else by a name, or nothing. Where the branch showed the base's object under it, that has no
+    /// node on either side if this was its only name.
+    fn covered(&mut self, slot: Slot, entry: &Entry) -> Result<()> {
+        // A directory that was removed has its grave.
+        let Some(print) = entry.over.as_deref().filter(|print| print.kind != Kind::Dir) else { return Ok(()) };
+        let id = self.draft.shared.base.id_of(print, self.before)?;
+        let has_node = self.before.get(id).is_some() || self.draft.node(id).is_ok();
+        if has_node || !is_shown(self.before, &slot) || !(self.is_known)(id) {
+            return Ok(());
+        }
+        self.draft.adopt_nameless(id, &slot, print)
+    }
+
     /// What has no name in the mark stays as it is for those who have it open.
     fn keep_nameless(&mut self, id: NodeId, node: &Node) -> Result<()> {
         if !(self.is_known)(id) {
@@ -192,10 +206,13 @@ fn restored(branch: BranchId, before: &Tree, after: &Tree, saved: bool) -> Resto
     let changes = before.diff(after);
     let has_name = |tree: &Tree, id| tree.get(id).is_some_and(|node| node.inode.meta.nlink > 0);
     let has_none = |tree: &Tree, id| tree.get(id).is_some_and(|node| node.inode.meta.nlink == 0);
+    let is_nameless = |tree: &Tree, id| tree.get(id).is_some_and(|node| node.is_nameless());
     let (mut orphans, mut revived) = (Vec::new(), Vec::new());
     for change in &changes {
         match change {
-            Change::Put { id, .. } if has_name(before, *id) && has_none(after, *id) => orphans.push(*id),
+            Change::Put { id, .. } if is_nameless(after, *id) => {
+                orphans.extend((!is_nameless(before, *id)).then_some(*id));
+            }
             Change::Put { id, inode } if has_none(before, *id) && has_name(after, *id) => {
                 revived.extend((inode.kind() == Kind::Dir).then_some(*id));
             }
