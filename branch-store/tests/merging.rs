@@ -601,3 +601,32 @@ fn a_thousand_conflicts_are_merged_in_one_commit() {
         assert_eq!(w.branch(parent).read_all("d/999").unwrap(), "one\ntwo\n");
     }
 }
+
+/// Story: the parent had written to a file, and a merge made its bytes the base's, or the child's, again. The next write
+/// copied them up to the same place, and a descriptor from before went on writing to what had been there.
+#[test]
+fn a_file_that_is_open_in_the_parent_is_written_to_as_a_merge_left_it() {
+    let cases: [(&[u8], Act, Choice, &str); 2] = [
+        (b"1", |b| chmod(b, "f", 0o600), Choice::Refuse, "X\n2\n3\n"),
+        (b"one", |b| b.put("f", "ours"), Choice::Ours, "Xurs"),
+    ];
+    for (theirs, ours, choice, then) in cases {
+        let w = Workspace::new(FILES);
+        let p = w.fork("main", "p");
+        let [writer, reader] = [Access::Write, Access::Read].map(|access| {
+            let object = p.at("f").unwrap().0;
+            p.open(&object, access).unwrap()
+        });
+        let b = w.fork("p", "b");
+        writer.write_at(theirs, 0).unwrap();
+        let mut bytes = [0; 32];
+        let n = reader.read_at(&mut bytes, 0).unwrap();
+        assert!(bytes[..n].starts_with(theirs));
+        ours(&b).unwrap();
+        w.store().commit_with(&b, &|_| choice).unwrap();
+        writer.write_at(b"X", 0).unwrap();
+        assert_eq!(p.read_all("f").unwrap(), then);
+        let n = reader.read_at(&mut bytes, 0).unwrap();
+        assert_eq!(&bytes[..n], then.as_bytes());
+    }
+}

@@ -129,8 +129,9 @@ pub struct Branch {
     state: AtomicU8,
     /// Live branches of frozen groups below: while there are any, this one is read-only (S2).
     pub(crate) frozen: AtomicU32,
-    /// Restores so far. What a reader looked for in vain may have gone with the tree it had.
-    restores: AtomicU64,
+    /// How often its tree became another one: by restores, rebases, and merges of what children committed. What a
+    /// reader looked for in vain may have gone with the tree it had.
+    replacements: AtomicU64,
     /// Whether files may lie in its older layers that no tree speaks of any more.
     pub(crate) littered: AtomicBool,
     /// Lock order: `Shared::decide`, `Shared::gate`, then parents before children, then the journal's.
@@ -152,7 +153,7 @@ impl Branch {
             birth,
             state: AtomicU8::new(State::Live as u8),
             frozen: AtomicU32::new(0),
-            restores: AtomicU64::new(0),
+            replacements: AtomicU64::new(0),
             littered: AtomicBool::new(false),
             data: RwLock::new(data),
             meter: quota::Meter::default(),
@@ -312,7 +313,7 @@ impl Branch {
     /// One read: the state is checked before, and again after, so that no answer of a branch that ended
     /// meanwhile (and whose content may be gone) passes as one of a live branch.
     pub(crate) fn read<T>(&self, f: impl Fn(&View<'_>) -> Result<T>) -> Result<T> {
-        self.unless_restored(|| {
+        self.unless_replaced(|| {
             self.check_live()?;
             let (tree, epoch) = self.snapshot();
             let view = View { base: &self.shared.base, contents: &self.shared.contents, tree: &tree, epoch };
@@ -322,21 +323,25 @@ impl Branch {
         })
     }
 
-    /// Looks again if it looked in vain at a tree that a restore has replaced meanwhile: what only that tree had may
-    /// be gone.
-    pub(crate) fn unless_restored<T>(&self, f: impl Fn() -> Result<T>) -> Result<T> {
+    /// Looks again if it looked in vain at a tree that has been replaced meanwhile: what only that tree had may be gone.
+    pub(crate) fn unless_replaced<T>(&self, f: impl Fn() -> Result<T>) -> Result<T> {
         loop {
-            let before = self.restores.load(Ordering::Acquire);
+            let before = self.replacements.load(Ordering::Acquire);
             let result = f();
-            if result.is_ok() || before == self.restores.load(Ordering::Acquire) {
+            if result.is_ok() || before == self.replacements.load(Ordering::Acquire) {
                 return result;
             }
         }
     }
 
     /// Under the data lock, with the new tree in it.
-    pub(crate) fn note_restored(&self) {
-        self.restores.fetch_add(1, Ordering::AcqRel);
+    pub(crate) fn note_replaced(&self) {
+        self.replacements.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often the tree was replaced. Asked before the look at the tree that the answer is about, or under its lock.
+    pub(crate) fn replaced(&self) -> u64 {
+        self.replacements.load(Ordering::Acquire)
     }
 
     /// One change: the draft collects steps; they are journaled as one record and only then visible.

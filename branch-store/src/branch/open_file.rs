@@ -51,8 +51,9 @@ struct Backing {
     file: Arc<File>,
     /// If it is open for writing. Behind `file`: what the host cuts off at the close does not count.
     writing: Option<Writing>,
-    /// Commits into the base when it was opened: each may rewrite a base file in place. And the one that the branch
-    /// saw the base at: a rebase changes that.
+    /// Of a base file, commits into the base when it was opened: each may rewrite it in place. And the one that the
+    /// branch saw the base at: a rebase changes that. Of the branch's own, how often its tree had been replaced: the
+    /// next copy-up then puts another file under the same number in the same layer.
     seen: (u64, CommitId),
 }
 
@@ -276,14 +277,14 @@ impl OpenFile {
     ) -> Result<T> {
         self.check_access()?;
         self.branch.in_place(&self.object, |data| {
-            let file = self.backing(Content::Own(data.layer), Access::Write)?;
+            let file = self.backing(Content::Own(data.layer), Access::Write, self.branch.replaced())?;
             let target = (self.object.id, &*file);
             self.branch.grow(data, target, range.clone(), partly, |fits| f(&file, fits))
         })
     }
 
     fn reader(&self) -> Result<Arc<File>> {
-        self.branch.unless_restored(|| {
+        self.branch.unless_replaced(|| {
             let file = self.reader_unlocked();
             // Asked after the look: the content of a branch that ended may be gone.
             self.branch.check_live()?;
@@ -293,6 +294,7 @@ impl OpenFile {
 
     /// The file's bytes as they are now: after a copy-up by anybody, readers see the copy.
     fn reader_unlocked(&self) -> Result<Arc<File>> {
+        let replaced = self.branch.replaced();
         let (tree, epoch) = self.branch.snapshot();
         let content = match tree.get(self.object.id).map(|node| &node.inode.body) {
             Some(Body::File(content)) => content.clone(),
@@ -303,7 +305,7 @@ impl OpenFile {
             Content::Base(slot) => self.base_reader(&tree, epoch, slot),
             Content::Own(_) => match self.about_to_be_replaced() {
                 Some(file) => Ok(file),
-                None => self.backing(content, Access::Read),
+                None => self.backing(content, Access::Read, replaced),
             },
         }
     }
@@ -342,12 +344,14 @@ impl OpenFile {
         stays.then(|| backing.file.clone())
     }
 
-    fn backing(&self, content: Content, access: Access) -> Result<Arc<File>> {
+    fn backing(&self, content: Content, access: Access, replaced: u64) -> Result<Arc<File>> {
         let Content::Own(layer) = content else { return Err(Error::Posix(Errno::STALE)) };
         let mut cached = self.backing.lock();
         let writable = access == Access::Write;
+        let seen = (replaced, CommitId(0));
         if let Some(backing) = &*cached
             && backing.content == content
+            && backing.seen == seen
             && (backing.writing.is_some() || !writable)
         {
             return Ok(backing.file.clone());
@@ -355,7 +359,7 @@ impl OpenFile {
         let flags = if writable { OFlags::RDWR } else { OFlags::RDONLY };
         let file = Arc::new(self.branch.shared.contents.open(layer, self.object.id, flags)?);
         let writing = writable.then(|| Writing::new(&self.branch, (layer, self.object.id)));
-        *cached = Some(Backing { content, file: file.clone(), writing, seen: (0, CommitId(0)) });
+        *cached = Some(Backing { content, file: file.clone(), writing, seen });
         Ok(file)
     }
 }

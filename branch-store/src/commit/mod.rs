@@ -247,6 +247,7 @@ fn commit_into_branch(
     shared.make_decision_durable()?;
     let (before, then) = (into.tree.clone(), ours.tree.clone());
     apply_merge(shared, branch, &mut into, &mut ours, (merged.changes.as_deref(), &layers), rest.as_ref())?;
+    parent.note_replaced();
     shared.end_all(&losers, State::Stale);
     drop(held);
     shared.discard_layers_of(&losers);

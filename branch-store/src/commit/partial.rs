@@ -179,6 +179,6 @@ pub(super) fn apply_rest(
     data.layers = vec![rest.layer];
     parent.layer = rest.parent_layer;
     parent.layers.push(rest.parent_layer);
-    branch.note_restored();
+    branch.note_replaced();
     Ok(())
 }

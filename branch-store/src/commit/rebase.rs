@@ -144,7 +144,7 @@ pub(crate) fn apply(
     data.marks = Marks::default();
     data.restored = None;
     data.tree = applied(parent, &record.changes)?;
-    branch.note_restored();
+    branch.note_replaced();
     data.fork_tree = parent.clone();
     data.at_fork = AtFork::default();
     data.epoch = record.epoch;

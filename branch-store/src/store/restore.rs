@@ -88,7 +88,7 @@ pub(super) fn apply(
     }
     data.tree = tree.clone();
     data.restored = Some((mark, tree));
-    branch.note_restored();
+    branch.note_replaced();
     Ok(())
 }
 
@@ -168,7 +168,9 @@ impl Way<'_> {
     /// node on either side if this was its only name.
     fn covered(&mut self, slot: Slot, entry: &Entry) -> Result<()> {
         // A directory that was removed has its grave.
-        let Some(print) = entry.over.as_deref().filter(|print| print.kind != Kind::Dir) else { return Ok(()) };
+        let Some(print) = entry.over.as_deref().filter(|print| print.kind != Kind::Dir) else {
+            return Ok(());
+        };
         let id = self.draft.shared.base.id_of(print, self.before)?;
         let has_node = self.before.get(id).is_some() || self.draft.node(id).is_ok();
         if has_node || !is_shown(self.before, &slot) || !(self.is_known)(id) {

@@ -411,3 +411,20 @@ fn regression_a_symbolic_link_with_two_names_moved_out_of_a_removed_directory_st
     ];
     replay(&store, 5, &calls);
 }
+
+/// Two equal files changed places on one side, the other set an attribute of one of them: it goes with the file, and the
+/// model left it with the name.
+#[test]
+fn regression_an_attribute_goes_with_a_file_that_changed_places_with_its_equal() {
+    let calls = [
+        Fork { parent: 0, first: 5, count: 1, group: Independent },
+        Make { place: In(5, "w".into()), kind: Kind::File, mode: 0o644 },
+        Link { from: In(5, "w".into()), to: In(5, "a".into()) },
+        Make { place: In(5, "c".into()), kind: Kind::File, mode: 0o644 },
+        Fork { parent: 5, first: 9, count: 2, group: Independent },
+        SetXattr { place: In(5, "c".into()), name: "trusted.t", len: 38, fill: 123, expect: Expect::Create },
+        Rename { from: In(9, "a".into()), to: In(9, "c".into()), mode: Exchange },
+        Commit { branch: 9 },
+    ];
+    replay(&store, 7, &calls);
+}

@@ -266,11 +266,12 @@ impl Merge<'_> {
             for name in names {
                 let [fork, theirs, ours] =
                     [self.fork, self.theirs, self.ours].map(|tree| child(tree, dir, name));
-                // One may have given the name something else, and the other have changed what it was.
-                let acted = |side: &Tree, now: Option<Ino>| {
-                    now != fork || now.is_some_and(|ino| self.touched(side, ino))
+                // One may have given the name something else, and the other have changed what it was, if that is no more.
+                let acted = |side: &Tree, now: Option<Ino>, other: &Tree| {
+                    let changed = |ino| self.touched(side, ino) && linked(other, ino).is_none();
+                    now != fork || now.is_some_and(changed)
                 };
-                let both = acted(self.theirs, theirs) && acted(self.ours, ours);
+                let both = acted(self.theirs, theirs, self.ours) && acted(self.ours, ours, self.theirs);
                 if both && self.take_alike(dir, name, [theirs, ours]) || ours == fork {
                     continue;
                 }
