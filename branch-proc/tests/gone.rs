@@ -10,7 +10,7 @@ use std::process;
 use std::time::Duration;
 
 use branch_proc::{Exit, Group, KillError, Stdio, kill_all, kill_pidfd};
-use common::{PATIENCE, Seen, Witness, sh};
+use common::{PATIENCE, Seen, Witness, alone, sh};
 
 const ROUNDS: usize = 20;
 
@@ -31,9 +31,11 @@ const ESCAPES_COUNT: usize = 5;
 
 /// A running group with all its escaped processes, its stdin, and their witness.
 fn escaped() -> (Group, File, Witness) {
+    let alone = alone();
     let (mut witness, write) = Witness::new();
     let (read, stdin) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let group = sh(ESCAPES).stdin(read).stdout(Stdio::Null).fd(write, 9).spawn().unwrap();
+    drop(alone);
     witness.wait_for(ESCAPES_COUNT);
     (group, File::from(stdin), witness)
 }
@@ -50,6 +52,7 @@ fn everything_here_holds_for_an_ordinary_user_too() {
 
 #[test]
 fn a_held_program_runs_when_it_is_released_and_never_if_it_is_dropped() {
+    let _alone = alone();
     let hold = || {
         let (witness, write) = Witness::new();
         let held = sh("echo >&9; exec sleep 60").stdin(Stdio::Null).fd(write, 9).hold().unwrap();
@@ -71,6 +74,7 @@ fn a_held_program_runs_when_it_is_released_and_never_if_it_is_dropped() {
 
 #[test]
 fn a_held_group_that_is_killed_is_told_as_killed() {
+    let _alone = alone();
     let held = sh("exit 0").hold().unwrap();
     kill_pidfd(held.pidfd(), PATIENCE).unwrap();
     let mut group = held.release().unwrap();
@@ -143,6 +147,7 @@ fn a_descriptor_that_is_no_pidfd_kills_nothing() {
 
 #[test]
 fn a_program_cannot_kill_its_init() {
+    let _alone = alone();
     let outcome = sh("kill -9 1; kill -STOP 1; kill -TERM 1; exit 3").spawn().unwrap().wait().unwrap();
     // The TERM goes to the init, which forwards it: by then the program may have exited or not.
     assert!(matches!(outcome.exit, Exit::Code(3) | Exit::Signal(libc::SIGTERM)), "{outcome:?}");
@@ -166,6 +171,7 @@ const READY: &str = "the group is running";
 fn all_are_gone_when_their_spawner_was_killed() {
     let exe = std::env::current_exe().unwrap();
     for _ in 0..ROUNDS {
+        let alone = alone();
         let (mut witness, write) = Witness::new();
         let mut spawner = process::Command::new(&exe)
             .args(["--exact", "the_spawner_to_be_killed", "--nocapture"])
@@ -174,6 +180,7 @@ fn all_are_gone_when_their_spawner_was_killed() {
             .stdout(write)
             .spawn()
             .unwrap();
+        drop(alone);
         while !String::from_utf8_lossy(&witness.text).contains(READY) {
             assert!(matches!(witness.look(PATIENCE), Seen::Bytes(_)), "the group did not start");
         }

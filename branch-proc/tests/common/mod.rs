@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use branch_proc::{CaptureOptions, Captured, Command, Stdio};
@@ -32,6 +33,13 @@ pub(crate) fn stdout_of(command: Command) -> String {
     assert!(captured.outcome.success(), "{:?}: {stderr}", captured.outcome);
     assert!(!captured.stdout.truncated());
     String::from_utf8(captured.stdout.bytes).unwrap()
+}
+
+/// Held while the writing end of a [`Witness`] is open here, and by whoever makes a process: one that is made
+/// meanwhile has a copy until it has come to close it, and on a busy machine that can be after the group's end.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A pipe whose writing end goes into a group: bytes say "I am there", end of file says "all of us are gone".
@@ -92,6 +100,7 @@ pub(crate) fn again_as_an_ordinary_user(this_test: &str) {
         println!("skipped: already an ordinary user");
         return;
     }
+    let alone = alone();
     if process::Command::new("setpriv").arg("--version").output().is_err() {
         println!("skipped: no setpriv (util-linux)");
         return;
@@ -101,15 +110,19 @@ pub(crate) fn again_as_an_ordinary_user(this_test: &str) {
         return;
     }
     let (_dir, copy) = copy_for_everyone();
-    let output = process::Command::new("setpriv")
+    let again = process::Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(&copy)
         .args(["--skip", this_test])
         .env(AS_USER, "1")
         .current_dir("/")
         .stdin(process::Stdio::null())
-        .output()
+        .stdout(process::Stdio::piped())
+        .stderr(process::Stdio::piped())
+        .spawn()
         .unwrap();
+    drop(alone);
+    let output = again.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "as nobody:\n{text}");
     assert!(!text.contains("running 0 tests"), "{text}");
