@@ -19,6 +19,7 @@ mod commit;
 mod conflict;
 mod content;
 mod copying;
+mod crew;
 mod diff;
 mod disk;
 mod error;

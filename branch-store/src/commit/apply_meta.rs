@@ -46,22 +46,20 @@ struct Owned {
     already: bool,
 }
 
-/// What setting attributes came to.
-pub(crate) struct Set {
-    /// The object as it was found.
-    pub(crate) found: Statx,
-    pub(crate) refused: Vec<Refused>,
-}
-
-/// Sets what differs.
+/// Sets what differs from what was found. Returns what the host refused.
 ///
 /// # Errors
 /// The host's that are no refusals.
-pub(crate) fn set_meta(disk: &Disk, dir: impl AsFd, name: &[u8], kind: Kind, meta: &Meta) -> Result<Set> {
+pub(crate) fn set_meta(
+    disk: &Disk,
+    (dir, name): (impl AsFd, &[u8]),
+    found: &Statx,
+    kind: Kind,
+    meta: &Meta,
+) -> Result<Vec<Refused>> {
     disk.set_meta(&dir).map_err(|e| Error::host("set attributes of", name, e))?;
     let mut refused = Vec::new();
-    let found = stat_at(&dir, name)?;
-    let owned = set_owner(&dir, name, &found, meta, &mut refused)?;
+    let owned = set_owner(&dir, name, found, meta, &mut refused)?;
     // Attributes before the mode: a read-only file refuses them to its ordinary owner.
     let written = crate::xattr::write_all(&dir, name, &meta.xattrs)?;
     refused.extend(
@@ -70,11 +68,11 @@ pub(crate) fn set_meta(disk: &Disk, dir: impl AsFd, name: &[u8], kind: Kind, met
     if kind != Kind::Symlink {
         // Another owner takes the set-ID bits away, an ACL has a mode of its own.
         let same = owned.already && !written.touched;
-        let now = if same { mode_of(&found) } else { mode_of(&stat_at(&dir, name)?) };
+        let now = if same { mode_of(found) } else { mode_of(&stat_at(&dir, name)?) };
         set_mode(&dir, (name, kind), (now, meta.mode), &owned, &mut refused)?;
     }
-    set_times(&dir, name, &found, meta, &mut refused)?;
-    Ok(Set { found, refused })
+    set_times(&dir, name, found, meta, &mut refused)?;
+    Ok(refused)
 }
 
 fn set_owner(

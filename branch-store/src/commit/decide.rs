@@ -58,11 +58,14 @@ pub(super) fn commit_into_base(
         }
     };
     let Planned { mut drawn, tree, resolved, mut fresh } = planned;
-    let changes = Tree::default().diff(&tree);
+    let (count, mut forget) = {
+        let changes = Tree::default().diff(&tree);
+        (changed(&changes), invalid(main.id(), &changes))
+    };
     let bytes = if part.is_some() { Bytes::Copied } else { Bytes::Given };
     let mut staging = Staging::new(shared, &tree, commit, bytes, watch)?;
     staging.fill(&mut drawn)?;
-    let counted = Counted { commit, changed: changed(&changes), note };
+    let counted = Counted { commit, changed: count, note };
     ask(watch, Phase::Deciding, 0, 0)?;
     let prepared = (&mut staging, &mut fresh);
     let (decided, stale, merged) =
@@ -83,7 +86,7 @@ pub(super) fn commit_into_base(
     warnings.extend(
         close(shared, commit).err().map(|e| format!("the end of the commit could not be noted: {e}")),
     );
-    let mut forget = invalid_in_main(main, &changes, &written.moved);
+    forget.extend(moved_in_main(main, &written.moved));
     let stays = match &decided.part {
         Some(of) => Some(rest_of(shared, branch, (&all, &of.part, commit), &mut warnings)?),
         None => None,
@@ -301,9 +304,13 @@ pub(crate) fn finish(shared: &Arc<Shared>, decided: &Arc<Decide>, watch: &dyn Wa
 }
 
 fn finish_or_fail(shared: &Arc<Shared>, decided: &Arc<Decide>, watch: &dyn Watch) -> Result<Written> {
-    let written = writeback::run(shared, decided, watch)?;
+    let mut written = writeback::run(shared, decided, watch)?;
     let _gate = shared.gate.read();
-    shared.journal.append(&Record::Done { commit: decided.commit, moved: written.moved.clone() })?;
+    let done = Record::Done { commit: decided.commit, moved: std::mem::take(&mut written.moved) };
+    shared.journal.append(&done)?;
+    if let Record::Done { moved, .. } = done {
+        written.moved = moved;
+    }
     shared.make_durable()?;
     apply_done(shared, decided.commit);
     Ok(written)
@@ -338,11 +345,10 @@ pub(crate) fn apply_done(shared: &Shared, commit: CommitId) -> Vec<LayerId> {
 }
 
 /// Views of main forget what the branch changed; directories that moved keep their ids and are looked up.
-fn invalid_in_main(main: &Branch, changes: &[crate::tree::Change], moved: &Moved) -> Vec<Invalid> {
-    let mut all = invalid(main.id(), changes);
-    for place in &moved.dirs {
+fn moved_in_main(main: &Branch, moved: &Moved) -> impl Iterator<Item = Invalid> {
+    let id = main.id();
+    moved.dirs.iter().map(move |place| {
         let what = Invalidate::Entry { dir: place.slot.dir, name: place.slot.name.clone() };
-        all.push(Invalid { branch: main.id(), what });
-    }
-    all
+        Invalid { branch: id, what }
+    })
 }

@@ -2,51 +2,42 @@
 
 use std::sync::Arc;
 
-use super::permit::Names;
-use super::{Fate, Planner, Seen, is_merged};
+use super::ahead::{Looked, Named, Names};
+use super::permit::Change;
+use super::{Fate, Planner, Seen};
 use crate::base::Found;
 use crate::base::history::{Displaced, ObjectWas, Was};
 use crate::commit::clash::{Clash, Subject, Why};
 use crate::error::Result;
 use crate::ids::NodeId;
-use crate::node::{Body, Content, Entry, HostKey, Kind, Lower, Meta, Node, Slot};
-use crate::plan::{Step, join};
+use crate::node::{Body, Content, Entry, Fingerprint, HostKey, Kind, Lower, Meta, Node, Slot};
+use crate::plan::Step;
 
 impl Planner<'_> {
     /// First walk, part one: what is in the base under each name, and whether it still is what the branch
     /// saw when it first changed the name (S15).
-    pub(super) fn look(&mut self, dir: NodeId, path: &[u8]) -> Result<()> {
-        let node = self.node(dir)?;
-        let merged = is_merged(node);
-        for (name, entry) in &node.entries {
-            let path = join(path, name.as_bytes());
-            if merged {
-                self.look_at(Slot { dir, name: name.clone() }, entry, &path)?;
-            }
-            if let Some(child) = entry.child
-                && self.node(child)?.inode.kind() == Kind::Dir
-            {
-                self.look(child, &path)?;
-            }
+    pub(super) fn look_at(
+        &mut self,
+        names: &Names<'_>,
+        named: &Named<'_>,
+        found: Option<&Arc<Looked>>,
+    ) -> Result<()> {
+        let Named { slot, entry, .. } = named;
+        let print = found.map(|found| &found.print);
+        if let Some(why) = clash(entry, print).or(self.lost(slot, entry, print)?) {
+            self.clash_at(&names.path(named), why, slot, entry);
         }
-        Ok(())
-    }
-
-    fn look_at(&mut self, slot: Slot, entry: &Entry, path: &[u8]) -> Result<()> {
-        let found = self.base.resolve(&slot, self.head)?;
-        if let Some(why) = clash(entry, found.as_ref()).or(self.lost(&slot, entry, found.as_ref())?) {
-            self.clash_at(path, why, &slot, entry);
-        }
-        if let Some(found) = &found {
+        if let Some(found) = found {
             if found.print.dev != self.base.root_print().dev {
-                self.clash_at(path, Why::OtherFilesystem, &slot, entry);
+                self.clash_at(&names.path(named), Why::OtherFilesystem, slot, entry);
             }
-            self.permit_change(&slot, entry, found, path)?;
-            self.look_in_removed(found, path)?;
+            self.permit_change(names, named, found)?;
+            if found.print.kind == Kind::Dir {
+                self.look_in_removed(found, &names.path(named))?;
+            }
             self.links.insert(found.print.key(), found.links());
             self.seen_at.insert(found.print.key(), slot.clone());
         }
-        self.seen.insert(slot, Seen { found: found.map(Arc::new), fate: Fate::Free });
         Ok(())
     }
 
@@ -57,7 +48,12 @@ impl Planner<'_> {
 
     /// Both took the name away, but one of us gave the object another: removed there and moved here, or the
     /// other way round.
-    pub(super) fn lost(&self, slot: &Slot, entry: &Entry, found: Option<&Found>) -> Result<Option<Why>> {
+    pub(super) fn lost(
+        &self,
+        slot: &Slot,
+        entry: &Entry,
+        found: Option<&Fingerprint>,
+    ) -> Result<Option<Why>> {
         let Some(over) = entry.over.as_ref().filter(|_| entry.child.is_none() && found.is_none()) else {
             return Ok(None);
         };
@@ -97,17 +93,9 @@ impl Planner<'_> {
     }
 
     /// First walk, part two: which base objects the branch still has, wherever.
-    pub(super) fn collect_reused(&mut self, dir: NodeId) {
-        let Some(node) = self.tree.get(dir) else { return };
-        for child in node.entries.values().filter_map(|entry| entry.child) {
-            let Some(node) = self.tree.get(child) else { continue };
-            if let Some(key) = self.identity(node) {
-                self.reused.insert(key, child);
-            }
-            if node.inode.kind() == Kind::Dir {
-                self.collect_reused(child);
-            }
-        }
+    pub(super) fn collect_reused(&mut self, nodes: &[(NodeId, &Node)]) {
+        let keys = nodes.iter().filter_map(|(_, node)| self.identity(node));
+        self.reused = keys.collect();
     }
 
     /// The base object a node goes on being; `None` for what is made anew.
@@ -123,76 +111,54 @@ impl Planner<'_> {
         }
     }
 
-    pub(super) fn merged_dirs(&self, top: NodeId) -> Vec<NodeId> {
-        let mut dirs = Vec::new();
-        let mut stack = vec![top];
-        while let Some(id) = stack.pop() {
-            let Some(node) = self.tree.get(id) else { continue };
-            if node.inode.kind() != Kind::Dir {
-                continue;
+    /// First walk, part three: the fate of a name's base object.
+    pub(super) fn decide(&mut self, named: &Named<'_>, found: Option<Arc<Looked>>) -> Result<()> {
+        let Named { slot, entry, .. } = named;
+        let Some(found) = found else {
+            if entry.child.is_some() {
+                self.permit_names(slot.dir, Change::Added)?;
+                self.drawn.displaced.push(Displaced::Entry { slot: slot.clone(), was: Was::Absent });
             }
-            if is_merged(node) {
-                dirs.push(id);
-            }
-            stack.extend(node.entries.values().filter_map(|entry| entry.child));
+            return Ok(());
+        };
+        let fate = self.fate(named, &found);
+        if fate != Fate::Stays {
+            self.displace(slot, &found)?;
         }
-        dirs
-    }
-
-    /// First walk, part three: the fate of each name's base object.
-    pub(super) fn decide(&mut self, dir: NodeId) -> Result<()> {
-        let node = self.node(dir)?;
-        for (name, entry) in &node.entries {
-            let slot = Slot { dir, name: name.clone() };
-            let Some(found) = self.seen.get(&slot).and_then(|seen| seen.found.clone()) else {
-                if entry.child.is_some() {
-                    self.permit_names(dir, Names::Added)?;
-                    self.drawn.displaced.push(Displaced::Entry { slot, was: Was::Absent });
-                }
-                continue;
-            };
-            let fate = self.fate(entry, &found)?;
-            if fate != Fate::Stays {
-                self.displace(&slot, &found)?;
+        match (fate, entry.child) {
+            (Fate::Exchanged, _) => self.permit_leaving(slot, &found)?,
+            (Fate::Detached, _) => self.detach(slot, &found)?,
+            (Fate::Stays, Some(child)) => {
+                self.staying.insert(child, slot.clone());
             }
-            match (fate, entry.child) {
-                (Fate::Exchanged, _) => self.permit_leaving(&slot, &found)?,
-                (Fate::Detached, _) => self.detach(&slot, &found)?,
-                (Fate::Stays, Some(child)) => {
-                    self.staying.insert(child, slot.clone());
-                }
-                _ => {}
-            }
-            if let Some(seen) = self.seen.get_mut(&slot) {
-                seen.fate = fate;
-            }
+            _ => {}
         }
+        self.seen.insert(slot.clone(), Seen { found, fate });
         Ok(())
     }
 
-    fn fate(&self, entry: &Entry, found: &Found) -> Result<Fate> {
+    fn fate(&self, named: &Named<'_>, found: &Found) -> Fate {
         let key = found.print.key();
-        let Some(child) = entry.child else { return Ok(Fate::Detached) };
-        let node = self.node(child)?;
+        let Some(node) = named.child else { return Fate::Detached };
         let identity = self.identity(node);
         if identity == Some(key) {
-            return Ok(Fate::Stays);
+            return Fate::Stays;
         }
         let fresh = identity.is_none();
         let single = node.inode.kind() == Kind::Dir || node.inode.meta.nlink <= 1;
-        let exchange = fresh && single && !self.reused.contains_key(&key);
-        Ok(if exchange { Fate::Exchanged } else { Fate::Detached })
+        let exchange = fresh && single && !self.reused.contains(&key);
+        if exchange { Fate::Exchanged } else { Fate::Detached }
     }
 
     /// Older snapshots must go on seeing the object under this name.
-    pub(super) fn displace(&mut self, slot: &Slot, found: &Found) -> Result<()> {
+    pub(super) fn displace(&mut self, slot: &Slot, found: &Looked) -> Result<()> {
         let was = Was::Object(found.print.key());
         self.drawn.displaced.push(Displaced::Entry { slot: slot.clone(), was });
         if let Some(id) = self.dir_id(&found.print)? {
             self.drawn.displaced.push(Displaced::Dir { id, slot: slot.clone() });
         }
         // Moving it stamps its change time, and one name less is seen through the others.
-        let meta = found.meta(self.base.xattrs(found, false)?);
+        let meta = found.meta(self.base)?;
         self.displace_object(found, meta)
     }
 
@@ -224,10 +190,10 @@ impl Planner<'_> {
 }
 
 /// Whether the base went on under a name that the branch changed.
-pub(super) fn clash(entry: &Entry, found: Option<&Found>) -> Option<Why> {
+pub(super) fn clash(entry: &Entry, found: Option<&Fingerprint>) -> Option<Why> {
     match (&entry.over, found) {
         (None, None) => None,
-        (Some(over), Some(found)) => (!over.is_unedited(&found.print)).then_some(Why::BaseEdited),
+        (Some(over), Some(found)) => (!over.is_unedited(found)).then_some(Why::BaseEdited),
         // Both removed it: equal changes never conflict (S14).
         (Some(_), None) => entry.child.is_some().then_some(Why::GoneBelow),
         (None, Some(_)) => Some(Why::BothCreated),

@@ -4,6 +4,7 @@
 //! happens to the base object under it: it stays, it is exchanged, or it is detached (removed, or wanted
 //! elsewhere). The second, parents first, places what the branch has.
 
+mod ahead;
 mod look;
 mod permit;
 mod place;
@@ -12,13 +13,17 @@ mod removed;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use self::ahead::{Looked, Names};
 use crate::base::history::Displaced;
 use crate::base::{Base, Found};
 use crate::commit::clash::Clash;
+use rustix::fs::Statx;
+use rustix::io::Errno;
+
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, NodeId};
 use crate::node::{Body, Fingerprint, HostKey, Kind, Lower, Node, Slot};
-use crate::plan::{Park, Plan, RelPath, Step};
+use crate::plan::{Park, Plan, RelPath, Step, join};
 use crate::tree::Tree;
 
 /// Stands for a staged object until staging has made it and knows its inode.
@@ -44,9 +49,9 @@ pub(crate) struct Drawn {
     pub(crate) later: HashSet<NodeId>,
 }
 
-/// What the first walk found at a name.
+/// What the first walk found at a name, if anything.
 struct Seen {
-    found: Option<Arc<Found>>,
+    found: Arc<Looked>,
     fate: Fate,
 }
 
@@ -69,8 +74,8 @@ pub(crate) struct Planner<'a> {
     /// The newest commit: the base as it is now.
     head: CommitId,
     seen: HashMap<Slot, Seen>,
-    /// Base objects the branch still has, by the node that stands for them.
-    reused: HashMap<HostKey, NodeId>,
+    /// Base objects the branch still has.
+    reused: HashSet<HostKey>,
     /// Links of base files, where they were looked at.
     links: HashMap<HostKey, u32>,
     /// Where a base object was seen, and the name under which a node stays in place.
@@ -87,7 +92,10 @@ pub(crate) struct Planner<'a> {
     rewrites: Vec<Step>,
     metas: Vec<Step>,
     /// Base directories whose names the host lets us change.
-    permitted: HashMap<NodeId, permit::Names>,
+    permitted: HashMap<NodeId, permit::Change>,
+    /// Base directories as they are, and their paths.
+    above: HashMap<NodeId, Statx>,
+    dir_paths: HashMap<NodeId, RelPath>,
     /// Names of files with several, in directories that the branch removed.
     leaving_with_dir: Vec<(Slot, Found)>,
     conflicts: Vec<Clash>,
@@ -115,7 +123,7 @@ pub(crate) fn draw(
         tree,
         head,
         seen: HashMap::new(),
-        reused: HashMap::new(),
+        reused: HashSet::new(),
         links: HashMap::new(),
         seen_at: HashMap::new(),
         staying: HashMap::new(),
@@ -128,6 +136,8 @@ pub(crate) fn draw(
         rewrites: Vec::new(),
         metas: Vec::new(),
         permitted: HashMap::new(),
+        above: HashMap::new(),
+        dir_paths: HashMap::new(),
         leaving_with_dir: Vec::new(),
         conflicts: Vec::new(),
         drawn,
@@ -139,14 +149,17 @@ pub(crate) fn draw(
 impl<'a> Planner<'a> {
     fn run(&mut self) -> Result<()> {
         let Some(root) = self.tree.get(NodeId::ROOT) else { return Ok(()) };
-        self.look(NodeId::ROOT, b"")?;
+        let names = Names::of(self.tree)?;
+        let found = names.look(self.base, self.head)?;
+        for (named, found) in names.names.iter().zip(&found) {
+            self.look_at(&names, named, found.as_ref())?;
+        }
         self.look_at_origins()?;
-        self.collect_reused(NodeId::ROOT);
-        let dirs: Vec<NodeId> = self.merged_dirs(NodeId::ROOT);
-        for dir in &dirs {
-            match self.decide(*dir) {
-                // A directory that the base has no more: that is among the conflicts.
-                Err(Error::Posix(rustix::io::Errno::STALE)) if !self.conflicts.is_empty() => {}
+        self.collect_reused(&names.nodes);
+        for (named, found) in names.names.iter().zip(found) {
+            match self.decide(named, found) {
+                // In a directory that the base has no more: that is among the conflicts.
+                Err(Error::Posix(Errno::STALE)) if !self.conflicts.is_empty() => {}
                 decided => decided?,
             }
         }
@@ -175,7 +188,7 @@ impl<'a> Planner<'a> {
     }
 
     fn node(&self, id: NodeId) -> Result<&'a Node> {
-        self.tree.get(id).map(|node| &**node).ok_or(Error::Posix(rustix::io::Errno::IO))
+        self.tree.get(id).map(|node| &**node).ok_or(Error::Posix(Errno::IO))
     }
 
     fn new_park(&mut self) -> Park {
@@ -191,8 +204,17 @@ impl<'a> Planner<'a> {
     }
 
     /// Where a base name is now.
-    fn base_path(&self, slot: &Slot) -> Result<RelPath> {
-        self.base.path_of(slot, self.head)
+    fn base_path(&mut self, slot: &Slot) -> Result<RelPath> {
+        if slot.dir == NodeId::ROOT {
+            return Ok(slot.name.as_bytes().to_vec());
+        }
+        if let Some(dir) = self.dir_paths.get(&slot.dir) {
+            return Ok(join(dir, slot.name.as_bytes()));
+        }
+        let dir = self.base.path_of(&self.base.dir_slot(slot.dir, self.head)?, self.head)?;
+        let path = join(&dir, slot.name.as_bytes());
+        self.dir_paths.insert(slot.dir, dir);
+        Ok(path)
     }
 }
 

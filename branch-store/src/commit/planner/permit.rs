@@ -1,14 +1,15 @@
 //! What the host would refuse is found while nothing has been written: behind the decision there is no way back.
 
-use rustix::fs::{Access, AtFlags};
+use rustix::fs::{Access, AtFlags, Statx};
 use rustix::io::Errno;
 
 use super::Planner;
+use super::ahead::{Named, Names};
 use crate::base::{Found, Guard, stat_fd};
 use crate::commit::clash::{Clash, Subject, Why};
 use crate::error::Result;
 use crate::ids::NodeId;
-use crate::node::{Entry, HostKey, Kind, Slot};
+use crate::node::{HostKey, Kind, Slot};
 use crate::plan::RelPath;
 
 const SUID: u32 = 0o4000;
@@ -17,7 +18,7 @@ const STICKY: u32 = 0o1000;
 
 /// What a plan does to the names in a directory of the base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Names {
+pub(super) enum Change {
     Added,
     Removed,
 }
@@ -26,25 +27,25 @@ impl Planner<'_> {
     /// An object that the branch changed or took away. A directory that only holds changes is none.
     pub(super) fn permit_change(
         &mut self,
-        slot: &Slot,
-        entry: &Entry,
+        names: &Names<'_>,
+        named: &Named<'_>,
         found: &Found,
-        path: &[u8],
     ) -> Result<()> {
-        let holds = match entry.child {
-            Some(child) if found.print.kind == Kind::Dir => {
-                self.identity(self.node(child)?) == Some(found.print.key())
-            }
+        if found.guard() == Guard::None {
+            return Ok(());
+        }
+        let holds = match named.child {
+            Some(child) if found.print.kind == Kind::Dir => self.identity(child) == Some(found.print.key()),
             _ => false,
         };
-        if found.guard() != Guard::None && !holds {
-            self.clash_at(path, Why::Immutable, slot, entry);
+        if !holds {
+            self.clash_at(&names.path(named), Why::Immutable, &named.slot, named.entry);
         }
         Ok(())
     }
 
     /// Names of a base directory.
-    pub(super) fn permit_names(&mut self, dir: NodeId, how: Names) -> Result<()> {
+    pub(super) fn permit_names(&mut self, dir: NodeId, how: Change) -> Result<()> {
         if self.permitted.get(&dir).is_some_and(|known| *known >= how) {
             return Ok(());
         }
@@ -57,7 +58,7 @@ impl Planner<'_> {
         };
         let st = stat_fd(&*fd)?;
         match (Guard::of(&st), how) {
-            (Guard::None, _) | (Guard::AppendOnly, Names::Added) => {}
+            (Guard::None, _) | (Guard::AppendOnly, Change::Added) => {}
             (Guard::AppendOnly | Guard::Immutable, _) => {
                 let path = self.dir_path(dir)?;
                 self.refuse(path, Why::Immutable, Subject::Object(dir));
@@ -72,15 +73,14 @@ impl Planner<'_> {
 
     /// An object that leaves its name.
     pub(super) fn permit_leaving(&mut self, slot: &Slot, found: &Found) -> Result<()> {
-        self.permit_names(slot.dir, Names::Removed)?;
-        let dir = self.base.places.open(slot.dir)?;
-        let above = stat_fd(&*dir)?;
+        self.permit_names(slot.dir, Change::Removed)?;
+        let above = self.above(slot.dir)?;
         let sticky = u32::from(above.stx_mode) & STICKY != 0;
         let kept = sticky && !is_ours(above.stx_uid) && !is_ours(found.print.uid) && !is_root();
         // A directory that gets another parent is written to.
         let fixed = found.print.kind == Kind::Dir
             && !is_ours(found.print.uid)
-            && !may(&*dir, found.place.name.as_bytes(), Access::WRITE_OK);
+            && !may(&*self.base.places.open(slot.dir)?, found.place.name.as_bytes(), Access::WRITE_OK);
         if kept || fixed {
             let path = self.base_path(slot)?;
             self.refuse(path, Why::NotPermitted, Subject::Name(slot.clone()));
@@ -90,6 +90,16 @@ impl Planner<'_> {
             self.refuse(path, Why::Immutable, Subject::Name(slot.clone()));
         }
         Ok(())
+    }
+
+    /// A base directory, looked at once: all the names that leave it ask the same of it.
+    fn above(&mut self, dir: NodeId) -> Result<Statx> {
+        if let Some(known) = self.above.get(&dir) {
+            return Ok(*known);
+        }
+        let st = stat_fd(&*self.base.places.open(dir)?)?;
+        self.above.insert(dir, st);
+        Ok(st)
     }
 
     /// A file that is to be rewritten in place.
@@ -112,7 +122,7 @@ impl Planner<'_> {
     /// A further name for a base object: what /proc/sys/fs/protected_hardlinks asks for.
     pub(super) fn permit_link(&mut self, object: HostKey) -> Result<()> {
         let seen = self.seen_at.get(&object).and_then(|slot| self.seen.get(slot));
-        let Some(found) = seen.and_then(|seen| seen.found.clone()) else { return Ok(()) };
+        let Some(found) = seen.map(|seen| seen.found.clone()) else { return Ok(()) };
         let print = &found.print;
         let dir = self.base.places.open(found.place.dir)?;
         let safe = print.kind == Kind::File
@@ -131,11 +141,12 @@ impl Planner<'_> {
     }
 
     /// `.` is the base itself.
-    fn dir_path(&self, dir: NodeId) -> Result<RelPath> {
+    fn dir_path(&mut self, dir: NodeId) -> Result<RelPath> {
         if dir == NodeId::ROOT {
             return Ok(b".".to_vec());
         }
-        self.base_path(&self.base.dir_slot(dir, self.head)?)
+        let slot = self.base.dir_slot(dir, self.head)?;
+        self.base_path(&slot)
     }
 }
 

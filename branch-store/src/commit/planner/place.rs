@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::ahead::Looked;
 use super::{Fate, Planner, Seen, Stage, UNSTAGED, is_merged};
 use crate::base::Found;
 use crate::commit::clash::{Clash, Subject, Why};
@@ -35,7 +36,7 @@ impl<'a> Planner<'a> {
         let node = self.node(id)?;
         let seen = slot.as_ref().and_then(|slot| self.seen.get(slot));
         let fate = seen.map_or(Fate::Free, |seen| seen.fate);
-        let found = seen.and_then(|seen| seen.found.clone());
+        let found = seen.map(|seen| seen.found.clone());
         match self.identity(node) {
             Some(_) if fate == Fate::Stays => self.place_in_place(id, node, path, found),
             Some(key) => self.place_reused(id, node, path, key),
@@ -48,7 +49,7 @@ impl<'a> Planner<'a> {
         id: NodeId,
         node: &'a Node,
         path: &[u8],
-        found: Option<Arc<Found>>,
+        found: Option<Arc<Looked>>,
     ) -> Result<()> {
         let first = !self.placed.contains_key(&id);
         if first {
@@ -61,9 +62,9 @@ impl<'a> Planner<'a> {
     }
 
     /// Bytes, attributes and children of a base object that keeps its identity.
-    fn changes_in_place(&mut self, id: NodeId, node: &'a Node, path: &[u8], found: &Found) -> Result<()> {
+    fn changes_in_place(&mut self, id: NodeId, node: &'a Node, path: &[u8], found: &Looked) -> Result<()> {
         let key = found.print.key();
-        let old = found.meta(self.base.xattrs(found, false)?);
+        let old = found.meta(self.base)?;
         let rewrite = matches!(node.inode.body, Body::File(Content::Own(_)));
         if rewrite {
             self.rewrite(id, node, found)?;
@@ -159,14 +160,14 @@ impl<'a> Planner<'a> {
 
     /// A detached name of the object. Where the directory it was in has been removed since, no entry speaks
     /// of the name any more: then the node itself knows it.
-    fn take_parked(&mut self, id: NodeId, node: &Node, key: HostKey) -> Result<Option<(Park, Arc<Found>)>> {
+    fn take_parked(&mut self, id: NodeId, node: &Node, key: HostKey) -> Result<Option<(Park, Arc<Looked>)>> {
         if !self.parked.contains_key(&key) {
             let slot = match (&node.inode.body, &node.inode.origin) {
                 (Body::Dir { .. }, _) => self.base.dir_slot(id, self.head)?,
                 (_, Some(origin)) => origin.slot.clone().ok_or(Error::Posix(rustix::io::Errno::IO))?,
                 (_, None) => return Ok(None),
             };
-            let Some(found) = self.base.resolve(&slot, self.head)? else { return Ok(None) };
+            let Some(found) = self.base.resolve(&slot, self.head)?.map(Looked::from) else { return Ok(None) };
             let origin = node.inode.origin.as_deref();
             if !origin.is_some_and(|origin| origin.print.is_unedited(&found.print)) {
                 return Ok(None);
@@ -175,11 +176,11 @@ impl<'a> Planner<'a> {
             self.displace_above(&slot)?;
             self.detach(&slot, &found)?;
             self.seen_at.insert(key, slot.clone());
-            self.seen.insert(slot, Seen { found: Some(Arc::new(found)), fate: Fate::Detached });
+            self.seen.insert(slot, Seen { found: Arc::new(found), fate: Fate::Detached });
         }
         let park = self.parked.get_mut(&key).and_then(Vec::pop);
         let seen = self.seen_at.get(&key).and_then(|slot| self.seen.get(slot));
-        let found = seen.and_then(|seen| seen.found.clone());
+        let found = seen.map(|seen| seen.found.clone());
         Ok(park.zip(found))
     }
 
@@ -202,7 +203,7 @@ impl<'a> Planner<'a> {
         node: &'a Node,
         path: &[u8],
         fate: Fate,
-        found: Option<Arc<Found>>,
+        found: Option<Arc<Looked>>,
     ) -> Result<()> {
         if self.placed.contains_key(&id) {
             return self.add_link(id, path, UNSTAGED);

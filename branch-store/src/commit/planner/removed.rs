@@ -56,7 +56,8 @@ impl<'a> Planner<'a> {
     /// Returns the base object that the name goes on meaning until the directory goes.
     fn look_at_removed_name(&mut self, slot: Slot, entry: &Entry, path: &RelPath) -> Result<Option<Found>> {
         let found = self.base.resolve(&slot, self.head)?;
-        if let Some(why) = clash(entry, found.as_ref()).or(self.lost(&slot, entry, found.as_ref())?) {
+        let print = found.as_ref().map(|found| &found.print);
+        if let Some(why) = clash(entry, print).or(self.lost(&slot, entry, print)?) {
             self.clash_at(path, why, &slot, entry);
         }
         if let Some(found) = found.as_ref().filter(|found| found.print.kind != Kind::Dir && found.links() > 1)

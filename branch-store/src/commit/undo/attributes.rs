@@ -38,7 +38,7 @@ impl Inverter<'_> {
     }
 
     /// The first name under which the object still is in the base; one among the preimages if there is none.
-    fn any_name(&self, names: &[&RelPath], key: HostKey) -> Result<(RelPath, Where)> {
+    fn any_name(&mut self, names: &[&RelPath], key: HostKey) -> Result<(RelPath, Where)> {
         let mut best = (RelPath::new(), Where::Gone);
         for old in names {
             match self.now(old, key)? {
@@ -51,7 +51,7 @@ impl Inverter<'_> {
         Ok(best)
     }
 
-    fn now(&self, old: &[u8], key: HostKey) -> Result<Where> {
+    fn now(&mut self, old: &[u8], key: HostKey) -> Result<Where> {
         if old.is_empty() {
             return Ok(Where::Here(Vec::new(), Box::new(self.base.resolve_root(self.head)?)));
         }

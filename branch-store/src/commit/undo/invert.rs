@@ -5,6 +5,7 @@
 //! place, and attributes.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::edited::Closed;
 use super::met::met;
@@ -25,7 +26,7 @@ pub(super) struct At {
     pub(super) slot: Slot,
     pub(super) found: Found,
     /// The directory it is in.
-    pub(super) parent: Found,
+    pub(super) parent: Arc<Found>,
 }
 
 pub(super) struct Inverter<'a> {
@@ -51,6 +52,9 @@ pub(super) struct Inverter<'a> {
     pub(super) rewritten: HashSet<HostKey>,
     pub(super) metas: Vec<Step>,
     pub(super) conflicts: Vec<Conflict>,
+    /// Directories of the base by their paths of today, and preimage directories, as far as they were looked at.
+    pub(super) dirs: HashMap<RelPath, (NodeId, Arc<Found>)>,
+    pub(super) park_ids: HashMap<CommitId, NodeId>,
     pub(super) before: Vec<(RelPath, HostKey)>,
     pub(super) displaced: Vec<Displaced>,
     stages: Vec<Stage>,
@@ -91,6 +95,8 @@ pub(super) fn invert(shared: &Shared, forward: &Decide, commit: CommitId) -> Res
         rewritten: HashSet::new(),
         metas: Vec::new(),
         conflicts: Vec::new(),
+        dirs: HashMap::new(),
+        park_ids: HashMap::new(),
         before: Vec::new(),
         displaced: Vec::new(),
         stages: Vec::new(),

@@ -1,20 +1,23 @@
 //! What the base has where undoing looks, and where it must stop. Reads only.
 
+use std::sync::Arc;
+
 use super::invert::{At, Inverter};
 use super::met::{met, nothing_there};
+use super::paths::split;
 use crate::base::{Found, Guard};
 use crate::conflict::ConflictKind;
 use crate::error::{Error, Result};
-use crate::ids::{Name, NodeId};
+use crate::ids::{CommitId, Name, NodeId};
 use crate::node::{Fingerprint, HostKey, Kind, Meta, Slot};
 use crate::plan::{Park, join};
 use crate::tree::Tree;
 
 impl Inverter<'_> {
     /// A name that the commit took away, by itself or with its directory, where it is now.
-    pub(super) fn parked_name(&self, object: HostKey) -> Result<Option<(Slot, Found)>> {
-        let direct = self.taken.get(&object).and_then(|park| {
-            let dir = self.base.places.park_id(park.commit)?;
+    pub(super) fn parked_name(&mut self, object: HostKey) -> Result<Option<(Slot, Found)>> {
+        let direct = self.taken.get(&object).copied().and_then(|park| {
+            let dir = self.park_id(park.commit)?;
             Some(Slot { dir, name: Name::trusted(&park.name()) })
         });
         let along = || self.forward.plan.along.iter().find(|(key, _)| *key == object);
@@ -22,9 +25,19 @@ impl Inverter<'_> {
         Ok(self.base.resolve_now(&slot)?.map(|found| (slot, found)))
     }
 
-    pub(super) fn preimage(&self, park: Park) -> Result<Found> {
+    /// The preimage directory of a commit, asked for once.
+    fn park_id(&mut self, commit: CommitId) -> Option<NodeId> {
+        if let Some(known) = self.park_ids.get(&commit) {
+            return Some(*known);
+        }
+        let id = self.base.places.park_id(commit)?;
+        self.park_ids.insert(commit, id);
+        Some(id)
+    }
+
+    pub(super) fn preimage(&mut self, park: Park) -> Result<Found> {
         let gone = || Error::NotAllowed("a preimage of that commit is gone: it cannot be taken back");
-        let dir = self.base.places.park_id(park.commit).ok_or_else(gone)?;
+        let dir = self.park_id(park.commit).ok_or_else(gone)?;
         self.base.resolve_now(&Slot { dir, name: Name::trusted(&park.name()) })?.ok_or_else(gone)
     }
 
@@ -67,30 +80,41 @@ impl Inverter<'_> {
         Ok(())
     }
 
-    pub(super) fn at(&self, path: &[u8]) -> Result<Option<At>> {
-        let mut dir = NodeId::ROOT;
-        let mut above = self.base.resolve_root(self.head)?;
-        let mut names = path.split(|byte| *byte == b'/').peekable();
-        while let Some(name) = names.next() {
-            let slot = Slot { dir, name: Name::trusted(name) };
-            let Some(found) = self.base.resolve(&slot, self.head)? else { return Ok(None) };
-            if names.peek().is_none() {
-                return Ok(Some(At { slot, found, parent: above }));
-            }
-            let Some(id) = self.dir_id(&found.print)? else { return Ok(None) };
-            self.base.places.note_dir(id, &found.place, found.print);
-            (dir, above) = (id, found);
-        }
-        Ok(None)
+    pub(super) fn at(&mut self, path: &[u8]) -> Result<Option<At>> {
+        let (above, name) = split(path);
+        let Some((dir, parent)) = self.dir(above)? else { return Ok(None) };
+        let slot = Slot { dir, name: Name::trusted(name) };
+        Ok(self.base.resolve(&slot, self.head)?.map(|found| At { slot, found, parent }))
     }
 
-    pub(super) fn dir_at(&self, path: &[u8]) -> Result<Option<NodeId>> {
-        let Some(at) = self.at(path)? else { return Ok(None) };
-        let id = self.dir_id(&at.found.print)?;
-        if let Some(id) = id {
-            self.base.places.note_dir(id, &at.found.place, at.found.print);
+    pub(super) fn dir_at(&mut self, path: &[u8]) -> Result<Option<NodeId>> {
+        Ok(self.dir(path)?.map(|(id, _)| id))
+    }
+
+    /// A directory by its path, looked at once.
+    fn dir(&mut self, path: &[u8]) -> Result<Option<(NodeId, Arc<Found>)>> {
+        if let Some(known) = self.dirs.get(path) {
+            return Ok(Some(known.clone()));
         }
-        Ok(id)
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+        let (mut at, mut start) = (NodeId::ROOT, 0);
+        let mut found = Arc::new(self.base.resolve_root(self.head)?);
+        for end in ends.chain([path.len()]).filter(|end| *end > 0) {
+            (at, found) = match self.dirs.get(&path[..end]) {
+                Some(known) => known.clone(),
+                None => {
+                    let slot = Slot { dir: at, name: Name::trusted(&path[start..end]) };
+                    let Some(found) = self.base.resolve(&slot, self.head)? else { return Ok(None) };
+                    let Some(id) = self.dir_id(&found.print)? else { return Ok(None) };
+                    self.base.places.note_dir(id, &found.place, found.print);
+                    (id, Arc::new(found))
+                }
+            };
+            self.dirs.insert(path[..end].to_vec(), (at, found.clone()));
+            start = end + 1;
+        }
+        self.dirs.insert(path.to_vec(), (at, found.clone()));
+        Ok(Some((at, found)))
     }
 
     pub(super) fn dir_id(&self, print: &Fingerprint) -> Result<Option<NodeId>> {

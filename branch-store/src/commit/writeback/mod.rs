@@ -17,6 +17,7 @@ use crate::commit::apply_meta::set_meta;
 use crate::commit::kept;
 use crate::commit::lend;
 use crate::commit::stage::rewrite;
+use crate::crew;
 use crate::disk::open_dir_readable;
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, Name, NodeId};
@@ -42,7 +43,7 @@ struct Writer<'a> {
     plan: &'a Plan,
     commit: CommitId,
     /// The preimage directories that the plan speaks of, the commit's own among them.
-    parks: HashMap<CommitId, (OwnedFd, NodeId)>,
+    parks: HashMap<CommitId, (Arc<OwnedFd>, NodeId)>,
     dirs: HashMap<RelPath, (Arc<OwnedFd>, NodeId)>,
     touched: Vec<(Option<HostKey>, Arc<OwnedFd>)>,
     many: bool,
@@ -66,25 +67,17 @@ pub(crate) fn run(shared: &Shared, decided: &Arc<Decide>, watch: &dyn Watch) -> 
         many: false,
         out,
     };
-    let steps = plan.steps.len() as u64;
-    for (done, step) in (0..).zip(&plan.steps) {
-        if done % PROGRESS_EVERY == 0 {
-            tell(watch, Phase::WritingBack, done, steps);
-        }
-        writer.step(step)?;
-        if moves_dir(step) {
-            // Paths lead elsewhere from here on.
-            writer.dirs.clear();
-        }
-    }
-    tell(watch, Phase::WritingBack, steps, steps);
+    // No step speaks of the name of what is kept, and only who undoes the commit reads it, once that is done: it may
+    // as well be written before the steps, or while they are carried out.
+    let park = writer.own_park()?.clone();
+    let keep = || kept::write(shared, &park, decided);
+    let ((), decision) = crew::meanwhile(plan.steps.len(), keep, || writer.steps(watch))?;
     for (key, slot) in &plan.along {
         writer.note(*key, None, slot.clone(), None)?;
     }
     for (key, slot) in &plan.back {
         writer.note(*key, None, slot.clone(), Some(slot.clone()))?;
     }
-    let decision = kept::write(shared, writer.own_park()?, decided)?;
     writer.touch(Arc::new(decision.into()));
     tell(watch, Phase::Finishing, 0, 0);
     writer.sync()?;
@@ -100,6 +93,23 @@ fn moves_dir(step: &Step) -> bool {
 }
 
 impl Writer<'_> {
+    fn steps(&mut self, watch: &dyn Watch) -> Result<()> {
+        let plan = self.plan;
+        let steps = plan.steps.len() as u64;
+        for (done, step) in (0..).zip(&plan.steps) {
+            if done % PROGRESS_EVERY == 0 {
+                tell(watch, Phase::WritingBack, done, steps);
+            }
+            self.step(step)?;
+            if moves_dir(step) {
+                // Paths lead elsewhere from here on.
+                self.dirs.clear();
+            }
+        }
+        tell(watch, Phase::WritingBack, steps, steps);
+        Ok(())
+    }
+
     fn step(&mut self, step: &Step) -> Result<()> {
         match step {
             Step::Detach { path, from, park, object, dir } => self.detach(path, *from, *park, *object, *dir),
@@ -210,7 +220,7 @@ impl Writer<'_> {
         }
         if self.key_at(&parent, name)?.is_some() {
             let kept = format!("intruder.{}", self.out.warnings.len());
-            let to = (self.own_park()?, kept.as_bytes());
+            let to = (&**self.own_park()?, kept.as_bytes());
             self.rename((&parent, name), to, RenameFlags::NOREPLACE, path)?;
             self.warn(
                 path,
@@ -242,7 +252,8 @@ impl Writer<'_> {
             rewrite(&self.shared.disk, &from, &to)?;
             written = Some(to);
         }
-        let refused = set_meta(&self.shared.disk, &*parent, name, kind, meta)?.refused;
+        let found = stat_at(&*parent, name)?;
+        let refused = set_meta(&self.shared.disk, (&*parent, name), &found, kind, meta)?;
         self.out.warnings.extend(refused.iter().map(|refused| refused.of(path)));
         if let Some(file) = written {
             // Bytes and attributes, before a later step may take the name away for good.
@@ -264,7 +275,8 @@ impl Writer<'_> {
                 }
             }
         };
-        let Some(print) = stat_at(&*parent, name).ok().and_then(|st| self.shared.base.home.print(&st)) else {
+        let found = stat_at(&*parent, name).ok();
+        let Some((found, print)) = found.and_then(|st| Some((st, self.shared.base.home.print(&st)?))) else {
             self.warn(path, "has gone since; its attributes could not be set");
             return Ok(());
         };
@@ -272,7 +284,7 @@ impl Writer<'_> {
             self.warn(path, "was replaced from outside; its attributes were left alone");
             return Ok(());
         }
-        let refused = set_meta(&self.shared.disk, &*parent, name, print.kind, meta)?.refused;
+        let refused = set_meta(&self.shared.disk, (&*parent, name), &found, print.kind, meta)?;
         let shown = if path.is_empty() { b"." } else { path };
         self.out.warnings.extend(refused.iter().map(|refused| refused.of(shown)));
         if self.many {

@@ -25,7 +25,7 @@ pub(super) fn open_parks(
     shared: &Shared,
     own: (CommitId, NodeId),
     plan: &Plan,
-) -> Result<HashMap<CommitId, (OwnedFd, NodeId)>> {
+) -> Result<HashMap<CommitId, (Arc<OwnedFd>, NodeId)>> {
     let mut parks = HashMap::new();
     let spoken_of = plan.steps.iter().filter_map(|step| match step {
         Step::Detach { park, .. } | Step::Attach { park, .. } | Step::Exchange { park, .. } => Some(*park),
@@ -41,7 +41,7 @@ pub(super) fn open_parks(
             .map_err(|e| Error::host("open preimage directory", &name, e))?;
         let known = if commit == own.0 { Some(own.1) } else { shared.base.places.park_id(commit) };
         let id = known.ok_or_else(|| Error::host("find preimage directory", &name, Errno::NOENT))?;
-        parks.insert(commit, (dir, id));
+        parks.insert(commit, (Arc::new(dir), id));
     }
     Ok(parks)
 }
@@ -49,11 +49,11 @@ pub(super) fn open_parks(
 impl Writer<'_> {
     /// The preimage directory a place is in.
     pub(super) fn park_of(&self, park: Park) -> Result<&OwnedFd> {
-        self.parks.get(&park.commit).map(|(dir, _)| dir).ok_or(Error::Posix(Errno::IO))
+        self.parks.get(&park.commit).map(|(dir, _)| &**dir).ok_or(Error::Posix(Errno::IO))
     }
 
-    pub(super) fn own_park(&self) -> Result<&OwnedFd> {
-        self.park_of(Park { commit: self.commit, number: 0 })
+    pub(super) fn own_park(&self) -> Result<&Arc<OwnedFd>> {
+        self.parks.get(&self.commit).map(|(dir, _)| dir).ok_or(Error::Posix(Errno::IO))
     }
 
     pub(super) fn slot(&self, park: Park) -> Result<Slot> {
@@ -227,7 +227,7 @@ impl Writer<'_> {
 
     /// What is to be durable in the end, once each: the same directory comes by several descriptors.
     pub(super) fn touch(&mut self, object: Arc<OwnedFd>) {
-        if self.many {
+        if self.many || self.touched.iter().any(|(_, known)| Arc::ptr_eq(known, &object)) {
             return;
         }
         let key = stat_fd(&*object).ok().and_then(|st| self.shared.base.home.print(&st)).map(|p| p.key());
