@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::wire::PathBytes;
-
 /// First allocation for a path that comes as an array: PATH_MAX of Linux.
 const CAPACITY_FIRST: usize = 4096;
+
+/// A path as the bytes the kernel knows; in JSON a string where it is UTF-8 and a byte array where not.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PathBytes(pub Vec<u8>);
 
 impl PathBytes {
     /// The path, borrowed.
