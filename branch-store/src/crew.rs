@@ -81,7 +81,7 @@ fn each_by<T: Sync, B: Send, E: Send>(
     };
     let mut finished = thread::scope(|scope| {
         // Without them it takes longer, that is all.
-        let helper = |_| thread::Builder::new().spawn_scoped(scope, &run).ok();
+        let helper = |_| thread::Builder::new().spawn_scoped(scope, run).ok();
         let helpers: Vec<_> = (1..hands).filter_map(helper).collect();
         let mut finished = run();
         for helper in helpers {
