@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use crate::base::history::Displaced;
 use crate::branch::{Branch, Data, Shared, State};
+use crate::commit::choose::base::OverBase;
+use crate::commit::choose::texts::Fresh;
 use crate::commit::choose::{self, Chosen, Resolved, Resolver};
-use crate::commit::choose_base::OverBase;
 use crate::commit::part::Selector;
 use crate::commit::partial::{Stays, go_on, narrowed};
 use crate::commit::planner::{Drawn, draw};
 use crate::commit::stage::{Bytes, Staging};
-use crate::commit::texts::Fresh;
 use crate::commit::writeback::{self, Written};
 use crate::commit::{Committed, Invalid, Invalidate, Sealed, invalid};
 use crate::error::{Error, Result};

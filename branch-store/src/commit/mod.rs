@@ -1,49 +1,42 @@
 //! Commit: a leaf's changes go into its parent, atomically (S11), first one wins (S12).
 
-mod alike;
 mod apply_meta;
 mod attributes;
 mod choose;
-mod choose_base;
-mod choose_branch;
 pub(crate) mod clash;
 pub(crate) mod decide;
 mod forget;
-mod graft;
 mod index;
 mod kept;
 mod lend;
 mod merge;
 mod part;
 pub(crate) mod partial;
+mod planner;
+mod preview;
+pub(crate) mod rebase;
+mod refit;
+mod stage;
+pub(crate) mod undo;
+pub(crate) mod writeback;
+
+pub use choose::texts::{MERGE_MAX, MergedText, Merger, Texts};
 pub use choose::{Choice, Resolved, Resolver};
 pub use forget::{Invalid, Invalidate};
 pub(crate) use forget::{forgotten, invalid};
-pub(crate) use merge::applied;
-pub(crate) use merge::path_of;
+pub(crate) use merge::{applied, path_of};
 pub use part::Selector;
 pub use partial::Stays;
 pub(crate) use preview::preview;
 pub use preview::{PlannedStep, Preview, StepAction};
 pub use rebase::Rebased;
-pub use texts::{MERGE_MAX, MergedText, Merger, Texts};
-mod planner;
-mod preview;
-pub(crate) mod rebase;
-mod refit;
-mod rest;
-mod stage;
-mod texts;
-pub(crate) mod undo;
-mod versions;
-pub(crate) mod writeback;
 
 use std::sync::Arc;
 
 use crate::branch::{Branch, Data, Shared, State};
 use crate::commit::choose::Chosen;
-use crate::commit::choose_branch::Trees;
-use crate::commit::texts::Fresh;
+use crate::commit::choose::branch::Trees;
+use crate::commit::choose::texts::Fresh;
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, LayerId, NodeId};
 use crate::journal::record::{Origin, Record, Rest};

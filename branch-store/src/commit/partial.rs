@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use crate::base::Base;
 use crate::branch::{AtFork, Branch, Data, Marks, Shared};
+use crate::commit::choose::base::OverBase;
 use crate::commit::choose::refuse;
-use crate::commit::choose_base::OverBase;
 use crate::commit::decide::Planned;
 use crate::commit::part::Selector;
+use crate::commit::part::rest::rest;
 use crate::commit::planner::draw;
-use crate::commit::rest::rest;
 use crate::commit::{
     Invalid, Merged, applied, corrupt, forgotten, is_own, keep_open, merge, orphans, rebase,
 };

@@ -8,6 +8,7 @@
 mod changes;
 mod groups;
 mod paths;
+pub(super) mod rest;
 
 use std::collections::HashSet;
 

@@ -4,14 +4,20 @@
 //! for "ours" the two sides start from what they have there, for "theirs" the branch has left it alone, and a merge is
 //! an "ours" with another version of the branch's object. What the rules go on refusing stays a conflict.
 
+mod alike;
+pub(super) mod base;
+pub(super) mod branch;
+mod graft;
+pub(super) mod texts;
+mod versions;
+
 use std::collections::{BTreeSet, HashMap};
 
 use crate::branch::Shared;
-use crate::commit::alike;
+use crate::commit::choose::graft::is_whole;
+use crate::commit::choose::texts::{Fresh, Merger};
+use crate::commit::choose::versions::Version;
 use crate::commit::clash::{Clash, Sides, in_order};
-use crate::commit::graft::is_whole;
-use crate::commit::texts::{self, Fresh, Merger};
-use crate::commit::versions::Version;
 use crate::conflict::Conflict;
 use crate::error::{Error, Result};
 use crate::tree::Tree;
@@ -49,7 +55,7 @@ pub struct Resolved {
 
 /// What becomes of a conflict.
 #[derive(Debug, Clone)]
-pub(super) enum Decision {
+enum Decision {
     Ours,
     Theirs,
     /// Ours, which first becomes this.
@@ -60,7 +66,7 @@ pub(super) enum Decision {
 pub(super) struct Taken {
     pub(super) clash: Clash,
     pub(super) conflict: Conflict,
-    pub(super) decision: Decision,
+    decision: Decision,
 }
 
 /// What has been decided so far.

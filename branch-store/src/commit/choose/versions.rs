@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use rustix::io::Errno;
 
 use crate::branch::View;
+use crate::commit::attributes;
 use crate::commit::clash::{Clash, SideView, Sides, Subject, Why};
 use crate::conflict::Target;
 use crate::error::{Error, Result};
@@ -201,8 +202,8 @@ impl Sides<'_> {
         let theirs = self.theirs.attributes(&met.theirs)?;
         let ours = self.ours.node(met.ours)?.inode.meta.attributes();
         let merged = match &met.fork {
-            Some(fork) => super::attributes::merge(&self.fork.attributes(fork)?, &theirs, &ours),
-            None => super::attributes::agree(&theirs, &ours).then(|| theirs.clone()),
+            Some(fork) => attributes::merge(&self.fork.attributes(fork)?, &theirs, &ours),
+            None => attributes::agree(&theirs, &ours).then(|| theirs.clone()),
         };
         Ok(merged.map(|merged| (merged, theirs)))
     }
@@ -293,7 +294,7 @@ fn attributes_agree(ours: &View<'_>, our: &Object, theirs: &View<'_>, their: &Ob
         let found = view.found(object)?;
         Ok(found.meta(view.base.xattrs(&found, false)?).attributes())
     };
-    Ok(super::attributes::agree(&of(theirs, their)?, &of(ours, our)?))
+    Ok(attributes::agree(&of(theirs, their)?, &of(ours, our)?))
 }
 
 /// Whether two files of one size hold the same bytes.

@@ -2,9 +2,9 @@
 //! branch's change is taken back. Pure.
 
 use crate::branch::{Branch, Data};
+use crate::commit::choose::graft::{as_in_base, graft, put};
 use crate::commit::choose::{Decision, Taken};
 use crate::commit::clash::{Sides, Subject};
-use crate::commit::graft::{as_in_base, graft, put};
 use crate::commit::index::Indexed;
 use crate::conflict::{Conflict, Target};
 use crate::ids::{CommitId, NodeId};
@@ -12,7 +12,7 @@ use crate::node::{Kind, Slot};
 use crate::tree::Tree;
 
 /// The trees of a merge, on their way to ones that do not clash.
-pub(super) struct Trees {
+pub(in crate::commit) struct Trees {
     fork: Indexed,
     theirs: Indexed,
     ours: Indexed,
@@ -21,28 +21,28 @@ pub(super) struct Trees {
 }
 
 impl Trees {
-    pub(super) fn new(ours: &Data, into: &Data) -> Trees {
+    pub(in crate::commit) fn new(ours: &Data, into: &Data) -> Trees {
         let [fork, theirs, ours_now] =
             [&ours.fork_tree, &into.tree, &ours.tree].map(|t| Indexed::new(t.clone()));
         Trees { fork, theirs, ours: ours_now, epochs: [into.epoch, ours.epoch] }
     }
 
-    pub(super) fn fork(&self) -> &Tree {
+    pub(in crate::commit) fn fork(&self) -> &Tree {
         self.fork.tree()
     }
 
-    pub(super) fn ours(&self) -> &Tree {
+    pub(in crate::commit) fn ours(&self) -> &Tree {
         self.ours.tree()
     }
 
-    pub(super) fn sides<'a>(&'a self, branch: &'a Branch) -> Sides<'a> {
+    pub(in crate::commit) fn sides<'a>(&'a self, branch: &'a Branch) -> Sides<'a> {
         let [theirs, ours] = self.epochs;
         let trees = [(&self.fork, ours), (&self.theirs, theirs), (&self.ours, ours)];
         Sides::new(&branch.shared, Target::Branch, trees)
     }
 
     /// Carries out decisions. Returns the conflicts that cannot be decided so.
-    pub(super) fn choose(&mut self, taken: Vec<Taken>) -> Vec<Conflict> {
+    pub(in crate::commit) fn choose(&mut self, taken: Vec<Taken>) -> Vec<Conflict> {
         let mut refused = Vec::new();
         for Taken { clash, conflict, decision } in taken {
             let changed = match &clash.subject {

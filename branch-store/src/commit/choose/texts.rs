@@ -10,8 +10,8 @@ use rustix::io::Errno;
 
 use crate::base::stat_fd;
 use crate::branch::Shared;
+use crate::commit::choose::versions::{Met, Version, same_bytes};
 use crate::commit::clash::{Clash, Sides};
-use crate::commit::versions::{Met, Version, same_bytes};
 use crate::conflict::Conflict;
 use crate::copying::{Take, copy_bytes};
 use crate::error::{Error, Result};
@@ -59,14 +59,14 @@ impl PartialEq for Merger {
 impl Eq for Merger {}
 
 /// The layer that merged files are written to, and its directory on the disk, until the commit takes it over.
-pub(super) struct Fresh<'a> {
+pub(in crate::commit) struct Fresh<'a> {
     shared: &'a Shared,
     layer: Option<LayerId>,
     files: BTreeSet<(LayerId, NodeId)>,
 }
 
 impl<'a> Fresh<'a> {
-    pub(super) fn new(shared: &'a Shared) -> Fresh<'a> {
+    pub(in crate::commit) fn new(shared: &'a Shared) -> Fresh<'a> {
         Fresh { shared, layer: None, files: BTreeSet::new() }
     }
 
@@ -74,16 +74,16 @@ impl<'a> Fresh<'a> {
     ///
     /// # Errors
     /// The host's; a failed sync poisons the store (S21).
-    pub(super) fn make_durable(&self) -> Result<()> {
+    pub(in crate::commit) fn make_durable(&self) -> Result<()> {
         self.shared.contents.sync_files(&self.files).inspect_err(|_| self.shared.journal.poison())
     }
 
-    pub(super) fn layers(&self) -> Vec<LayerId> {
+    pub(in crate::commit) fn layers(&self) -> Vec<LayerId> {
         self.layer.into_iter().collect()
     }
 
     /// The commit is decided: from now on somebody else's.
-    pub(super) fn keep(&mut self) -> Vec<LayerId> {
+    pub(in crate::commit) fn keep(&mut self) -> Vec<LayerId> {
         self.files.clear();
         self.layer.take().into_iter().collect()
     }

@@ -16,7 +16,12 @@ use crate::tree::{Change, Tree};
 ///
 /// # Errors
 /// The host's; EIO where somebody changed the base on these paths since.
-pub(super) fn rest(base: &Base, tree: &Tree, part: &Part, head: CommitId) -> Result<(Tree, Vec<DirPlace>)> {
+pub(in crate::commit) fn rest(
+    base: &Base,
+    tree: &Tree,
+    part: &Part,
+    head: CommitId,
+) -> Result<(Tree, Vec<DirPlace>)> {
     let (names, objects) = Changes::of(&Tree::default(), tree).left(part);
     let mut rest = Rest {
         base,

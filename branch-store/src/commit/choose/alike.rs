@@ -1,8 +1,8 @@
 //! Equal changes are no conflict (S14). Whether they are equal is looked at only where a conflict would be reported
 //! otherwise, so that nobody else pays for reading bytes.
 
+use crate::commit::choose::versions::{Version, are_equal};
 use crate::commit::clash::{Clash, Sides};
-use crate::commit::versions::{Version, are_equal};
 use crate::commit::{attributes, choose::Decision};
 use crate::conflict::Conflict;
 use crate::error::{Error, Result};

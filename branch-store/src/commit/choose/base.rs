@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use crate::base::{Base, Found};
 use crate::branch::{Branch, Data};
+use crate::commit::choose::graft::{graft, link, put};
+use crate::commit::choose::versions::Version;
 use crate::commit::choose::{Decision, Taken};
 use crate::commit::clash::{Sides, Subject, Why};
-use crate::commit::graft::{graft, link, put};
 use crate::commit::index::Indexed;
-use crate::commit::versions::Version;
 use crate::conflict::{Conflict, Target};
 use crate::error::Result;
 use crate::ids::{CommitId, NodeId};
@@ -18,7 +18,7 @@ use crate::node::{Body, Content, Entry, Kind, Node, Origin, Slot};
 use crate::tree::Tree;
 
 /// A branch's tree on its way to one that the base does not clash with.
-pub(super) struct OverBase<'a> {
+pub(in crate::commit) struct OverBase<'a> {
     base: &'a Base,
     head: CommitId,
     epoch: CommitId,
@@ -30,16 +30,16 @@ pub(super) struct OverBase<'a> {
 }
 
 impl<'a> OverBase<'a> {
-    pub(super) fn new(base: &'a Base, head: CommitId, ours: &Data) -> OverBase<'a> {
+    pub(in crate::commit) fn new(base: &'a Base, head: CommitId, ours: &Data) -> OverBase<'a> {
         let [fork, tree] = [&ours.fork_tree, &ours.tree].map(|tree| Indexed::new(tree.clone()));
         OverBase { base, head, epoch: ours.epoch, fork, ours: tree, left: HashSet::new() }
     }
 
-    pub(super) fn tree(&self) -> &Tree {
+    pub(in crate::commit) fn tree(&self) -> &Tree {
         self.ours.tree()
     }
 
-    pub(super) fn sides<'s>(&'s self, branch: &'s Branch) -> Sides<'s> {
+    pub(in crate::commit) fn sides<'s>(&'s self, branch: &'s Branch) -> Sides<'s> {
         let trees = [(&self.fork, self.epoch), (&self.fork, self.head), (&self.ours, self.epoch)];
         Sides::new(&branch.shared, Target::Base, trees)
     }
@@ -48,7 +48,7 @@ impl<'a> OverBase<'a> {
     ///
     /// # Errors
     /// The host's.
-    pub(super) fn choose(&mut self, taken: Vec<Taken>) -> Result<Vec<Conflict>> {
+    pub(in crate::commit) fn choose(&mut self, taken: Vec<Taken>) -> Result<Vec<Conflict>> {
         let mut refused = Vec::new();
         for Taken { clash, conflict, decision } in taken {
             let chosen = match (&clash.subject, &decision) {
