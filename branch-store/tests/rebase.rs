@@ -374,3 +374,27 @@ fn what_a_branch_brought_back_is_no_conflict_once_the_parent_has_forgotten_it() 
         assert_same(&w.branch("parent").tree(), &wanted, "after a restart, too");
     }
 }
+
+/// Story: the model of histories met a conflict over a file that the branch had not touched. The branch had it open when
+/// a rebase took it away; a sibling that won over the removal had brought it back in the parent.
+#[test]
+fn what_is_only_open_in_the_branch_is_no_conflict_when_the_parent_has_it_again() {
+    let mut w = sample();
+    w.fork("main", "parent").put("own", "first").unwrap();
+    w.fork_as("parent", &["first", "second", "third"], GroupKind::Independent);
+    w.branch("third").overwrite("own", "third").unwrap();
+    w.branch("first").remove("own").unwrap();
+    w.store().commit(&w.branch("first")).unwrap();
+    w.reopen();
+    let second = w.branch("second");
+    let open = second.open(&second.at("own").unwrap().0, Access::Read).unwrap();
+    let rebased = w.store().rebase(&second, &refuse).unwrap();
+    assert_eq!(rebased.orphans.len(), 1);
+    w.store().commit_with(&w.branch("third"), &|_| Choice::Ours).unwrap();
+    assert!(w.store().rebase(&second, &refuse).unwrap().moved);
+    assert_eq!(second.read_all("own").unwrap(), "third");
+    drop(open);
+    second.put("own", "second").unwrap();
+    w.store().commit(&second).unwrap();
+    assert_eq!(w.branch("parent").read_all("own").unwrap(), "second");
+}

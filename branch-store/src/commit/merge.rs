@@ -155,6 +155,11 @@ impl Merge<'_> {
         if ours.meta.nlink == 0 && theirs.inode.meta.nlink == 0 {
             return Ok(None);
         }
+        // It is only open here, which is no change: it goes on as it is there.
+        let is_open = |tree: &Tree| tree.get(id).is_none_or(|node| node.is_nameless());
+        if is_open(&self.fork) && is_open(&self.ours) {
+            return Ok(None);
+        }
         // It is only open there: a branch that was told to win over its removal brings it back.
         let known_removed = self.fork.get(id).is_none_or(|node| node.is_nameless());
         if theirs.is_nameless() && known_removed && !self.removed_from_base(id) {
