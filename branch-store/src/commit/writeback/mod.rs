@@ -176,11 +176,10 @@ impl Writer<'_> {
         (new, new_dir): (HostKey, Option<NodeId>),
         (old, old_dir): (HostKey, Option<NodeId>),
     ) -> Result<()> {
-        let Some((parent, parent_id, name)) = self.meets_at(path, [new, old])? else {
+        let Some(((parent, parent_id, name), found)) = self.meets_at(path, [new, old])? else {
             self.warn_homeless(path, park);
             return Ok(());
         };
-        let found = self.key_at(&parent, name)?;
         if found != Some(new) {
             if found.is_some_and(|found| found != old) {
                 self.warn_kept(path, park);

@@ -182,30 +182,35 @@ impl Writer<'_> {
     }
 
     /// Where one of two objects changes places with the other: at its path, or, as a crash may have lost this step and
-    /// kept a later one (H3), where a directory above it is by now. The path, if neither is anywhere.
+    /// kept a later one (H3), where a directory above it is by now. The path, if neither is anywhere. With what is there.
     pub(super) fn meets_at<'p>(
         &mut self,
         path: &'p [u8],
         objects: [HostKey; 2],
-    ) -> Result<Option<InDir<'p>>> {
+    ) -> Result<Option<(InDir<'p>, Option<HostKey>)>> {
         let is_one = |key: Option<HostKey>| key.is_some_and(|key| objects.contains(&key));
-        let found = self.parent(path)?;
-        if let Some((parent, _, name)) = &found
-            && is_one(self.key_at(parent, name)?)
-        {
-            return Ok(found);
+        let at_path = match self.parent(path)? {
+            Some(at) => {
+                let found = self.key_at(&at.0, at.2)?;
+                Some((at, found))
+            }
+            None => None,
+        };
+        if at_path.as_ref().is_some_and(|(_, found)| is_one(*found)) {
+            return Ok(at_path);
         }
         for (park, below) in gone_above(self.plan, path) {
             if let Some(top) = self.taken_to(park)?
                 && let Some((dir, name)) = descend(top, below)?
-                && is_one(self.key_at(&dir, name)?)
+                && let found = self.key_at(&dir, name)?
+                && is_one(found)
             {
                 let print = self.shared.base.home.print(&stat_fd(&*dir)?).ok_or(Error::Posix(Errno::IO))?;
                 let id = self.shared.base.id_of(&print, &Tree::default())?;
-                return Ok(Some((dir, id, name)));
+                return Ok(Some(((dir, id, name), found)));
             }
         }
-        Ok(found)
+        Ok(at_path)
     }
 
     /// A directory that was detached: in its park, or attached already.
