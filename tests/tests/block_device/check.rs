@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use branch_store::{Error, Report, Store, Unrecovered, init};
-use branchfs_tests::{Rng, cannot, run_ok, skip};
+use branchfs_tests::{Rng, cannot, skip};
 
 use crate::Filesystem;
 use crate::cuts::{Cut, each_cut};
-use crate::device::{Mounted, Recording, Taken};
+use crate::device::{Mounted, Recording, Taken, output, run};
 use crate::log::Logged;
 use crate::scenario::{Step, options};
 use crate::world::World;
@@ -174,7 +174,7 @@ impl Filesystem {
             Filesystem::Ext4 | Filesystem::LaxExt4 => ["mkfs.ext4", "e2fsck"],
             Filesystem::Xfs => ["mkfs.xfs", "xfs_repair"],
         };
-        let is_missing = |tool: &&&str| Command::new(tool).arg("-V").output().is_err();
+        let is_missing = |tool: &&&str| output(Command::new(tool).arg("-V")).is_err();
         if let Some(tool) = tools.iter().find(is_missing) {
             cannot(&format!("no {tool}: ./setup installs it"));
             return false;
@@ -192,9 +192,9 @@ impl Filesystem {
         std::fs::File::create(image).unwrap().set_len(megabytes << 20).unwrap();
         match self {
             Filesystem::Ext4 | Filesystem::LaxExt4 => {
-                run_ok(Command::new("mkfs.ext4").args(["-q", "-b", "4096"]).arg(image))
+                run(Command::new("mkfs.ext4").args(["-q", "-b", "4096"]).arg(image))
             }
-            Filesystem::Xfs => run_ok(Command::new("mkfs.xfs").arg("-q").arg(image)),
+            Filesystem::Xfs => run(Command::new("mkfs.xfs").arg("-q").arg(image)),
         };
     }
 
@@ -209,8 +209,8 @@ impl Filesystem {
     /// Its own check of an unmounted image, which must find nothing.
     fn check(self, image: &Path) {
         match self {
-            Filesystem::Ext4 | Filesystem::LaxExt4 => run_ok(Command::new("e2fsck").arg("-fn").arg(image)),
-            Filesystem::Xfs => run_ok(Command::new("xfs_repair").args(["-n", "-f"]).arg(image)),
+            Filesystem::Ext4 | Filesystem::LaxExt4 => run(Command::new("e2fsck").arg("-fn").arg(image)),
+            Filesystem::Xfs => run(Command::new("xfs_repair").args(["-n", "-f"]).arg(image)),
         };
     }
 }

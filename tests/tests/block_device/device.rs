@@ -4,9 +4,9 @@
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use branchfs_tests::run_ok;
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount,
@@ -31,13 +31,39 @@ pub(crate) fn in_own_namespace(test: impl FnOnce(&Path) + Send) {
     }
 }
 
+/// Held while a process is made, and while something is unmounted. Until it runs its program a new process has copies of
+/// all that is open here, also of what another test has on its disk, which that test then cannot unmount.
+static FORKS: Mutex<()> = Mutex::new(());
+
+fn no_other_forks() -> MutexGuard<'static, ()> {
+    FORKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    let _alone = no_other_forks();
+    command.spawn()
+}
+
+/// Runs a command to its end.
+pub(crate) fn output(command: &mut Command) -> std::io::Result<Output> {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    spawn(command)?.wait_with_output()
+}
+
+/// Runs a command that must succeed.
+pub(crate) fn run(command: &mut Command) {
+    let output = output(command).unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
+}
+
 /// A mount that ends when this is dropped.
 pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
     /// Of an image, through a loop device that goes with the mount. `options` are as for mount(8).
     pub(crate) fn image(image: &Path, at: &Path, options: &str) -> Mounted {
-        run_ok(Command::new("mount").args(["-o", "loop", "-o", &format!("rw,{options}")]).arg(image).arg(at));
+        run(Command::new("mount").args(["-o", "loop", "-o", &format!("rw,{options}")]).arg(image).arg(at));
         Mounted(at.to_owned())
     }
 
@@ -57,7 +83,10 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         let flags = if std::thread::panicking() { UnmountFlags::DETACH } else { UnmountFlags::empty() };
-        let unmounted = unmount(&self.0, flags);
+        let unmounted = {
+            let _alone = no_other_forks();
+            unmount(&self.0, flags)
+        };
         // The first panic tells more.
         if !std::thread::panicking() {
             unmounted.unwrap();
@@ -73,7 +102,7 @@ impl Taken {
     /// The device of a filesystem, once that is unmounted. `file` is any file.
     pub(crate) fn take(device: u64, file: &Path) -> Taken {
         let device = PathBuf::from(format!("/dev/loop{}", rustix::fs::minor(device)));
-        let taken = Command::new("losetup").arg(&device).arg(file).output().unwrap();
+        let taken = output(Command::new("losetup").arg(&device).arg(file)).unwrap();
         // If not, it is somebody else's, which is as good.
         Taken(taken.status.success().then_some(device))
     }
@@ -82,7 +111,7 @@ impl Taken {
 impl Drop for Taken {
     fn drop(&mut self) {
         if let Some(device) = &self.0 {
-            let freed = Command::new("losetup").arg("-d").arg(device).output();
+            let freed = output(Command::new("losetup").arg("-d").arg(device));
             // The first panic tells more.
             if !std::thread::panicking() {
                 assert!(freed.unwrap().status.success(), "{} is free again", device.display());
@@ -106,14 +135,14 @@ impl Recording {
         let shown = dir.join("recorded");
         File::create(&shown).unwrap();
         mount_fuse(&device, &shown);
-        let server = Command::new(std::env::current_exe().unwrap())
+        let mut server = Command::new(std::env::current_exe().unwrap());
+        server
             .args([test, "--exact", "--nocapture", "--test-threads=1"])
             .env(recorder::IMAGE, image)
             .env(recorder::LOG, format!("/proc/{}/fd/{}", std::process::id(), log.as_raw_fd()))
             .stdin(Stdio::from(device))
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+            .stdout(Stdio::null());
+        let server = spawn(&mut server).unwrap();
         Recording { file: Some(Mounted(shown)), server, log }
     }
 
