@@ -11,5 +11,6 @@ pub mod cli;
 pub mod daemon;
 pub mod fuse;
 pub mod patch;
+mod procfs;
 pub mod text_merge;
 pub mod vfs;

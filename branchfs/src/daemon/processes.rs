@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use crate::procfs::text;
+
 /// Longest chain of parents followed; chains that long do not occur, cycles cannot.
 const ANCESTORS_MAX: usize = 4096;
 
@@ -34,13 +36,13 @@ pub(super) fn pid_of(pidfd: BorrowedFd<'_>) -> io::Result<Pidfd> {
 /// When the process started, in clock ticks since boot: with its id, its identity until the next boot.
 /// `None` if it is gone.
 pub(super) fn start_time(pid: i32) -> Option<u64> {
-    stat_field(&about(pid, "stat")?, 22)?.parse().ok()
+    stat_field(&text(pid, "stat")?, 22)?.parse().ok()
 }
 
 /// Real user id of the process. Read from its status, not from the owner of its directory: that is root
 /// for processes which may not be dumped.
 pub(super) fn real_uid(pid: i32) -> Option<u32> {
-    let status = about(pid, "status")?;
+    let status = text(pid, "status")?;
     let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     uids.split_whitespace().next()?.parse().ok()
 }
@@ -55,14 +57,7 @@ pub(super) fn is_inside(pid: i32, init: i32) -> bool {
 }
 
 fn parent(pid: i32) -> Option<i32> {
-    stat_field(&about(pid, "stat")?, 4)?.parse().ok()
-}
-
-/// A file of `/proc/<pid>`. The name in it is bytes, cut off after the fifteenth, and need not be text; nothing
-/// here is looked for in it.
-fn about(pid: i32, file: &str) -> Option<String> {
-    let bytes = std::fs::read(format!("/proc/{pid}/{file}")).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    stat_field(&text(pid, "stat")?, 4)?.parse().ok()
 }
 
 /// A field of `/proc/<pid>/stat`, numbered from 1 as in proc(5), from the third on: the second is the

@@ -3,6 +3,7 @@
 //! caller has no more than its user and group.
 
 use super::Caller;
+use crate::procfs;
 
 const CAP_FSETID: u32 = 4;
 const CAP_SYS_ADMIN: u32 = 21;
@@ -20,9 +21,7 @@ impl Caller {
     }
 
     fn status(self) -> Option<Status> {
-        // The process's name is in it, too, and need not be text.
-        let bytes = std::fs::read(format!("/proc/{}/status", self.pid)).ok()?;
-        let mut status = Status::parse(&String::from_utf8_lossy(&bytes))?;
+        let mut status = Status::parse(&procfs::text(self.pid, "status")?)?;
         // Capabilities in a user namespace of its own are none over our mount.
         let namespace = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/user")).ok();
         if namespace(&self.pid.to_string()) != namespace("self") {

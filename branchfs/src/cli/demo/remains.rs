@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::error::CliError;
 use super::project::Project;
+use crate::procfs;
 
 const VARIABLE: &str = "BRANCHFS_DEMO";
 
@@ -46,9 +47,7 @@ impl Remains {
 
 /// Whether a process runs; one that only waits to be reaped does not (proc_pid_stat(5)).
 pub(super) fn runs(pid: i32) -> bool {
-    // The name in it need not be text.
-    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let stat = String::from_utf8_lossy(&stat);
+    let stat = procfs::text(pid, "stat").unwrap_or_default();
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
     state.is_some_and(|state| state != 'Z' && state != 'X')
 }
