@@ -151,7 +151,8 @@ fn core_hint(error: &Error) -> String {
     match error {
         Error::NoWorkspace { start } => match control_file(start) {
             Some(control) => format!(
-                "this is a branch seen from within, as by 'run': 'echo commit > {0}' commits it ('echo abort' discards it);                  everything else is said outside",
+                "this is a branch seen from within, as by 'run': 'echo commit > {0}' commits it ('echo abort' discards it); \
+                 everything else is said outside",
                 control.display()
             ),
             None => "run 'branchfs init' here to make one".into(),

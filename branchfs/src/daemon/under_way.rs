@@ -79,8 +79,7 @@ impl Commit<'_> {
     fn may_go_on(&self, phase: Phase) -> bool {
         match phase {
             Phase::Deciding => {
-                let decided = (OPEN, DECIDED);
-                self.state.compare_exchange(decided.0, decided.1, Ordering::AcqRel, Ordering::Acquire).is_ok()
+                self.state.compare_exchange(OPEN, DECIDED, Ordering::AcqRel, Ordering::Acquire).is_ok()
             }
             Phase::Planning | Phase::Staging | Phase::Syncing => self.state.load(Ordering::Acquire) == OPEN,
             Phase::WritingBack | Phase::Finishing | Phase::Done => true,
