@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, FileType, StatxFlags};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
+use crate::base::stat_at;
+use crate::content::allocated;
 use crate::disk::{list, open_dir_readable};
 use crate::error::{Error, Result};
 
@@ -24,8 +26,7 @@ pub(crate) fn bytes_below(dir: impl AsFd) -> Result<u64> {
 fn below(dir: impl AsFd, links: &mut Links) -> Result<u64> {
     let mut bytes = 0;
     for name in list(&dir)? {
-        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        let found = match rustix::fs::statx(&dir, &name[..], flags, StatxFlags::BASIC_STATS) {
+        let found = match stat_at(&dir, &name) {
             // It is being deleted.
             Err(Errno::NOENT) => continue,
             found => found.map_err(|e| Error::host("stat", &name, e))?,
@@ -38,7 +39,7 @@ fn below(dir: impl AsFd, links: &mut Links) -> Result<u64> {
                 continue;
             }
         }
-        bytes += found.stx_blocks * 512;
+        bytes += allocated(&found);
         if is_dir {
             bytes += match open_dir_readable(&dir, &name) {
                 Ok(inner) => below(inner, links)?,

@@ -282,6 +282,14 @@ impl Node {
 }
 
 impl Inode {
+    /// It has lost its last name and lives for those who have it open: of a directory nothing of the base shows.
+    pub(crate) fn lose_names(&mut self) {
+        self.meta.nlink = 0;
+        if let Body::Dir { lower, .. } = &mut self.body {
+            *lower = Lower::Opaque;
+        }
+    }
+
     /// What the node is.
     pub(crate) fn kind(&self) -> Kind {
         match &self.body {

@@ -222,6 +222,14 @@ impl Base {
         Ok(self.at_epoch(Found { place, print, statx, parked: 1, was: None }, epoch))
     }
 
+    /// A directory that is known by its id, where it was at an epoch.
+    pub(crate) fn resolve_dir(&self, id: NodeId, epoch: CommitId) -> Result<Option<Found>> {
+        match id {
+            NodeId::ROOT => self.resolve_root(epoch).map(Some),
+            _ => self.resolve(&self.dir_slot(id, epoch)?, epoch),
+        }
+    }
+
     /// The name a directory had at an epoch.
     pub(crate) fn dir_slot(&self, id: NodeId, epoch: CommitId) -> Result<Slot> {
         if let Some(slot) = self.history.read().dir(id, epoch) {

@@ -285,6 +285,19 @@ impl Branch {
         if self.is_live() { Ok(()) } else { Err(Error::Posix(Errno::STALE)) }
     }
 
+    /// Whether a verb may change it: it is live, and nobody is committing it. Told by name, where operations on
+    /// files answer an errno.
+    ///
+    /// # Errors
+    /// `Busy`, `Ended`, `Stale`.
+    pub(crate) fn check_unsealed(&self) -> Result<()> {
+        match self.state() {
+            State::Live => Ok(()),
+            State::Sealed => Err(Error::Busy(self.birth.name.clone())),
+            State::Committed | State::Aborted | State::Stale => Err(self.ended_error()),
+        }
+    }
+
     /// Why a change is refused, if it is. To be called under the data lock.
     pub(crate) fn check_mutable(&self) -> Result<()> {
         match self.state() {

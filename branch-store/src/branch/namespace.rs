@@ -344,11 +344,8 @@ fn remove_dir(draft: &mut Draft<'_>, dir: NodeId, name: &[u8], id: NodeId) -> Re
 fn bury_dir(draft: &mut Draft<'_>, id: NodeId) -> Result<()> {
     let now = Time::now();
     draft.update(id, |inode| {
-        inode.meta.nlink = 0;
+        inode.lose_names();
         inode.meta.ctime = now;
-        if let Body::Dir { lower, .. } = &mut inode.body {
-            *lower = Lower::Opaque;
-        }
     })
 }
 

@@ -75,7 +75,7 @@ impl Branch {
         let contents = &self.shared.contents;
         let reserved = self.meter.0.lock();
         let mut room = limit.saturating_sub(contents.noted(&data.layers)? + *reserved);
-        if range.end - range.start > room {
+        if len > room {
             room += foresight::give_back(file)?;
         }
         let fits = fitting(file, range, room)?;

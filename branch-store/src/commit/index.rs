@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use crate::commit::applied;
 use crate::ids::NodeId;
 use crate::node::{Body, Entry, Node, Slot};
 use crate::plan::join;
@@ -140,10 +141,7 @@ impl Indexed {
 
     /// All changes or none; `None` if the tree does not take one of them.
     pub(crate) fn apply(&mut self, changes: &[Change]) -> Option<()> {
-        let mut after = self.tree.clone();
-        for change in changes {
-            after.apply(change).ok()?;
-        }
+        applied(&self.tree, changes).ok()?;
         for change in changes {
             self.take(change)?;
         }

@@ -40,7 +40,7 @@ use crate::commit::choose::texts::Fresh;
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, LayerId, NodeId};
 use crate::journal::record::{Origin, Record, Rest};
-use crate::node::{Body, Lower, Node};
+use crate::node::Node;
 use crate::note::Note;
 use crate::progress::Watch;
 use crate::tree::{Change, Tree, changed};
@@ -310,10 +310,7 @@ fn keep_open(
         let Change::Drop { id } = &change else { continue };
         let Some(node) = before.get(*id).filter(|node| stays(node)) else { continue };
         let mut inode = node.inode.clone();
-        inode.meta.nlink = 0;
-        if let Body::Dir { lower, .. } = &mut inode.body {
-            *lower = Lower::Opaque;
-        }
+        inode.lose_names();
         kept.push(Change::Put { id: *id, inode: Box::new(inode) });
     }
     applied(&after, &kept)

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::base::Base;
-use crate::branch::{AtFork, Branch, Data, Marks, Shared};
+use crate::branch::{Branch, Data, Shared};
 use crate::commit::choose::base::OverBase;
 use crate::commit::choose::refuse;
 use crate::commit::decide::Planned;
@@ -170,15 +170,10 @@ pub(super) fn apply_rest(
     parent: &mut Data,
     rest: &Rest,
 ) -> std::result::Result<(), &'static str> {
-    data.tree = applied(&parent.tree, &rest.changes)?;
-    data.fork_tree = parent.tree.clone();
-    data.at_fork = AtFork::default();
-    data.marks = Marks::default();
-    data.restored = None;
+    rebase::start_over(branch, data, &parent.tree, &rest.changes)?;
     data.layer = rest.layer;
     data.layers = vec![rest.layer];
     parent.layer = rest.parent_layer;
     parent.layers.push(rest.parent_layer);
-    branch.note_replaced();
     Ok(())
 }

@@ -5,16 +5,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::branch::{AtFork, Branch, Data, Marks, Shared, State};
+use crate::branch::{AtFork, Branch, Data, Marks, Shared};
 use crate::commit::choose::{Resolved, Resolver};
 use crate::commit::refit::refit;
 use crate::commit::{
     Invalid, Invalidate, applied, corrupt, decide, forgotten, is_own, keep_open, merged, orphans, parent_of,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::{CommitId, NodeId};
 use crate::journal::record::{Rebase, Record};
-use crate::tree::{Tree, changed};
+use crate::tree::{Change, Tree, changed};
 
 /// What a rebase did.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ fn onto_base(
     let _gate = shared.gate.read();
     shared.refuse_children(branch)?;
     let mut data = branch.data.write();
-    check_live(branch)?;
+    branch.check_unsealed()?;
     let epoch = CommitId(shared.counters.commit.load(Ordering::Acquire));
     if data.epoch == epoch {
         return Ok(stayed(main, &data));
@@ -98,8 +98,8 @@ fn onto_branch(
     shared.refuse_children(branch)?;
     let mut above = parent.data.write();
     let mut data = branch.data.write();
-    check_live(&parent)?;
-    check_live(branch)?;
+    parent.check_unsealed()?;
+    branch.check_unsealed()?;
     if above.tree.is_same(&data.fork_tree) {
         drop(above);
         return Ok(stayed(parent, &data));
@@ -139,17 +139,31 @@ pub(crate) fn apply(
     parent: &Tree,
     record: &Rebase,
 ) -> std::result::Result<(), &'static str> {
-    // Marks are trees over the state that the branch has left.
     branch.littered.fetch_or(data.marks.len() > 0, Ordering::AcqRel);
-    data.marks = Marks::default();
-    data.restored = None;
-    data.tree = applied(parent, &record.changes)?;
-    branch.note_replaced();
-    data.fork_tree = parent.clone();
-    data.at_fork = AtFork::default();
+    start_over(branch, data, parent, &record.changes)?;
     data.epoch = record.epoch;
     data.layer = record.layer;
     data.layers.extend(record.layers.iter().chain([&record.layer]));
+    Ok(())
+}
+
+/// The branch is as if it had just been forked from this tree, and had changed it so. Marks are trees over the state that
+/// it has left.
+///
+/// # Errors
+/// What the parent's tree does not have.
+pub(super) fn start_over(
+    branch: &Branch,
+    data: &mut Data,
+    parent: &Tree,
+    changes: &[Change],
+) -> std::result::Result<(), &'static str> {
+    data.tree = applied(parent, changes)?;
+    data.marks = Marks::default();
+    data.restored = None;
+    data.fork_tree = parent.clone();
+    data.at_fork = AtFork::default();
+    branch.note_replaced();
     Ok(())
 }
 
@@ -158,14 +172,6 @@ pub(crate) fn apply(
 pub(crate) fn freshen(parent: &mut Data, record: &Rebase) {
     parent.layer = record.parent_layer;
     parent.layers.push(record.parent_layer);
-}
-
-fn check_live(branch: &Branch) -> Result<()> {
-    match branch.state() {
-        State::Live => Ok(()),
-        State::Sealed => Err(Error::Busy(branch.name().to_owned())),
-        State::Committed | State::Aborted | State::Stale => Err(branch.ended_error()),
-    }
 }
 
 fn stayed(onto: Arc<Branch>, data: &Data) -> Rebased {

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::base::{Base, Found};
+use crate::base::Base;
 use crate::commit::attributes;
 use crate::commit::merge::{applied, subdirectories};
 use crate::error::{Error, Result};
@@ -89,7 +89,9 @@ impl Refit<'_> {
 
     /// What others made of a directory's attributes and subdirectories meanwhile is as if it had always been so.
     fn directory(&self, id: NodeId, node: &Node) -> Result<Option<Change>> {
-        let (Some(found), Some(origin)) = (self.found(id)?, node.inode.origin.as_deref()) else {
+        let (Some(found), Some(origin)) =
+            (self.base.resolve_dir(id, self.head)?, node.inode.origin.as_deref())
+        else {
             return Err(clashes());
         };
         let meta = found.meta(self.base.xattrs(&found, id == NodeId::ROOT)?);
@@ -126,13 +128,6 @@ impl Refit<'_> {
         let mut inode = node.inode.clone();
         inode.meta.nlink = u32::try_from(nlink).map_err(|_| clashes())?;
         Ok((inode != node.inode).then(|| Change::Put { id, inode: Box::new(inode) }))
-    }
-
-    fn found(&self, id: NodeId) -> Result<Option<Found>> {
-        match id {
-            NodeId::ROOT => self.base.resolve_root(self.head).map(Some),
-            _ => self.base.resolve(&self.base.dir_slot(id, self.head)?, self.head),
-        }
     }
 }
 

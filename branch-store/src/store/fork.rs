@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::branch::{AtFork, Birth, Branch, Data, Marks, Shared, State};
+use crate::branch::{AtFork, Birth, Branch, Data, Marks, Shared};
 use crate::error::{Error, Result};
 use crate::ids::{
     BRANCH_ID_MAX, BRANCHES_MAX, BranchId, DEPTH_MAX, FORK_MAX, GroupId, GroupKind, Quota, check_branch_name,
@@ -41,11 +41,7 @@ impl Store {
         let _gate = shared.gate.read();
         check(shared, parent, names)?;
         let mut data = parent.data.write();
-        match parent.state() {
-            State::Live => {}
-            State::Sealed => return Err(Error::Busy(parent.name().to_owned())),
-            State::Committed | State::Aborted | State::Stale => return Err(parent.ended_error()),
-        }
+        parent.check_unsealed()?;
         let quota = quota.unwrap_or(data.quota);
         let fork = plan(shared, parent, names, kind, quota);
         shared.journal.append(&Record::Fork(fork.clone()))?;

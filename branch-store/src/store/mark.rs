@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::RwLockWriteGuard;
 
-use crate::branch::{BEFORE_RESTORE, Branch, Data, Mark, Shared, State};
+use crate::branch::{BEFORE_RESTORE, Branch, Data, Mark, Shared};
 use crate::error::{Error, Result};
 use crate::ids::{LayerId, MARKS_MAX, check_branch_name};
 use crate::journal::record::Record;
@@ -77,11 +77,7 @@ pub(super) fn no_such_mark(branch: &Branch, name: &str) -> Error {
 /// The data of a live branch, to be changed.
 pub(super) fn open(branch: &Branch) -> Result<RwLockWriteGuard<'_, Data>> {
     let data = branch.data.write();
-    match branch.state() {
-        State::Live => Ok(data),
-        State::Sealed => Err(Error::Busy(branch.name().to_owned())),
-        State::Committed | State::Aborted | State::Stale => Err(branch.ended_error()),
-    }
+    branch.check_unsealed().map(|()| data)
 }
 
 /// Marks are named like branches. One name is the restore's own.

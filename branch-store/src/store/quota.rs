@@ -1,6 +1,6 @@
 //! Setting what a branch may hold.
 
-use crate::branch::{Branch, State};
+use crate::branch::Branch;
 use crate::error::{Error, Result};
 use crate::ids::Quota;
 use crate::journal::record::Record;
@@ -20,11 +20,7 @@ impl Store {
         let _gate = shared.gate.read();
         // Nobody writes meanwhile: from here on who does says so.
         let mut data = branch.data.write();
-        match branch.state() {
-            State::Live => {}
-            State::Sealed => return Err(Error::Busy(branch.name().to_owned())),
-            State::Committed | State::Aborted | State::Stale => return Err(branch.ended_error()),
-        }
+        branch.check_unsealed()?;
         shared.contents.held(&data.layers)?;
         shared.journal.append(&Record::Quota { branch: branch.id(), quota })?;
         data.quota = quota;

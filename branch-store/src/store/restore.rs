@@ -188,10 +188,7 @@ impl Way<'_> {
             };
         }
         let mut inode = node.inode.clone();
-        inode.meta.nlink = 0;
-        if let Body::Dir { lower, .. } = &mut inode.body {
-            *lower = Lower::Opaque;
-        }
+        inode.lose_names();
         self.draft.put(id, inode)
     }
 }

@@ -159,10 +159,7 @@ impl<'a> OverBase<'a> {
         if node.inode.kind() != Kind::Dir {
             return Ok(None);
         }
-        let found = match id {
-            NodeId::ROOT => Some(self.base.resolve_root(self.head)?),
-            _ => self.base.resolve(&self.base.dir_slot(id, self.head)?, self.head)?,
-        };
+        let found = self.base.resolve_dir(id, self.head)?;
         let (Some(found), Some(origin)) = (found, node.inode.origin.as_deref()) else { return Ok(None) };
         let now = found.meta(self.base.xattrs(&found, id == NodeId::ROOT)?).attributes();
         let mut inode = node.inode.clone();

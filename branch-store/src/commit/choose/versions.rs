@@ -239,11 +239,7 @@ impl SideView<'_> {
     }
 
     pub(super) fn attributes(&self, object: &Object) -> Result<Attributes> {
-        if let Some(node) = self.indexed.tree().get(object.id) {
-            return Ok(node.inode.meta.attributes());
-        }
-        let found = self.view.found(object)?;
-        Ok(found.meta(self.view.base.xattrs(&found, object.id == NodeId::ROOT)?).attributes())
+        attributes_of(&self.view, object)
     }
 }
 
@@ -258,11 +254,11 @@ pub(super) fn are_equal(ours: (&View<'_>, Object), theirs: (&View<'_>, Object)) 
         if a.kind != b.kind {
             return Ok(false);
         }
+        let agree = || {
+            Ok::<_, Error>(attributes::agree(&attributes_of(theirs, &their)?, &attributes_of(ours, &our)?))
+        };
         // What has names elsewhere is more than what is here.
-        if !top
-            && (a.kind != Kind::Dir && (a.nlink > 1 || b.nlink > 1)
-                || !attributes_agree(ours, &our, theirs, &their)?)
-        {
+        if !top && (a.kind != Kind::Dir && (a.nlink > 1 || b.nlink > 1) || !agree()?) {
             return Ok(false);
         }
         top = false;
@@ -286,15 +282,12 @@ pub(super) fn are_equal(ours: (&View<'_>, Object), theirs: (&View<'_>, Object)) 
     Ok(true)
 }
 
-fn attributes_agree(ours: &View<'_>, our: &Object, theirs: &View<'_>, their: &Object) -> Result<bool> {
-    let of = |view: &View<'_>, object: &Object| -> Result<Attributes> {
-        if let Some(node) = view.tree.get(object.id) {
-            return Ok(node.inode.meta.attributes());
-        }
-        let found = view.found(object)?;
-        Ok(found.meta(view.base.xattrs(&found, false)?).attributes())
-    };
-    Ok(attributes::agree(&of(theirs, their)?, &of(ours, our)?))
+fn attributes_of(view: &View<'_>, object: &Object) -> Result<Attributes> {
+    if let Some(node) = view.tree.get(object.id) {
+        return Ok(node.inode.meta.attributes());
+    }
+    let found = view.found(object)?;
+    Ok(found.meta(view.base.xattrs(&found, object.id == NodeId::ROOT)?).attributes())
 }
 
 /// Whether two files of one size hold the same bytes.

@@ -116,7 +116,8 @@ fn looked(base: &Base, named: &Named<'_>, head: CommitId) -> Result<Option<Looke
     Ok(Some(Looked { found, xattrs }))
 }
 
-fn node(tree: &Tree, id: NodeId) -> Result<&Node> {
+/// A node that something in the tree speaks of.
+pub(super) fn node(tree: &Tree, id: NodeId) -> Result<&Node> {
     tree.get(id).map(|node| &**node).ok_or(Error::Posix(rustix::io::Errno::IO))
 }
 

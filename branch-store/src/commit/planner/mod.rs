@@ -188,7 +188,7 @@ impl<'a> Planner<'a> {
     }
 
     fn node(&self, id: NodeId) -> Result<&'a Node> {
-        self.tree.get(id).map(|node| &**node).ok_or(Error::Posix(Errno::IO))
+        ahead::node(self.tree, id)
     }
 
     fn new_park(&mut self) -> Park {
