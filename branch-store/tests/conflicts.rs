@@ -11,22 +11,12 @@ use std::sync::Arc;
 
 use branch_store::*;
 use common::gate::Fuse;
-use common::{Paths, Workspace, new};
+use common::{Paths, Workspace, chmod, link};
 use rustix::io::Errno;
 
 const FILES: &[(&str, &str)] = &[("f", "base"), ("d/g", "base"), ("d/h", "h"), ("z", "z")];
 
 type Act = fn(&Arc<Branch>) -> Result<()>;
-
-fn chmod(branch: &Arc<Branch>, path: &str, mode: u32) -> Result<()> {
-    let change = AttrChange { mode: Some(mode), ..AttrChange::default() };
-    branch.set_attr(&branch.at(path)?.0, &change).map(drop)
-}
-
-fn link(branch: &Arc<Branch>, path: &str, target: &str) -> Result<()> {
-    let (dir, name) = branch.parent_of(path)?;
-    branch.create(&dir, name.as_bytes(), new(NewKind::Symlink(target.as_bytes().to_vec()), 0o777)).map(drop)
-}
 
 /// `rm -r` of `d`.
 fn remove_d(branch: &Arc<Branch>) -> Result<()> {

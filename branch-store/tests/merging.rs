@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use branch_store::*;
 use common::gate::Fuse;
-use common::{Paths, Workspace, new};
+use common::{Paths, Workspace, chmod, link};
 use rustix::io::Errno;
 
 const FILES: &[(&str, &str)] = &[("f", "1\n2\n3\n"), ("g", "1\n2\n3\n"), ("d/h", "1\n2\n3\n"), ("z", "z")];
@@ -48,16 +48,6 @@ fn all_of_it(texts: &Texts<'_>) -> std::result::Result<MergedText, String> {
 }
 
 const MERGE: Choice = Choice::Merge(Merger(by_line));
-
-fn chmod(branch: &Arc<Branch>, path: &str, mode: u32) -> Result<()> {
-    let change = AttrChange { mode: Some(mode), ..AttrChange::default() };
-    branch.set_attr(&branch.at(path)?.0, &change).map(drop)
-}
-
-fn link(branch: &Arc<Branch>, path: &str, target: &str) -> Result<()> {
-    let (dir, name) = branch.parent_of(path)?;
-    branch.create(&dir, name.as_bytes(), new(NewKind::Symlink(target.as_bytes().to_vec()), 0o777)).map(drop)
-}
 
 fn replace(branch: &Arc<Branch>, path: &str, content: &str) -> Result<()> {
     branch.put("new", content)?;

@@ -8,27 +8,9 @@ use std::sync::Arc;
 
 use branch_store::*;
 use common::gate::Fuse;
-use common::random::{Random, Tree, assert_same, step};
-use common::{Paths, Workspace, errno};
+use common::random::{Random, Tree, assert_same, sample, step};
+use common::{Paths, Workspace, errno, refuse};
 use rustix::io::Errno;
-
-fn refuse(_: &Conflict) -> Choice {
-    Choice::Refuse
-}
-
-fn sample() -> Workspace {
-    let w = Workspace::new(&[
-        ("a/a/a", "1"),
-        ("a/b", "2"),
-        ("b/c", "3"),
-        ("b/a/d", "4"),
-        ("c/d/a", "5"),
-        ("d", "6"),
-        ("e", "7"),
-    ]);
-    std::fs::hard_link(w.base().join("d"), w.base().join("c/b")).unwrap();
-    w
-}
 
 /// The paths, and what is below them.
 fn only<'a>(paths: &'a [&'a str]) -> impl Fn(&[u8]) -> bool + 'a {

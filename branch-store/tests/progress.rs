@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use branch_store::*;
 use common::gate::hook;
-use common::{Paths, Workspace};
+use common::{Paths, Workspace, refuse};
 use rustix::io::Errno;
 
 /// More than two reports' worth.
@@ -60,10 +60,6 @@ impl Heard {
         phases.dedup();
         phases
     }
-}
-
-fn refuse(_: &Conflict) -> Choice {
-    Choice::Refuse
 }
 
 /// 0, then every so many, then all.

@@ -9,27 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use branch_store::*;
-use common::random::{Random, Tree, assert_same, step};
-use common::{Paths, Workspace, errno};
+use common::random::{Random, Tree, assert_same, sample, step};
+use common::{Paths, Workspace, errno, refuse};
 use rustix::io::Errno;
-
-fn refuse(_: &Conflict) -> Choice {
-    Choice::Refuse
-}
-
-fn sample() -> Workspace {
-    let w = Workspace::new(&[
-        ("a/a/a", "1"),
-        ("a/b", "2"),
-        ("b/c", "3"),
-        ("b/a/d", "4"),
-        ("c/d/a", "5"),
-        ("d", "6"),
-        ("e", "7"),
-    ]);
-    std::fs::hard_link(w.base().join("d"), w.base().join("c/b")).unwrap();
-    w
-}
 
 /// Two branches of one parent that know nothing of each other.
 fn pair(w: &Workspace, parent: &str) -> (Arc<Branch>, Arc<Branch>) {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use branch_store::*;
 use common::gate::Fuse;
 use common::picture::{Picture, picture};
-use common::{Paths, Workspace, new};
+use common::{Paths, Workspace, chmod, new};
 
 fn sample() -> Workspace {
     let w = Workspace::new(&[
@@ -37,10 +37,6 @@ fn sample() -> Workspace {
         std::fs::File::open(base.join(path)).unwrap().set_modified(past).unwrap();
     }
     w
-}
-
-fn chmod(b: &Arc<Branch>, path: &str, mode: u32) -> Result<()> {
-    b.set_attr(&b.at(path)?.0, &AttrChange { mode: Some(mode), ..AttrChange::default() }).map(drop)
 }
 
 fn remove_all(branch: &Arc<Branch>, path: &str) -> Result<()> {

@@ -104,6 +104,22 @@ impl Workspace {
     }
 }
 
+/// Leaves every conflict undecided.
+pub fn refuse(_: &Conflict) -> Choice {
+    Choice::Refuse
+}
+
+pub fn chmod(branch: &Arc<Branch>, path: &str, mode: u32) -> Result<()> {
+    let change = AttrChange { mode: Some(mode), ..AttrChange::default() };
+    branch.set_attr(&branch.at(path)?.0, &change).map(drop)
+}
+
+/// A symbolic link.
+pub fn link(branch: &Arc<Branch>, path: &str, target: &str) -> Result<()> {
+    let (dir, name) = branch.parent_of(path)?;
+    branch.create(&dir, name.as_bytes(), new(NewKind::Symlink(target.as_bytes().to_vec()), 0o777)).map(drop)
+}
+
 pub trait Paths {
     fn at(&self, path: &str) -> Result<(Object, Stat)>;
     fn parent_of<'p>(&self, path: &'p str) -> Result<(Object, &'p str)>;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use branch_store::*;
 
-use super::Paths;
+use super::{Paths, Workspace, chmod};
 
 /// splitmix64: the same seed gives the same run everywhere.
 pub struct Random(pub u64);
@@ -26,6 +26,21 @@ impl Random {
     }
 }
 
+/// A base of these names, one file of which has two.
+pub fn sample() -> Workspace {
+    let w = Workspace::new(&[
+        ("a/a/a", "1"),
+        ("a/b", "2"),
+        ("b/c", "3"),
+        ("b/a/d", "4"),
+        ("c/d/a", "5"),
+        ("d", "6"),
+        ("e", "7"),
+    ]);
+    std::fs::hard_link(w.base().join("d"), w.base().join("c/b")).unwrap();
+    w
+}
+
 /// One random operation. Refusals (ENOENT, EEXIST, ENOTEMPTY …) are as good as successes.
 pub fn step(branch: &Arc<Branch>, random: &mut Random, log: &mut Vec<String>) {
     let (one, two) = (random.path(), random.path());
@@ -39,7 +54,7 @@ pub fn step(branch: &Arc<Branch>, random: &mut Random, log: &mut Vec<String>) {
         6 | 7 => (format!("rename {one} {two}"), branch.mv(&one, &two)),
         8 => (format!("link {one} {two}"), branch.ln(&one, &two)),
         9 => (format!("exchange {one} {two}"), exchange(branch, &one, &two)),
-        _ => (format!("chmod {one}"), chmod(branch, &one, random.below(2))),
+        _ => (format!("chmod {one}"), chmod(branch, &one, [0o755, 0o700][random.below(2)])),
     };
     if let Err(e) = &result {
         assert!(matches!(e, Error::Posix(_)), "{}: {what} gave {e:?}", branch.name());
@@ -53,11 +68,6 @@ fn exchange(branch: &Arc<Branch>, one: &str, two: &str) -> Result<()> {
     let removed = branch.rename(&dir, name.as_bytes(), &to, to_name.as_bytes(), RenameMode::Exchange)?;
     assert_eq!(removed.orphan, None);
     Ok(())
-}
-
-fn chmod(branch: &Arc<Branch>, path: &str, which: usize) -> Result<()> {
-    let mode = Some([0o755, 0o700][which]);
-    branch.set_attr(&branch.at(path)?.0, &AttrChange { mode, ..AttrChange::default() }).map(|_| ())
 }
 
 pub type Tree = BTreeMap<String, String>;
