@@ -60,7 +60,7 @@ fn part_of_a_branch_is_committed_under_a_running_program_and_the_rest_goes_on() 
     assert!(!refused.status.success() && said.contains("'README' goes together with 'readme'"), "{said}");
     let refused = workspace.cli(&["commit", "mine", "--only", "nothing"]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("no change of the branch is selected"), "{said}");
+    assert!(!refused.status.success() && said.contains("no change of 'mine' matches 'nothing'"), "{said}");
 
     workspace.ok(&["stop"]);
     let json = workspace.ok(&["--json", "commit", "mine", "--except", "**/unwanted"]);

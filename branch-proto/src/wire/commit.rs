@@ -14,7 +14,7 @@ pub struct CommitReport {
     pub branch: String,
     /// Its parent, which now holds the changes.
     pub into: String,
-    /// Number of the commit into the base; absent when the parent is a branch.
+    /// Number of the commit into the base; absent when the parent is a branch, or there was nothing to commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<u64>,
     /// Number of changed paths.

@@ -11,6 +11,7 @@ use crate::branch::{Branch, Data, Shared, State};
 use crate::commit::choose::base::OverBase;
 use crate::commit::choose::texts::Fresh;
 use crate::commit::choose::{self, Chosen, Resolved, Resolver};
+use crate::commit::nothing;
 use crate::commit::part::Selector;
 use crate::commit::partial::{Stays, go_on, narrowed};
 use crate::commit::planner::{Drawn, draw};
@@ -58,6 +59,12 @@ pub(super) fn commit_into_base(
         }
     };
     let Planned { mut drawn, tree, resolved, mut fresh } = planned;
+    if drawn.plan.steps.is_empty() {
+        return match part {
+            Some(_) => Err(Error::NothingSelected),
+            None => nothing::end(shared, (branch, main), &sealed, &ours, resolved, (note, watch)),
+        };
+    }
     let (count, mut forget) = {
         let changes = Tree::default().diff(&tree);
         (changed(&changes), invalid(main.id(), &changes))

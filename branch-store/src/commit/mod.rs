@@ -10,6 +10,7 @@ mod index;
 mod kept;
 mod lend;
 mod merge;
+pub(crate) mod nothing;
 mod part;
 pub(crate) mod partial;
 mod planner;
@@ -75,7 +76,7 @@ pub struct Committed {
     pub branch: String,
     /// The parent, which now holds the changes.
     pub into: Arc<Branch>,
-    /// Number of the commit into the base, if the parent is main.
+    /// Number of the commit into the base, if the parent is main and there was something to commit.
     pub commit: Option<CommitId>,
     /// Number of changed objects.
     pub changed: u64,

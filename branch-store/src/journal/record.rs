@@ -62,6 +62,8 @@ pub(crate) enum Record {
     Discard { branch: BranchId, layers: Vec<LayerId> },
     /// A branch may hold more, or less, from now on.
     Quota { branch: BranchId, quota: Quota },
+    /// A child of main committed that had nothing for the base: it ends, and these become stale.
+    Nothing { child: BranchId, stale: Vec<BranchId> },
 }
 
 /// Where a base directory is.

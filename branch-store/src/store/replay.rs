@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::branch::{AtFork, Birth, Branch, Data, Mark, Marks, Shared, State};
-use crate::commit::{apply_merge, decide, rebase};
+use crate::commit::{apply_merge, decide, nothing, rebase};
 use crate::ids::{BranchId, CommitId, GroupKind, LayerId};
 use crate::journal::record::{self, Decide, MarkLine, Origin, Rebase, Record, Rest, Restore, Snapshot};
 use crate::node::DisplacedTo;
@@ -109,6 +109,10 @@ impl Replay<'_> {
                 branch.data.write().quota = quota;
                 Ok(())
             }
+            Record::Nothing { child, stale } => {
+                self.went_on(child);
+                self.nothing(child, &stale)
+            }
             Record::End | Record::Synced { .. } => Ok(()),
         }
     }
@@ -133,6 +137,16 @@ impl Replay<'_> {
         }
         let tree = child.data.read().tree.clone();
         decide::take_over(self.shared, &child, (tree, &[]), &losers);
+        Ok(())
+    }
+
+    fn nothing(&self, child: BranchId, stale: &[BranchId]) -> std::result::Result<(), String> {
+        let child = self.branch(child)?;
+        check::ends_by_commit(self.shared, &child, stale)?;
+        if child.parent() != Some(BranchId::MAIN) {
+            return Err("commits nothing into what is not main".to_owned());
+        }
+        nothing::apply(self.shared, &child, &self.shared.live(stale));
         Ok(())
     }
 

@@ -157,6 +157,13 @@ impl Model {
         self.step(after);
     }
 
+    /// A commit into the base that had nothing for it is none: it cannot be undone, and what was undone can be redone.
+    pub fn not_logged(mut self, before: &Model) -> Model {
+        assert_eq!(self.parent, before.parent, "there was something to commit");
+        (self.done, self.undone) = (before.done.clone(), before.undone.clone());
+        self
+    }
+
     pub fn rebase(&self, at: usize, choice: Choice) -> Outcome {
         let Some((now, maybe)) = self.together(&self.lines[at], choice) else { return Outcome::Refused };
         let mut model = self.clone();

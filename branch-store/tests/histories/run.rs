@@ -184,7 +184,8 @@ impl<'l> Run<'l> {
                     assert_eq!(self.model.parent, self.model.lines[at].fork, "{name} should have moved");
                     model.lines[at].marks = self.model.lines[at].marks.clone();
                 }
-                self.model = model;
+                let nothing = is_main && what == "commit" && self.commits() == commits;
+                self.model = if nothing { model.not_logged(&self.model) } else { model };
             }
             (Err(_), Outcome::Done(model) | Outcome::Either(model)) if died => {
                 self.after_death(model, &name, (what, choice), self.commits() > commits);
@@ -211,7 +212,8 @@ impl<'l> Run<'l> {
             }
         };
         if done {
-            self.model = model;
+            let nothing = self.parent == "main" && what == "commit" && !is_logged;
+            self.model = if nothing { model.not_logged(&self.model) } else { model };
         }
     }
 

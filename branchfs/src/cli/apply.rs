@@ -1,12 +1,14 @@
 use std::env;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, OnceLock};
 
 use branch_core::{Branch, CommitReport, Error, GroupKind, Names};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Serialize;
 
@@ -33,12 +35,17 @@ struct Applied {
 
 impl Args {
     pub(super) fn execute(self, context: &Context) -> Result<Code, CliError> {
-        let patch = self.input(context.directory())?;
+        let patch = whole(self.input(context.directory())?)?;
         let workspace = context.workspace()?;
         let mut forked = workspace.fork_from(&self.branch, Names::Count(1), GroupKind::Independent)?;
         let missing = || CliError::Daemon { reason: "it forked no branch and gave no error".into() };
         // Dropped on the way, it is aborted: nothing has happened then.
         let branch = forked.pop().ok_or_else(missing)?;
+        let Some(patch) = patch else {
+            let applied = branch.commit().map_err(Error::from)?;
+            context.emit(&Applied { applied })?;
+            return Ok(Code::OK);
+        };
         let (ended, interrupted) = supervise(git_apply(&branch, patch))?;
         if interrupted {
             return Ok(Code::INTERRUPTED);
@@ -51,16 +58,27 @@ impl Args {
         Ok(Code::OK)
     }
 
-    fn input(&self, directory: &Path) -> Result<Stdio, CliError> {
-        match &self.patch {
-            None => Ok(Stdio::inherit()),
-            Some(path) if path.as_os_str() == "-" => Ok(Stdio::inherit()),
+    fn input(&self, directory: &Path) -> Result<(Box<dyn Read>, PathBuf), CliError> {
+        match self.patch.as_deref().filter(|path| path.as_os_str() != "-") {
+            None => Ok((Box::new(io::stdin()), "standard input".into())),
             Some(path) => {
                 let path = directory.join(path);
-                File::open(&path).map(Stdio::from).map_err(CliError::at("read", path))
+                let file = File::open(&path).map_err(CliError::at("read", &path))?;
+                Ok((Box::new(file), path))
             }
         }
     }
+}
+
+/// The patch in memory, where git has it, too: before anything is made for it. `None` if there is not one byte, as
+/// of a diff without a difference; git takes that for a mistake.
+fn whole((mut input, path): (Box<dyn Read>, PathBuf)) -> Result<Option<Stdio>, CliError> {
+    let memory =
+        |source: Errno| CliError::System { doing: "take memory for the patch", source: source.into() };
+    let mut patch = File::from(memfd_create("patch", MemfdFlags::CLOEXEC).map_err(memory)?);
+    let length = io::copy(&mut input, &mut patch).map_err(CliError::at("read", path))?;
+    patch.rewind().map_err(|source| CliError::System { doing: "go back in the patch", source })?;
+    Ok((length > 0).then(|| Stdio::from(patch)))
 }
 
 /// Git in the branch's view, with nothing to turn its head: no repository, so no attributes and filters that would
@@ -123,6 +141,9 @@ fn refused(git: &Output) -> CliError {
 impl Show for Applied {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         let report = &self.applied;
+        if report.changed == 0 && report.commit.is_none() {
+            return writeln!(out, "nothing to apply to {}: the patch changes nothing", report.into);
+        }
         let number = report.commit.map(|n| format!(" as commit {n}")).unwrap_or_default();
         writeln!(out, "applied to {}{number}: {}", report.into, text::count(report.changed, "path"))?;
         report.warnings.iter().try_for_each(|warning| writeln!(out, "warning: {warning}"))

@@ -1,6 +1,6 @@
 use std::io::{self, Write};
 
-use branch_core::{CommitAction, CommitOptions, CommitPlan, CommitReport, Part, PlannedStep};
+use branch_core::{CommitAction, CommitOptions, CommitPlan, CommitReport, MAIN, Part, PlannedStep};
 use serde::Serialize;
 
 use super::conflicts;
@@ -85,6 +85,10 @@ impl Show for Planned {
             writeln!(out, "{branch} cannot be committed into {into}: {found}")?;
             return conflicts::describe(out, conflicts);
         }
+        if steps.is_empty() && into == MAIN {
+            writeln!(out, "{branch} has nothing to commit into {into}: it would end")?;
+            return decided(out, resolved);
+        }
         let changed = text::count(*changed, "path");
         writeln!(out, "{branch} would be committed into {into}: {changed}")?;
         decided(out, resolved)?;
@@ -105,11 +109,23 @@ fn planned(out: &mut dyn Write, step: &PlannedStep) -> io::Result<()> {
     writeln!(out)
 }
 
+/// Whether it is no commit: a commit into the base has a number.
+pub(super) fn is_nothing(report: &CommitReport) -> bool {
+    report.into == MAIN && report.commit.is_none()
+}
+
 /// What a commit did, in a line and its warnings.
 pub(super) fn describe(out: &mut dyn Write, report: &CommitReport) -> io::Result<()> {
     let number = report.commit.map(|n| format!(" as commit {n}")).unwrap_or_default();
     let changed = text::count(report.changed, "path");
     match report.action {
+        CommitAction::Commit if is_nothing(report) => {
+            writeln!(
+                out,
+                "nothing to commit from {} into {}; the branch has ended",
+                report.branch, report.into
+            )?;
+        }
         CommitAction::Commit => {
             writeln!(out, "committed {} into {}{number}: {changed}", report.branch, report.into)?;
         }

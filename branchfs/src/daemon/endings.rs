@@ -16,7 +16,7 @@ use super::choices::Chooser;
 use super::failure::of_store;
 use super::groups::{self, Group};
 use super::processes::is_inside;
-use super::selection::Selection;
+use super::selection::{Selection, refused};
 use super::state::Daemon;
 use super::wire_types::{commit_action, resolved};
 
@@ -59,7 +59,8 @@ pub(super) fn commit(
     let selects = selection.as_ref().map(|part| |path: &[u8]| part.selects(path));
     let selector = selects.as_ref().map(|selects| selects as Selector<'_>);
     let note = Note { by, message: options.message.clone() };
-    let committed = into_parent(daemon, &branch, &chooser, selector, &note).map_err(of_store)?;
+    let committed = into_parent(daemon, &branch, &chooser, selector, &note);
+    let committed = committed.map_err(|error| refused(error, name, &options.part))?;
     let mut report = report(&committed);
     orphaned(daemon, &committed.into, &committed.orphans);
     if let Some(stays) = &committed.stays {

@@ -4,8 +4,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use branch_proto::{Failure, Part};
+use branch_store::Error;
 use globset::GlobSet;
 
+use super::failure::of_store;
 use super::globs::{check_number, set};
 
 /// A part, ready to be asked.
@@ -29,6 +31,24 @@ impl Selection {
         let path = OsStr::from_bytes(path);
         self.only.as_ref().is_none_or(|only| only.is_match(path)) && !self.except.is_match(path)
     }
+}
+
+/// What a client is told of a commit that came to nothing: a part without a change is its globs' fault.
+pub(super) fn refused(error: Error, branch: &str, part: &Part) -> Failure {
+    let Error::NothingSelected = error else { return of_store(error) };
+    let reason = match (&part.only[..], &part.except[..]) {
+        ([], except) => format!("'{branch}' has no change but what matches {}", listed(except)),
+        (only, []) => format!("no change of '{branch}' matches {}", listed(only)),
+        (only, except) => {
+            format!("no change of '{branch}' matches {} and not {}", listed(only), listed(except))
+        }
+    };
+    Failure::NotAllowed { reason }
+}
+
+fn listed(globs: &[String]) -> String {
+    let quoted: Vec<String> = globs.iter().map(|glob| format!("'{glob}'")).collect();
+    quoted.join(" or ")
 }
 
 #[cfg(test)]
@@ -57,6 +77,18 @@ mod tests {
         }
         let rest = selection(&[], &["target"]);
         assert!(rest.selects(b"") && rest.selects(b"src") && !rest.selects(b"target/debug/x"));
+    }
+
+    #[test]
+    fn a_part_without_a_change_is_told_with_its_globs() {
+        let part = |only: &[&str], except: &[&str]| {
+            let globs = |globs: &[&str]| globs.iter().map(|glob| (*glob).to_owned()).collect();
+            let part = Part { only: globs(only), except: globs(except) };
+            refused(Error::NothingSelected, "fix", &part).to_string()
+        };
+        assert_eq!(part(&["a", "b/*"], &[]), "no change of 'fix' matches 'a' or 'b/*'");
+        assert_eq!(part(&[], &["**"]), "'fix' has no change but what matches '**'");
+        assert_eq!(part(&["a"], &["a/b"]), "no change of 'fix' matches 'a' and not 'a/b'");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::failure::{of_io, of_store};
 use super::groups::{self, Group};
 use super::peer::Peer;
 use super::processes::{self, Pidfd};
-use super::selection::Selection;
+use super::selection::{Selection, refused};
 use super::state::Daemon;
 use super::survivors::Identity;
 use super::wire_types::{
@@ -182,7 +182,7 @@ fn plan_commit(daemon: &Daemon, name: &str, options: &CommitOptions) -> Result<A
         None => daemon.store.preview(&branch, &resolver),
         Some(part) => daemon.store.preview_part(&branch, &resolver, &|path| part.selects(path)),
     };
-    let preview = preview.map_err(of_store)?;
+    let preview = preview.map_err(|error| refused(error, name, &options.part))?;
     let compared = Compared::SinceFork { branch: name.to_owned() };
     let mut changes = diff::changes(daemon, &compared, DiffDetail::NameStatus)?;
     if let Some(part) = &selection {

@@ -26,6 +26,8 @@ pub enum Failure {
 pub enum Answer {
     /// It worked, and there is nothing to tell.
     Done,
+    /// A commit into the base worked, and had nothing to commit.
+    Nothing,
     /// Bytes of a file or link.
     Bytes(Vec<u8>),
     /// How many bytes went.

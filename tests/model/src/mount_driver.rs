@@ -21,7 +21,7 @@ use crate::call::{Call, Expect, Kind, Mode, Path, Place, Space, Stamp, Whence, b
 use crate::driver::{Driver, Level};
 use crate::host;
 use crate::picture::{Picture, Seen};
-use crate::store_driver::{failure, group_kind, name_of};
+use crate::store_driver::{failure, group_kind, name_of, of_commit};
 use crate::vfs_driver::Nobody;
 
 /// Drives a mount.
@@ -101,7 +101,7 @@ impl MountDriver {
             | Call::Abort { .. }
             | Call::Checkpoint
             | Call::Reclaim => {
-                return self.on_branches(call).map(|()| Answer::Done);
+                return self.on_branches(call);
             }
             Call::Crash => {
                 self.close_all();
@@ -274,7 +274,7 @@ impl MountDriver {
     }
 
     /// What the daemon does for a verb, without the daemon.
-    fn on_branches(&mut self, call: &Call) -> Result<(), Failure> {
+    fn on_branches(&mut self, call: &Call) -> Result<Answer, Failure> {
         let Served { store, mounted } = self.served();
         let find = |number: u32| match store.branch(&name_of(number)) {
             Err(branch_store::Error::NoSuchBranch(_)) => Err(Failure::Ended),
@@ -295,6 +295,7 @@ impl MountDriver {
                 mounted.forget_branch(&branch);
                 done.stale.iter().for_each(|stale| mounted.forget_branch(stale));
                 mounted.settle().expect("the invalidator lives");
+                return Ok(of_commit(&done));
             }
             Call::Undo | Call::Redo => {
                 let done = if *call == Call::Undo { store.undo() } else { store.redo() };
@@ -310,7 +311,7 @@ impl MountDriver {
             Call::Checkpoint => store.checkpoint().map(drop).map_err(failure)?,
             _ => store.reclaim().map_err(failure)?,
         }
-        Ok(())
+        Ok(Answer::Done)
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::Path as HostPath;
 use std::sync::Arc;
 
 use branch_store::{
-    Access, AttrChange, Branch, BranchId, Children, GroupKind, New, NewKind, NodeId, Object, OpenFile,
-    Options, Removed, RenameMode, SeekWhat, Stat, Store, SyncWhat, Unrecovered, XattrMode,
+    Access, AttrChange, Branch, BranchId, Children, Committed, GroupKind, New, NewKind, NodeId, Object,
+    OpenFile, Options, Removed, RenameMode, SeekWhat, Stat, Store, SyncWhat, Unrecovered, XattrMode,
 };
 use rustix::io::Errno;
 
@@ -164,8 +164,7 @@ impl StoreDriver {
         if let Some(answer) = self.on_attributes(call)? {
             return Ok(answer);
         }
-        self.on_branches(call)?;
-        Ok(Answer::Done)
+        self.on_branches(call)
     }
 
     fn on_names(&mut self, call: &Call) -> Result<Option<Answer>> {
@@ -289,7 +288,7 @@ impl StoreDriver {
         Ok(Some(Answer::Done))
     }
 
-    fn on_branches(&mut self, call: &Call) -> Result<()> {
+    fn on_branches(&mut self, call: &Call) -> Result<Answer> {
         match call {
             Call::Fork { parent, first, count, group } => {
                 let names: Vec<String> = (*first..first + count).map(name_of).collect();
@@ -304,6 +303,7 @@ impl StoreDriver {
                 if !done.warnings.is_empty() {
                     return Err(Failure::Unexpected(format!("warnings: {:?}", done.warnings)));
                 }
+                return Ok(of_commit(&done));
             }
             Call::Undo => self.store().undo().map(drop).map_err(failure)?,
             Call::Redo => self.store().redo().map(drop).map_err(failure)?,
@@ -317,7 +317,7 @@ impl StoreDriver {
             Call::Crash => self.crash(),
             other => return Err(Failure::Unexpected(format!("{other:?} is not done"))),
         }
-        Ok(())
+        Ok(Answer::Done)
     }
 
     fn see(&self, branch: &Arc<Branch>, object: &Object, stat: &Stat) -> Result<Seen> {
@@ -330,6 +330,14 @@ impl StoreDriver {
             kind => thing_of(kind),
         };
         see(branch, object, stat, thing)
+    }
+}
+
+/// What a commit answers.
+pub(crate) fn of_commit(done: &Committed) -> Answer {
+    match done.commit {
+        None if done.into.is_main() => Answer::Nothing,
+        _ => Answer::Done,
     }
 }
 

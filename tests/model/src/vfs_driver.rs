@@ -14,7 +14,7 @@ use crate::call::{Call, Expect, Kind, Path, Place, bytes_of, filled, letter_of};
 use crate::driver::{Driver, Level};
 use crate::picture::{Picture, Seen, Thing};
 use crate::store_driver::{
-    allocate_mode, failure, group_kind, name_of, number_of, rename_mode, seen_of, stamp, thing_of,
+    allocate_mode, failure, group_kind, name_of, number_of, of_commit, rename_mode, seen_of, stamp, thing_of,
 };
 
 const READ_MAX: u32 = 1 << 20;
@@ -232,7 +232,7 @@ impl VfsDriver {
             | Call::Redo
             | Call::Abort { .. }
             | Call::Checkpoint
-            | Call::Reclaim => self.on_branches(call),
+            | Call::Reclaim => return self.on_branches(call),
             _ => self.on_attributes(call),
         };
         done.map(|()| Answer::Done)
@@ -350,10 +350,10 @@ impl VfsDriver {
         self.vfs().set_attributes(ino, &change).map(drop).map_err(Failure::Errno)
     }
 
-    fn on_branches(&mut self, call: &Call) -> Result<()> {
-        let forked = on_branches(self.store(), &self.branches, call)?;
+    fn on_branches(&mut self, call: &Call) -> Result<Answer> {
+        let (answer, forked) = on_branches(self.store(), &self.branches, call)?;
         self.branches.extend(forked);
-        Ok(())
+        Ok(answer)
     }
 
     fn see(&self, ino: u64, attr: &Attr, fh: Option<u64>) -> Result<Seen> {
@@ -473,8 +473,8 @@ fn make(vfs: &Vfs, dir: u64, name: &[u8], kind: Kind, mode: u32) -> std::result:
     }
 }
 
-/// The verbs, on a store; returns what was forked.
-pub(crate) fn on_branches(store: &Store, known: &BTreeMap<u32, u32>, call: &Call) -> Result<Vec<(u32, u32)>> {
+/// The verbs, on a store; returns what was forked, too.
+fn on_branches(store: &Store, known: &BTreeMap<u32, u32>, call: &Call) -> Result<(Answer, Vec<(u32, u32)>)> {
     let find = |number: u32| match store.branch(&name_of(number)) {
         Err(branch_store::Error::NoSuchBranch(_)) => Err(Failure::Ended),
         other => other.map_err(failure),
@@ -484,13 +484,15 @@ pub(crate) fn on_branches(store: &Store, known: &BTreeMap<u32, u32>, call: &Call
         Call::Fork { parent, first, count, group } => {
             let names: Vec<String> = (*first..first + count).map(name_of).collect();
             let forked = store.fork(&*find(*parent)?, &names, group_kind(*group)).map_err(failure)?;
-            return Ok((*first..).zip(forked.iter().map(|branch| branch.id().0)).collect());
+            let forked = forked.iter().map(|branch| branch.id().0);
+            return Ok((Answer::Done, (*first..).zip(forked).collect()));
         }
         Call::Commit { branch } => {
             let done = store.commit(&*find(*branch)?).map_err(failure)?;
             if !done.warnings.is_empty() {
                 return Err(Failure::Unexpected(format!("warnings: {:?}", done.warnings)));
             }
+            return Ok((of_commit(&done), Vec::new()));
         }
         Call::Undo => store.undo().map(drop).map_err(failure)?,
         Call::Redo => store.redo().map(drop).map_err(failure)?,
@@ -502,5 +504,5 @@ pub(crate) fn on_branches(store: &Store, known: &BTreeMap<u32, u32>, call: &Call
         Call::Reclaim => store.reclaim().map_err(failure)?,
         other => return Err(Failure::Unexpected(format!("{other:?} is no verb"))),
     }
-    Ok(Vec::new())
+    Ok((Answer::Done, Vec::new()))
 }

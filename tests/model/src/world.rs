@@ -108,7 +108,7 @@ impl World {
         let now = When::Between(before, time(ClockId::Realtime));
         let wanted = self.model.step(call, &answer, now);
         wanted.map_err(|wanted| format!("answered {}, not {wanted}", answer.brief()))?;
-        if let Some((parent, before)) = parent.filter(|_| answer == Answer::Done) {
+        if let Some((parent, before)) = parent.filter(|_| matches!(answer, Answer::Done | Answer::Nothing)) {
             self.close_lost(parent, &before)?;
             if parent == MAIN {
                 self.compare_base()?;

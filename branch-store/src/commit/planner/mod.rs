@@ -91,6 +91,8 @@ pub(crate) struct Planner<'a> {
     links_added: Vec<Step>,
     rewrites: Vec<Step>,
     metas: Vec<Step>,
+    /// Whether one of them sets anything: directories on the way are among them.
+    sets: bool,
     /// Base directories whose names the host lets us change.
     permitted: HashMap<NodeId, permit::Change>,
     /// Base directories as they are, and their paths.
@@ -135,6 +137,7 @@ pub(crate) fn draw(
         links_added: Vec::new(),
         rewrites: Vec::new(),
         metas: Vec::new(),
+        sets: false,
         permitted: HashMap::new(),
         above: HashMap::new(),
         dir_paths: HashMap::new(),
@@ -182,8 +185,13 @@ impl<'a> Planner<'a> {
             _ => 0,
         };
         self.detaches.sort_by_key(|step| std::cmp::Reverse(depth(step)));
-        let steps = [self.rewrites, self.detaches, self.appears, self.links_added, self.metas];
-        self.drawn.plan.steps = steps.into_iter().flatten().collect();
+        let moves = [self.rewrites, self.detaches, self.appears, self.links_added];
+        if !self.sets && moves.iter().all(Vec::is_empty) {
+            // Directories as they are already.
+            self.metas.clear();
+            self.drawn.displaced.clear();
+        }
+        self.drawn.plan.steps = moves.into_iter().flatten().chain(self.metas).collect();
         Ok(self.drawn)
     }
 

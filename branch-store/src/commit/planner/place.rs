@@ -82,6 +82,7 @@ impl<'a> Planner<'a> {
         if changes {
             let mut meta = Box::new(node.inode.meta.clone());
             self.keep_theirs(&mut meta, (id, node), path, &now);
+            self.sets |= now != meta.attributes();
             // Its times change with its names; a host that allows one but not the other is reported.
             let wanted = Attributes { atime: now.atime, mtime: now.mtime, ..meta.attributes() };
             if wanted != now {
@@ -129,6 +130,7 @@ impl<'a> Planner<'a> {
             let rewrite = matches!(node.inode.body, Body::File(Content::Own(_)));
             let changes = rewrite || differs(&old, &node.inode.meta);
             if changes {
+                self.sets = true;
                 self.displace_object(&found, old)?;
             }
             if rewrite {
@@ -279,6 +281,7 @@ impl<'a> Planner<'a> {
             let found = self.base.resolve_root(self.head)?;
             let old = found.meta(self.base.xattrs(&found, true)?);
             self.keep_theirs(&mut meta, (id, node), path, &old.attributes());
+            self.sets |= old.attributes() != meta.attributes();
             self.displace_object(&found, old)?;
         }
         self.metas.push(Step::SetMeta { path: path.to_vec(), object: None, meta });

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::alike::same_dir;
 use super::merge::{Certainty, Into, merge};
-use super::tree::{Clock, Ino, Tree};
+use super::tree::{Clock, Ino, ROOT, Tree};
 use super::{Allowed, MAIN, Model};
 use crate::answer::{Answer, Failure};
 use crate::call::Group;
@@ -123,6 +124,12 @@ impl Model {
             clock,
         );
         match (answer, merged.conflict) {
+            (Answer::Nothing, Certainty::No | Certainty::Maybe(_)) if parent == MAIN => {
+                // With the times, which the base is compared with in the end.
+                if !same_dir((into, ROOT), (&merged.tree, ROOT)) {
+                    return Err("a commit: there is something to commit".to_owned());
+                }
+            }
             (Answer::Done, Certainty::No | Certainty::Maybe(_)) => {}
             (Answer::Done, Certainty::Yes(why)) => return Err(format!("a conflict: {why}")),
             (Answer::Failed(Failure::Conflicts(paths)), Certainty::Yes(_) | Certainty::Maybe(_))
@@ -140,7 +147,7 @@ impl Model {
         for loser in losers {
             self.end_below(loser, State::Stale);
         }
-        self.take_over(parent, number, merged.tree);
+        self.take_over(parent, number, merged.tree, *answer == Answer::Nothing);
         Ok(())
     }
 
@@ -176,7 +183,7 @@ impl Model {
     }
 
     /// The parent becomes the merged tree; what it has open and the tree no longer has is lost to it.
-    fn take_over(&mut self, parent: u32, child: u32, mut tree: Tree) {
+    fn take_over(&mut self, parent: u32, child: u32, mut tree: Tree, nothing: bool) {
         let known = self.branches[&child].ids.clone();
         let into = self.branches.get_mut(&parent).expect("it is known");
         let before = std::mem::take(&mut into.tree);
@@ -188,7 +195,9 @@ impl Model {
             into.ids.entry(ino).or_insert(id);
         }
         if parent == MAIN {
-            self.turns.committed(before.clone());
+            if !nothing {
+                self.turns.committed(before.clone());
+            }
             // What changed may be another file in the base now; access times there are anybody's.
             let same = |ino: &Ino| {
                 before.nodes.get(ino).map(|n| n.version) == tree.nodes.get(ino).map(|n| n.version)
