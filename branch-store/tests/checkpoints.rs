@@ -418,6 +418,79 @@ fn children_keep_what_they_forked_from_and_commit_into_what_the_parent_is_now() 
     w.store().abort(&parent, Children::Cascade).unwrap();
 }
 
+/// Story: the parent had put a file in the place of the base's, and took that back after a child had forked. The child
+/// removed the file; the name, which means the base's again, passed for one that neither has.
+#[test]
+fn what_a_parent_took_back_and_a_child_removed_is_a_conflict() {
+    let w = Workspace::new(FILES);
+    let parent = w.fork("main", "parent");
+    w.store().mark(&parent, Some("m")).unwrap();
+    parent.remove("g").unwrap();
+    parent.put("g", "in its place").unwrap();
+    parent.overwrite("f", "PARENT").unwrap();
+    let children = w.fork_as("parent", &["one", "two"], GroupKind::Independent);
+    let [one, two] = [&children[0], &children[1]];
+    restore(&w, &parent, "m");
+    one.remove("g").unwrap();
+    two.remove("f").unwrap();
+    for (child, path) in [(one, "g"), (two, "f")] {
+        let conflict = w.store().commit(child).unwrap_err();
+        let Error::Conflicts(conflicts) = conflict else { panic!("{conflict}") };
+        let paths: Vec<&[u8]> = conflicts.iter().map(|conflict| &conflict.path[..]).collect();
+        assert_eq!(paths, [path.as_bytes()]);
+    }
+    assert_eq!((parent.read_all("f").unwrap(), parent.read_all("g").unwrap()), (text("f"), text("g")));
+}
+
+fn text(path: &str) -> String {
+    FILES.iter().find(|(name, _)| *name == path).unwrap().1.to_owned()
+}
+
+/// Story: the parent had changed files and directories of the base, and took that back. As another child had forked
+/// with the changes, what they had been about stayed in the parent's tree, and met whatever the first child had done.
+#[test]
+fn what_a_parent_changed_and_took_back_is_no_change_for_a_child_that_forked_before() {
+    let mut w = Workspace::new(FILES);
+    std::fs::hard_link(w.base().join("g"), w.base().join("d/g-too")).unwrap();
+    let parent = w.fork("main", "parent");
+    w.store().mark(&parent, Some("m")).unwrap();
+    w.fork_as("parent", &["early"], GroupKind::Independent);
+    let mode = AttrChange { mode: Some(0o600), ..AttrChange::default() };
+    for path in ["f", "g", "d/x", "d/sub", "d/sub/deep", "left/alone"] {
+        parent.set_attr(&parent.at(path).unwrap().0, &mode).unwrap();
+    }
+    parent.mv("d/sub/other", "moved").unwrap();
+    w.fork_as("parent", &["late"], GroupKind::Independent);
+    restore(&w, &parent, "m");
+    let early = w.branch("early");
+    early.remove("f").unwrap();
+    early.put("f", "another").unwrap();
+    early.remove("g").unwrap();
+    remove_all(&early, "d");
+    early.overwrite("left/alone", "edited").unwrap();
+    let shown = |branch: &Arc<Branch>| picture(branch).into_keys().collect::<Vec<_>>();
+    let wanted = shown(&early);
+    w.store().commit(&early).unwrap();
+    drop((parent, early));
+    for restart in [false, true] {
+        if restart {
+            assert_eq!(w.reopen().lines, Vec::<String>::new());
+        }
+        let parent = w.branch("parent");
+        assert_eq!(shown(&parent), wanted);
+        assert_eq!(parent.read_all("f").unwrap(), "another");
+        assert_eq!(parent.read_all("left/alone").unwrap(), "edited");
+    }
+    // What a child did that had seen the changes is about them.
+    let late = w.branch("late");
+    late.overwrite("left/alone", "late").unwrap();
+    assert!(matches!(w.store().commit(&late), Err(Error::Conflicts(_))));
+    w.store().abort(&late, Children::Refuse).unwrap();
+    w.store().commit(&w.branch("parent")).unwrap();
+    assert_eq!(std::fs::read_to_string(w.base().join("left/alone")).unwrap(), "edited");
+    assert!(!w.base().join("d").exists() && !w.base().join("g").exists());
+}
+
 #[test]
 fn a_commit_after_a_restore_brings_what_is_shown_and_ends_the_marks() {
     let w = Workspace::new(FILES);

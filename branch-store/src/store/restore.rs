@@ -110,9 +110,13 @@ fn way(
     mark: &Mark,
     is_known: &dyn Fn(NodeId) -> bool,
 ) -> Result<(Vec<Change>, Vec<record::DirPlace>)> {
-    let has_children = !branch.children().is_empty();
+    let fork = |id: &BranchId| {
+        let child = shared.registry.read().get(*id);
+        child.map(|child| child.data.read().fork_tree.clone())
+    };
+    let forks = branch.children().iter().filter_map(fork).collect();
     let draft = Draft::new(shared, &Data { tree: mark.tree.clone(), ..data.clone() });
-    let mut way = Way { before: &data.tree, mark: &mark.tree, is_known, has_children, draft };
+    let mut way = Way { before: &data.tree, mark: &mark.tree, is_known, forks, draft };
     for change in data.tree.diff(&mark.tree) {
         match change {
             Change::Drop { id } => way.dropped(id)?,
@@ -127,12 +131,13 @@ fn way(
     })
 }
 
-/// The two trees differ in what has no name, and in directories that children's commits are about.
+/// The two trees differ in what has no name, and in what children's commits are about.
 struct Way<'a> {
     before: &'a Tree,
     mark: &'a Tree,
     is_known: &'a dyn Fn(NodeId) -> bool,
-    has_children: bool,
+    /// What the children forked from.
+    forks: Vec<Tree>,
     draft: Draft<'a>,
 }
 
@@ -145,8 +150,8 @@ impl Way<'_> {
         let Some(slot) = slot.filter(|slot| slot.is_none_or(|slot| is_shown(self.mark, slot))) else {
             return self.keep_nameless(id, node);
         };
-        // What a child did in a directory is merged with what the parent has of it: one that it left alone.
-        if self.has_children && node.inode.kind() == Kind::Dir {
+        // What a child does with it is merged with what the parent has of it: one that it took its changes back from.
+        if self.forks.iter().any(|fork| fork.get(id).is_some()) {
             self.draft.adopt(&Object { id, slot: slot.cloned() })?;
         }
         Ok(())

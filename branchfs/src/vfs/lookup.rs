@@ -73,12 +73,12 @@ impl Vfs {
     }
 
     /// An object that had lost its last name has one again.
-    pub(crate) fn revived(&self, branch: &Branch, id: NodeId) {
+    pub fn revived(&self, branch: &Branch, id: NodeId) {
         self.inodes.revive(ino::of_node(branch.id(), id));
     }
 
     /// An object lost its last name: it goes now, or with the kernel's last lookup of it.
-    pub(crate) fn orphaned(&self, branch: &Branch, orphan: Option<NodeId>) {
+    pub fn orphaned(&self, branch: &Branch, orphan: Option<NodeId>) {
         let Some(id) = orphan else { return };
         match self.inodes.orphan(ino::of_node(branch.id(), id)) {
             Held::ByKernel => {}

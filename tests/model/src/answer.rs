@@ -15,6 +15,10 @@ pub enum Failure {
     Ended,
     /// Both sides changed the same; the paths.
     Conflicts(Vec<String>),
+    /// No such mark.
+    NoMark,
+    /// There is such a mark.
+    MarkExists,
     /// Not for this branch.
     NotAllowed,
     /// Anything else: no call ever answers this.

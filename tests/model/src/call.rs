@@ -207,6 +207,12 @@ pub enum Call {
     Redo,
     /// Aborts, with what is below if `cascade`.
     Abort { branch: u32, cascade: bool },
+    /// Notes a branch's tree under a numbered name.
+    Mark { branch: u32, mark: u8 },
+    /// Removes what was noted.
+    Unmark { branch: u32, mark: u8 },
+    /// The branch becomes what was noted.
+    Restore { branch: u32, mark: u8 },
     /// Checkpoints the store.
     Checkpoint,
     /// Deletes what nobody needs.
@@ -227,6 +233,7 @@ impl Call {
                 | Call::Undo
                 | Call::Redo
                 | Call::Abort { .. }
+                | Call::Restore { .. }
                 | Call::Checkpoint
                 | Call::Reclaim
                 | Call::Crash

@@ -58,7 +58,7 @@ impl<'a, S: Source> Maker<'a, S> {
         if self.branch == MAIN && self.model.live().len() == 1 && !self.source.once_in(8) {
             return self.fork();
         }
-        match self.source.below(200) {
+        match self.source.below(212) {
             0..=27 => self.make(),
             28..=35 => Call::Link { from: self.existing_file(), to: self.name() },
             36..=47 => Call::Unlink { place: self.doomed(false) },
@@ -96,6 +96,9 @@ impl<'a, S: Source> Maker<'a, S> {
             194 => Call::Checkpoint,
             195 => Call::Reclaim,
             196..=198 => Call::Forget,
+            200..=204 => Call::Mark { branch: self.branch, mark: 1 + self.source.below(3) as u8 },
+            205..=209 => Call::Restore { branch: self.branch, mark: self.noted() },
+            210..=211 => Call::Unmark { branch: self.branch, mark: self.noted() },
             _ if self.source.once_in(2) => Call::Crash,
             _ => Call::Forget,
         }
@@ -233,6 +236,16 @@ impl<'a, S: Source> Maker<'a, S> {
         let found: Vec<usize> = (0..self.paths.len()).filter(|at| fits(&self.paths[*at])).collect();
         let dir = if found.is_empty() { "".into() } else { self.paths[self.source.pick(&found)].0.clone() };
         self.place(dir.join(name))
+    }
+
+    /// A mark of the branch, most often one that there is.
+    fn noted(&mut self) -> u8 {
+        let noted: Vec<u8> = self.model.branches[&self.branch].marks.keys().copied().collect();
+        if noted.is_empty() || self.source.once_in(8) {
+            self.source.below(4) as u8
+        } else {
+            self.source.pick(&noted)
+        }
     }
 
     fn slot(&mut self) -> u8 {

@@ -21,7 +21,7 @@ use crate::call::{Call, Expect, Kind, Mode, Path, Place, Space, Stamp, Whence, b
 use crate::driver::{Driver, Level};
 use crate::host;
 use crate::picture::{Picture, Seen};
-use crate::store_driver::{failure, group_kind, name_of, of_commit};
+use crate::store_driver::{failure, group_kind, mark_name, name_of, of_commit};
 use crate::vfs_driver::Nobody;
 
 /// Drives a mount.
@@ -99,10 +99,13 @@ impl MountDriver {
             | Call::Undo
             | Call::Redo
             | Call::Abort { .. }
+            | Call::Mark { .. }
+            | Call::Unmark { .. }
             | Call::Checkpoint
             | Call::Reclaim => {
                 return self.on_branches(call);
             }
+            Call::Restore { branch, mark } => return self.restore(*branch, *mark).map(Answer::Count),
             Call::Crash => {
                 self.close_all();
                 self.open();
@@ -273,7 +276,24 @@ impl MountDriver {
         }
     }
 
-    /// What the daemon does for a verb, without the daemon.
+    /// What the daemon does for a restore, without the daemon.
+    fn restore(&self, number: u32, mark: u8) -> Result<u64, Failure> {
+        let Served { store, mounted } = self.served();
+        let branch = match store.branch(&name_of(number)) {
+            Err(branch_store::Error::NoSuchBranch(_)) => return Err(Failure::Ended),
+            other => other.map_err(failure)?,
+        };
+        mounted.flush_branch(branch.id()).expect("flushed");
+        let is_known = |id| mounted.knows(branch.id(), id);
+        let done = store.restore(&branch, &mark_name(mark), &is_known).map_err(failure)?;
+        done.revived.iter().for_each(|id| mounted.revived(&branch, *id));
+        done.orphans.iter().for_each(|id| mounted.orphaned(&branch, *id));
+        mounted.forget(&done.invalid);
+        mounted.settle().expect("the invalidator lives");
+        Ok(u64::from(done.saved.is_some()))
+    }
+
+    /// The same for the other verbs.
     fn on_branches(&mut self, call: &Call) -> Result<Answer, Failure> {
         let Served { store, mounted } = self.served();
         let find = |number: u32| match store.branch(&name_of(number)) {
@@ -307,6 +327,14 @@ impl MountDriver {
                 let ended = store.abort(&*find(*branch)?, children).map_err(failure)?;
                 ended.branches.iter().for_each(|ended| mounted.forget_branch(ended));
                 mounted.settle().expect("the invalidator lives");
+            }
+            Call::Mark { branch, mark } => {
+                let branch = find(*branch)?;
+                mounted.flush_branch(branch.id()).expect("flushed");
+                store.mark(&branch, Some(&mark_name(*mark))).map(drop).map_err(failure)?;
+            }
+            Call::Unmark { branch, mark } => {
+                store.unmark(&*find(*branch)?, &mark_name(*mark)).map_err(failure)?;
             }
             Call::Checkpoint => store.checkpoint().map(drop).map_err(failure)?,
             _ => store.reclaim().map_err(failure)?,

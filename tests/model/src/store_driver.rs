@@ -15,7 +15,7 @@ use crate::call::{
     Call, Expect, Group, Kind, Mode, Path, Place, Space, Stamp, Whence, bytes_of, filled, letter_of,
 };
 use crate::driver::{Driver, Level};
-use crate::model::MAIN;
+use crate::model::{BEFORE, MAIN};
 use crate::picture::{Picture, Seen, Thing};
 
 /// Drives a store.
@@ -164,6 +164,9 @@ impl StoreDriver {
         if let Some(answer) = self.on_attributes(call)? {
             return Ok(answer);
         }
+        if let Call::Restore { branch, mark } = call {
+            return self.restore(*branch, *mark).map(Answer::Count);
+        }
         self.on_branches(call)
     }
 
@@ -311,6 +314,13 @@ impl StoreDriver {
                 let children = if *cascade { Children::Cascade } else { Children::Refuse };
                 self.store().abort(&*self.branch(*branch)?, children).map(drop).map_err(failure)?;
             }
+            Call::Mark { branch, mark } => {
+                let made = self.store().mark(&*self.branch(*branch)?, Some(&mark_name(*mark)));
+                made.map(drop).map_err(failure)?;
+            }
+            Call::Unmark { branch, mark } => {
+                self.store().unmark(&*self.branch(*branch)?, &mark_name(*mark)).map_err(failure)?;
+            }
             Call::Checkpoint => self.store().checkpoint().map(drop).map_err(failure)?,
             Call::Reclaim => self.store().reclaim().map_err(failure)?,
             Call::Forget => {}
@@ -318,6 +328,17 @@ impl StoreDriver {
             other => return Err(Failure::Unexpected(format!("{other:?} is not done"))),
         }
         Ok(Answer::Done)
+    }
+
+    fn restore(&mut self, branch: u32, mark: u8) -> Result<u64> {
+        let branch = self.branch(branch)?;
+        let is_open = |id| self.is_open(branch.id(), id);
+        let done = self.store().restore(&branch, &mark_name(mark), &is_open).map_err(failure)?;
+        if let Some(stranger) = done.orphans.iter().find(|id| !is_open(**id)) {
+            return Err(Failure::Unexpected(format!("{stranger:?} is kept and nobody has it open")));
+        }
+        self.orphans.extend(done.orphans.iter().map(|id| (branch.id(), *id)));
+        Ok(u64::from(done.saved.is_some()))
     }
 
     fn see(&self, branch: &Arc<Branch>, object: &Object, stat: &Stat) -> Result<Seen> {
@@ -448,6 +469,8 @@ pub(crate) fn failure(error: branch_store::Error) -> Failure {
         Error::HasChildren { .. } => Failure::HasChildren,
         Error::Stale(_) => Failure::Stale,
         Error::Ended(_) => Failure::Ended,
+        Error::NoSuchMark { .. } => Failure::NoMark,
+        Error::MarkExists { .. } => Failure::MarkExists,
         Error::NotAllowed(_) => Failure::NotAllowed,
         Error::Conflicts(all) => {
             Failure::Conflicts(all.iter().map(|c| format!("{}: {:?}", letter_of(&c.path), c.kind)).collect())
@@ -524,6 +547,10 @@ pub(crate) fn allocate_mode(what: Space) -> i32 {
 
 pub(crate) fn name_of(number: u32) -> String {
     if number == MAIN { branch_store::MAIN.to_owned() } else { format!("b{number}") }
+}
+
+pub(crate) fn mark_name(number: u8) -> String {
+    if number == BEFORE { branch_store::BEFORE_RESTORE.to_owned() } else { format!("m{number}") }
 }
 
 pub(crate) fn number_of(name: &str) -> u32 {

@@ -14,7 +14,8 @@ use crate::call::{Call, Expect, Kind, Path, Place, bytes_of, filled, letter_of};
 use crate::driver::{Driver, Level};
 use crate::picture::{Picture, Seen, Thing};
 use crate::store_driver::{
-    allocate_mode, failure, group_kind, name_of, number_of, of_commit, rename_mode, seen_of, stamp, thing_of,
+    allocate_mode, failure, group_kind, mark_name, name_of, number_of, of_commit, rename_mode, seen_of,
+    stamp, thing_of,
 };
 
 const READ_MAX: u32 = 1 << 20;
@@ -231,8 +232,11 @@ impl VfsDriver {
             | Call::Undo
             | Call::Redo
             | Call::Abort { .. }
+            | Call::Mark { .. }
+            | Call::Unmark { .. }
             | Call::Checkpoint
             | Call::Reclaim => return self.on_branches(call),
+            Call::Restore { branch, mark } => return self.restore(*branch, *mark).map(Answer::Count),
             _ => self.on_attributes(call),
         };
         done.map(|()| Answer::Done)
@@ -354,6 +358,18 @@ impl VfsDriver {
         let (answer, forked) = on_branches(self.store(), &self.branches, call)?;
         self.branches.extend(forked);
         Ok(answer)
+    }
+
+    fn restore(&self, number: u32, mark: u8) -> Result<u64> {
+        let branch = match self.store().branch(&name_of(number)) {
+            Err(branch_store::Error::NoSuchBranch(_)) => return Err(Failure::Ended),
+            other => other.map_err(failure)?,
+        };
+        let is_known = |id| self.vfs().knows(branch.id(), id);
+        let done = self.store().restore(&branch, &mark_name(mark), &is_known).map_err(failure)?;
+        done.revived.iter().for_each(|id| self.vfs().revived(&branch, *id));
+        done.orphans.iter().for_each(|id| self.vfs().orphaned(&branch, Some(*id)));
+        Ok(u64::from(done.saved.is_some()))
     }
 
     fn see(&self, ino: u64, attr: &Attr, fh: Option<u64>) -> Result<Seen> {
@@ -499,6 +515,12 @@ fn on_branches(store: &Store, known: &BTreeMap<u32, u32>, call: &Call) -> Result
         Call::Abort { branch, cascade } => {
             let children = if *cascade { Children::Cascade } else { Children::Refuse };
             store.abort(&*find(*branch)?, children).map(drop).map_err(failure)?;
+        }
+        Call::Mark { branch, mark } => {
+            store.mark(&*find(*branch)?, Some(&mark_name(*mark))).map(drop).map_err(failure)?;
+        }
+        Call::Unmark { branch, mark } => {
+            store.unmark(&*find(*branch)?, &mark_name(*mark)).map_err(failure)?;
         }
         Call::Checkpoint => store.checkpoint().map(drop).map_err(failure)?,
         Call::Reclaim => store.reclaim().map_err(failure)?,

@@ -31,6 +31,14 @@ impl When {
         }
     }
 
+    /// Whether both may be the same time.
+    pub fn may_be(self, other: When) -> bool {
+        match (self, other) {
+            (When::Between(a, b), When::Between(c, d)) => a <= d && c <= b,
+            (When::Loose, _) | (_, When::Loose) => true,
+        }
+    }
+
     /// Whether the timestamp may be this one.
     pub fn allows(self, seen: Time) -> bool {
         match self {

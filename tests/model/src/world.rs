@@ -167,6 +167,9 @@ impl World {
             | Call::Undo
             | Call::Redo
             | Call::Abort { .. }
+            | Call::Mark { .. }
+            | Call::Unmark { .. }
+            | Call::Restore { .. }
             | Call::Checkpoint
             | Call::Reclaim
             | Call::Forget

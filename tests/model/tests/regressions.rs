@@ -428,3 +428,95 @@ fn regression_an_attribute_goes_with_a_file_that_changed_places_with_its_equal()
     ];
     replay(&store, 7, &calls);
 }
+
+/// The parent had moved a file over another, and took that back after a child had forked; the child removed the file
+/// under its new name. The name meant the other file again, and that passed for a name that neither had.
+#[test]
+fn regression_what_a_parent_took_back_and_a_child_removed_is_a_conflict() {
+    let calls = [
+        Fork { parent: 0, first: 1, count: 2, group: Exclusive },
+        Mark { branch: 2, mark: 1 },
+        Rename { from: In(2, "b/x".into()), to: In(2, "w/c".into()), mode: Replace },
+        Fork { parent: 2, first: 7, count: 1, group: Independent },
+        Restore { branch: 2, mark: 1 },
+        Unlink { place: In(7, "w/c".into()) },
+        Commit { branch: 7 },
+    ];
+    replay(&store, 5, &calls);
+}
+
+/// The parent took back what it had done to a file that a child then removed: the file, the base's own again, passed for
+/// one that the parent had removed, too.
+#[test]
+fn regression_a_change_that_a_parent_took_back_meets_a_removal() {
+    let calls = [
+        Fork { parent: 0, first: 5, count: 1, group: Exclusive },
+        Mark { branch: 5, mark: 1 },
+        SetXattr { place: In(5, "b/a".into()), name: "trusted.t", len: 45, fill: 94, expect: Expect::Create },
+        SetXattr { place: In(5, "d/a".into()), name: "trusted.t", len: 45, fill: 94, expect: Expect::Create },
+        Fork { parent: 5, first: 6, count: 2, group: Exclusive },
+        Unlink { place: In(7, "d/a".into()) },
+        Restore { branch: 5, mark: 1 },
+        Commit { branch: 7 },
+    ];
+    replay(&store, 1, &calls);
+}
+
+/// The parent changed a directory after the fork and took that back, which nobody can see; what was left of it in the
+/// tree was a conflict with the child's removal.
+#[test]
+fn regression_a_directory_that_a_parent_left_as_it_was_is_removed() {
+    let calls = [
+        Fork { parent: 0, first: 5, count: 1, group: Exclusive },
+        Mark { branch: 5, mark: 2 },
+        Fork { parent: 5, first: 6, count: 1, group: Exclusive },
+        Rename { from: In(5, "w".into()), to: In(5, "b/d/c".into()), mode: Replace },
+        Unlink { place: In(6, "b/d/x".into()) },
+        Rmdir { place: In(6, "b/d".into()) },
+        Restore { branch: 5, mark: 2 },
+        Commit { branch: 6 },
+    ];
+    replay(&store, 1, &calls);
+}
+
+/// A removed directory of the base was told to views as something to be reaped.
+#[test]
+fn regression_a_directory_that_a_restore_removes_is_no_orphan() {
+    let calls = [
+        Fork { parent: 0, first: 1, count: 1, group: Independent },
+        Mark { branch: 1, mark: 1 },
+        Unlink { place: In(1, "b/d/x".into()) },
+        Rmdir { place: In(1, "b/d".into()) },
+        Mark { branch: 1, mark: 2 },
+        Restore { branch: 1, mark: 1 },
+        Restore { branch: 1, mark: 2 },
+    ];
+    replay(&store, 1, &calls);
+}
+
+/// A branch set the access time of a directory; what somebody who looked into the base after a sibling's commit left there
+/// was later, and the later time counts. The model knew that only where no sibling had committed.
+#[test]
+fn regression_an_access_time_that_a_branch_set_meets_a_later_one_of_the_base() {
+    let calls = [
+        Fork { parent: 0, first: 3, count: 1, group: Independent },
+        Times {
+            place: In(3, "b/d".into()),
+            atime: Stamp::At(4000000000, 1),
+            mtime: Stamp::At(4000000000, 1),
+        },
+        Rename { from: In(3, "b/c".into()), to: In(3, "d".into()), mode: Exchange },
+        Rename { from: In(3, "b/c/a".into()), to: In(3, "b/d".into()), mode: Exchange },
+        Commit { branch: 3 },
+        Fork { parent: 0, first: 9, count: 2, group: Independent },
+        Rename { from: In(10, "x".into()), to: In(10, "b/c/b/x".into()), mode: NoReplace },
+        Times {
+            place: In(9, "b/c/a".into()),
+            atime: Stamp::At(1700000000, 123456789),
+            mtime: Stamp::At(4000000000, 1),
+        },
+        Commit { branch: 10 },
+        Commit { branch: 9 },
+    ];
+    replay(&store, 1, &calls);
+}

@@ -26,6 +26,8 @@ pub(crate) struct Branch {
     pub(crate) tree: Tree,
     /// The parent at the fork.
     fork: Tree,
+    /// What was noted.
+    pub(crate) marks: BTreeMap<u8, Tree>,
     /// The product's number of each object, once seen.
     pub(crate) ids: BTreeMap<Ino, u64>,
 }
@@ -39,6 +41,7 @@ impl Branch {
             state: State::Live,
             tree,
             fork,
+            marks: BTreeMap::new(),
             ids: BTreeMap::new(),
         }
     }
@@ -81,7 +84,15 @@ impl Model {
         let fork = tree.clone();
         let ids = from.ids.clone();
         let group = (clock.serial, group);
-        let child = Branch { parent: Some(parent), group, state: State::Live, tree, fork, ids };
+        let child = Branch {
+            parent: Some(parent),
+            group,
+            state: State::Live,
+            tree,
+            fork,
+            marks: BTreeMap::new(),
+            ids,
+        };
         for number in first..first + count {
             self.branches.insert(number, child.clone());
         }
@@ -234,6 +245,6 @@ impl Model {
     }
 }
 
-fn why_ended(branch: &Branch) -> Failure {
+pub(super) fn why_ended(branch: &Branch) -> Failure {
     if branch.state == State::Stale { Failure::Stale } else { Failure::Ended }
 }

@@ -46,6 +46,9 @@ pub(super) fn merge(fork: &Tree, theirs: &Tree, ours: &Tree, into: Into, clock: 
     merge.nodes(into, clock);
     merge.entries();
     merge.settle(into, clock);
+    if into == Into::Base {
+        loosen_access_times(theirs, &mut merge.tree);
+    }
     Merged { conflict: merge.conflict, tree: merge.tree }
 }
 

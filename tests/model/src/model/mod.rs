@@ -4,8 +4,10 @@ mod alike;
 mod attributes;
 mod branches;
 mod files;
+mod marks;
 mod merge;
 mod names;
+pub(crate) use marks::BEFORE;
 pub(crate) mod tree;
 mod turns;
 
@@ -123,7 +125,11 @@ impl Model {
                     && (*first..first + count)
                         .all(|number| number != MAIN && !self.branches.contains_key(&number))
             }
-            Call::Commit { branch } | Call::Abort { branch, .. } => self.branches.contains_key(branch),
+            Call::Commit { branch }
+            | Call::Abort { branch, .. }
+            | Call::Unmark { branch, .. }
+            | Call::Restore { branch, .. } => self.branches.contains_key(branch),
+            Call::Mark { branch, mark } => self.branches.contains_key(branch) && *mark != BEFORE,
             Call::Undo | Call::Redo | Call::Checkpoint | Call::Reclaim | Call::Forget | Call::Crash => true,
         }
     }
@@ -142,6 +148,7 @@ impl Model {
                 return if right { Ok(()) } else { Err("something else".to_owned()) };
             }
             Call::Commit { branch } => return self.commit(*branch, answer, clock),
+            Call::Restore { branch, mark } => self.restore(*branch, *mark, answer)?,
             Call::Undo => self.undo(answer, clock),
             Call::Redo => self.redo(answer, clock),
             _ => self.apply(call, clock),
@@ -162,6 +169,8 @@ impl Model {
             }
             Call::Fork { parent, first, count, group } => self.fork(*parent, *first, *count, *group, clock),
             Call::Abort { branch, cascade } => self.abort(*branch, *cascade),
+            Call::Mark { branch, mark } => self.mark(*branch, *mark),
+            Call::Unmark { branch, mark } => self.unmark(*branch, *mark),
             Call::Crash => {
                 self.crash();
                 vec![Answer::Done]
@@ -280,7 +289,9 @@ impl Model {
         }
         let tree = &mut self.branches.get_mut(&handle.branch).expect("it is known").tree;
         let node = tree.node_mut(handle.ino, clock);
-        node.ctime = node.ctime.or(clock.now);
+        // A refusal does not tell the kernel of the stamp: it shows the old one until it asks again.
+        let mounted = self.level == Level::Mounted;
+        node.ctime = if mounted { When::Loose } else { node.ctime.or(clock.now) };
         vec![Errno::OPNOTSUPP.into()]
     }
 

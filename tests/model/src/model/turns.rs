@@ -55,6 +55,9 @@ impl Model {
         self.turns.reclaimed();
         for (number, branch) in &mut self.branches {
             for ino in &self.turns.linked {
+                for tree in branch.marks.values_mut() {
+                    tree.nodes.get_mut(ino).into_iter().for_each(|node| node.ctime = When::sometime());
+                }
                 let Some(node) = branch.tree.nodes.get_mut(ino) else { continue };
                 node.ctime = When::sometime();
                 if *number == MAIN {

@@ -1,6 +1,8 @@
 //! Three-way merge of a child into a parent that changed since the fork (S14). Pure: trees in, changes or
 //! conflicts out.
 
+mod taken_back;
+
 use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::ops::Deref;
@@ -34,6 +36,7 @@ pub(crate) fn merge(fork: &Tree, theirs: &Tree, ours: &Tree) -> Result<Vec<Chang
     }
     if let (true, Ok(merged)) = (conflicts.is_empty(), &merged) {
         changes.extend(merge.recounted(merged));
+        changes.extend(merge.forsaken(merged));
     }
     if conflicts.is_empty() { Ok(changes) } else { Err(conflicts) }
 }
@@ -152,6 +155,10 @@ impl Merge<'_> {
         if theirs.inode == *ours {
             return Ok(None);
         }
+        // Of directories attributes merge one by one.
+        if (ours.kind() != Kind::Dir || ours.meta.nlink == 0) && self.is_untouched(id) {
+            return put(ours.clone());
+        }
         if ours.meta.nlink == 0 && theirs.inode.meta.nlink == 0 {
             return Ok(None);
         }
@@ -196,7 +203,10 @@ impl Merge<'_> {
             return Ok(Some(change));
         }
         // One side only changed the object or what is below, the other moved it: both may stand.
-        if self.adopts(&self.theirs, dir, name) && self.lives(&self.ours, child_of(&self.theirs, dir, name)) {
+        if let Some(child) =
+            child_of(&self.theirs, dir, name).filter(|_| self.adopts(&self.theirs, dir, name))
+            && (self.lives(&self.ours, Some(child)) || self.is_untouched(child))
+        {
             return Ok(Some(change));
         }
         if self.adopts(&self.ours, dir, name) && self.lives(&self.theirs, child_of(&self.ours, dir, name)) {
@@ -205,7 +215,7 @@ impl Merge<'_> {
         let [fork_child, their_child, our_child] =
             [&self.fork, &self.theirs, &self.ours].map(|side| child_of(side, dir, name));
         if their_child == our_child {
-            let moved = our_child.is_none() && self.moved_there(dir, name);
+            let moved = our_child.is_none() && (self.moved_there(dir, name) || self.base_is_back(dir, name));
             return if moved { Err(self.conflict_at(dir, name, Why::BothChanged)) } else { Ok(None) };
         }
         let why = match (their_child, our_child) {
