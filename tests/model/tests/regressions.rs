@@ -520,3 +520,25 @@ fn regression_an_access_time_that_a_branch_set_meets_a_later_one_of_the_base() {
     ];
     replay(&store, 1, &calls);
 }
+
+/// What was deleted among the preimages was a further name of a file, which stamped its change time: redo took that for an
+/// edit, as branches may.
+#[test]
+fn regression_a_redo_after_a_reclaim_may_take_a_file_of_several_names_for_edited() {
+    let calls = [
+        Fork { parent: 0, first: 1, count: 2, group: Independent },
+        Fork { parent: 1, first: 3, count: 2, group: Exclusive },
+        Link { from: In(4, "b/c".into()), to: In(4, "d/b/w".into()) },
+        Commit { branch: 4 },
+        Commit { branch: 1 },
+        Undo,
+        Abort { branch: 2, cascade: true },
+        Fork { parent: 0, first: 8, count: 1, group: Frozen },
+        SetXattr { place: In(8, "b/c".into()), name: "user.a", len: 79, fill: 69, expect: Expect::Any },
+        Commit { branch: 8 },
+        Undo,
+        Reclaim,
+        Redo,
+    ];
+    replay(&store, 3, &calls);
+}

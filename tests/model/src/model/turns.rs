@@ -24,13 +24,15 @@ struct State {
     tree: Tree,
     /// Its preimages may have been reclaimed.
     doubtful: bool,
+    /// Change times in it may be later than they were.
+    stamped: bool,
 }
 
 impl Turns {
     /// Something was committed over this.
     pub(super) fn committed(&mut self, before: Tree) {
         self.note_links(&before);
-        self.undo.push(State { tree: before, doubtful: false });
+        self.undo.push(State { tree: before, doubtful: false, stamped: false });
         self.redo.clear();
     }
 
@@ -43,13 +45,14 @@ impl Turns {
         for states in [&mut self.undo, &mut self.redo] {
             let beyond = states.len().saturating_sub(KEPT);
             states[..beyond].iter_mut().for_each(|state| state.doubtful = true);
+            states.iter_mut().for_each(|state| state.stamped = true);
         }
     }
 }
 
 impl Model {
     /// A name that is deleted among the preimages stamps the change time of a file that has others: what forked before
-    /// may take that for an edit.
+    /// may take that for an edit, and so may undo and redo.
     pub(super) fn reclaim(&mut self, clock: Clock) -> Allowed {
         self.turns.note_links(&self.branches[&MAIN].tree);
         self.turns.reclaimed();
@@ -93,13 +96,24 @@ impl Model {
             return vec![refused];
         }
         let main = self.branches.get_mut(&MAIN).expect("main never ends");
+        let changed = |ino: &Ino| {
+            let [now, then] = [&main.tree, &to.tree].map(|tree| tree.nodes.get(ino).map(|node| node.version));
+            now != then
+        };
+        if to.stamped
+            && matches!(answer, Answer::Failed(Failure::Conflicts(_)))
+            && self.turns.linked.iter().any(changed)
+        {
+            off(&mut self.turns).push(to);
+            return vec![answer.clone()];
+        }
         let from = std::mem::take(&mut main.tree);
         main.tree = put_back(&from, to.tree, clock);
         let version = |tree: &Tree, ino: &Ino| tree.nodes.get(ino).map(|node| node.version);
         let now = &main.tree;
         main.ids.retain(|ino, _| version(&from, ino) == version(now, ino));
         self.turns.note_links(&from);
-        onto(&mut self.turns).push(State { tree: from, doubtful: false });
+        onto(&mut self.turns).push(State { tree: from, doubtful: false, stamped: false });
         vec![Answer::Done]
     }
 }
