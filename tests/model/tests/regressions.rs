@@ -542,3 +542,26 @@ fn regression_a_redo_after_a_reclaim_may_take_a_file_of_several_names_for_edited
     ];
     replay(&store, 3, &calls);
 }
+
+/// An undoing took away one name of a file of the base, and a branch that had forked before gave it another, and a mode. In
+/// the base each name is on its own; the model took the counts of names for an attribute that both had changed.
+#[test]
+fn regression_names_of_a_file_that_an_undoing_took_and_a_branch_gave_merge_in_the_base() {
+    let calls = [
+        Fork { parent: 0, first: 8, count: 1, group: Exclusive },
+        Make { place: In(8, "d/b/x".into()), kind: Kind::Dir, mode: 420 },
+        Commit { branch: 8 },
+        Fork { parent: 0, first: 10, count: 2, group: Frozen },
+        Rename { from: In(11, "d".into()), to: In(11, "x".into()), mode: Exchange },
+        Commit { branch: 11 },
+        Fork { parent: 0, first: 14, count: 2, group: Independent },
+        Link { from: In(15, "b/c".into()), to: In(15, "x/b/x/x".into()) },
+        Commit { branch: 15 },
+        Fork { parent: 0, first: 21, count: 1, group: Exclusive },
+        Undo,
+        Link { from: In(21, "b/c".into()), to: In(21, "x/b/w".into()) },
+        Chmod { place: In(21, "x/b/w".into()), mode: 256 },
+        Commit { branch: 21 },
+    ];
+    replay(&store, 3, &calls);
+}

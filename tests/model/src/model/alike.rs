@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::merge::Into;
 use super::tree::{Body, Ino, Node, Tree};
 
 /// The attributes that a merge takes one by one.
@@ -62,9 +63,13 @@ pub(super) fn same_file(fork: Option<&Node>, theirs: &Node, ours: &Node) -> Opti
 }
 
 /// One file that both changed, with the attributes and the number of names that it comes to; `None` where they
-/// contradict each other.
-pub(super) fn merged_file(fork: &Node, theirs: &Node, ours: &Node) -> Option<(Attributes, u32)> {
-    Some((same_file(Some(fork), theirs, ours)?, pick(fork.names, theirs.names, ours.names)?))
+/// contradict each other. In the base each name is on its own, and the host counts them.
+pub(super) fn merged_file(fork: &Node, theirs: &Node, ours: &Node, into: Into) -> Option<(Attributes, u32)> {
+    let names = match into {
+        Into::Base => theirs.names,
+        Into::Branch => pick(fork.names, theirs.names, ours.names)?,
+    };
+    Some((same_file(Some(fork), theirs, ours)?, names))
 }
 
 /// Two directories, made by each side, with the same in them.

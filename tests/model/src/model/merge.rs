@@ -158,10 +158,10 @@ impl Merge<'_> {
                 (Some(their_node), Some(our_node))
                     if differs(theirs)
                         && differs(ours)
-                        && fork.and_then(|fork| merged_file(fork, their_node, our_node)).is_some() =>
+                        && fork.and_then(|fork| merged_file(fork, their_node, our_node, into)).is_some() =>
                 {
                     self.perhaps(format!("both changed object {ino}, alike or in different attributes"));
-                    let merged = fork.and_then(|fork| merged_file(fork, their_node, our_node));
+                    let merged = fork.and_then(|fork| merged_file(fork, their_node, our_node, into));
                     let (attributes, names) = merged.expect("just looked at");
                     let node = self.tree.node_mut(ino, clock);
                     attributes.set(node);
