@@ -292,6 +292,15 @@ fn equal_changes_never_conflict() {
             |b| b.remove("z").and_then(|()| link(b, "z", "f")),
             "z",
         ),
+        ("the same move", |b| b.mv("f", "m"), |b| b.mv("f", "m"), "m"),
+        ("the same move, the other way in the alphabet", |b| b.mv("f", "b"), |b| b.mv("f", "b"), "b"),
+        ("the same move over another", |b| b.mv("f", "z"), |b| b.mv("f", "z"), "z"),
+        (
+            "the same move and the same bytes",
+            |b| b.mv("f", "m").and_then(|()| b.put("m", "same")),
+            |b| b.put("f", "same").and_then(|()| b.mv("f", "m")),
+            "m",
+        ),
         (
             "the same directory",
             |b| b.make_dir("n").and_then(|()| b.make_dir("n/e")).and_then(|()| b.put("n/e/x", "same")),
@@ -333,6 +342,18 @@ fn nearly_equal_changes_conflict() {
             |b| b.make_dir("n").and_then(|()| b.put("n/x", "some")),
         ),
         ("another target", |b| link(b, "n", "f"), |b| link(b, "n", "g")),
+        ("another place", |b| b.mv("f", "m"), |b| b.mv("f", "n")),
+        ("another file in one place", |b| b.mv("f", "m"), |b| b.mv("z", "m")),
+        (
+            "the same move and other bytes",
+            |b| b.mv("f", "m"),
+            |b| b.mv("f", "m").and_then(|()| b.put("m", "s")),
+        ),
+        (
+            "the same move and another name",
+            |b| b.mv("f", "m"),
+            |b| b.mv("f", "m").and_then(|()| b.ln("m", "n")),
+        ),
     ];
     for (name, theirs, ours) in cases {
         for parent in ["p", "main"] {
@@ -460,6 +481,25 @@ fn a_rebase_merges_files_into_the_branch_and_leaves_nothing_behind_if_it_is_refu
         let (before, ours) = (layers(&w), w.branch("b").tree());
         assert!(w.store().rebase(&w.branch("b"), &|_| MERGE).is_err());
         assert_eq!((layers(&w), w.branch("b").tree()), (before, ours));
+    }
+}
+
+/// Story: a rebase that put files together wrote them into a branch that had no room for them.
+#[test]
+fn a_rebase_whose_merged_files_do_not_fit_in_the_limit_is_refused_and_changes_nothing() {
+    for parent in ["p", "main"] {
+        let w = met(parent, |b| b.put("f", "one\n2\n3\n"), |b| b.put("f", "1\n2\nthree\n"));
+        let b = w.branch("b");
+        let holds = b.holdings().unwrap().exclusive;
+        w.store().set_quota(&b, Quota::Bytes(holds)).unwrap();
+        let (before, tree) = (layers(&w), b.tree());
+        let refused = w.store().rebase(&b, &|_| MERGE).unwrap_err();
+        assert_eq!(refused.errno(), Errno::DQUOT, "{parent}: {refused}");
+        assert_eq!((layers(&w), b.tree(), b.holdings().unwrap().exclusive), (before, tree, holds));
+        w.store().set_quota(&b, Quota::Bytes(2 * holds)).unwrap();
+        w.store().rebase(&b, &|_| MERGE).unwrap();
+        assert_eq!(b.read_all("f").unwrap(), "one\n2\nthree\n");
+        assert!(b.holdings().unwrap().exclusive <= 2 * holds);
     }
 }
 

@@ -16,7 +16,7 @@ use crate::branch::{Branch, Data};
 use crate::content::allocated;
 use crate::copying::Take;
 use crate::error::{Error, Result};
-use crate::ids::{NodeId, Quota};
+use crate::ids::{LayerId, NodeId, Quota};
 
 /// What a host says of its blocks is believed between these, in bytes.
 const BLOCK_MIN: u64 = 512;
@@ -55,6 +55,21 @@ impl Branch {
         let data = self.data.read();
         let Quota::Bytes(limit) = data.quota else { return Ok(None) };
         Ok(Some(limit.saturating_sub(self.shared.contents.held(&data.layers)?)))
+    }
+
+    /// Whether layers that were made for the branch fit beside what it holds. `data`: the caller keeps changes away.
+    ///
+    /// # Errors
+    /// EDQUOT, and the host's.
+    pub(crate) fn admit(&self, data: &Data, layers: &[LayerId]) -> Result<()> {
+        let Quota::Bytes(limit) = data.quota else { return Ok(()) };
+        let contents = &self.shared.contents;
+        let more = contents.held(layers)?;
+        let held = contents.held(&data.layers)? + *self.meter.0.lock();
+        if more > 0 && held + more > limit {
+            return Err(Error::host("keep merged files in", self.name(), Errno::DQUOT));
+        }
+        Ok(())
     }
 
     /// Runs `act`, which writes to a range of a file in the branch's layer, on as much of it as fits. `act` gets the

@@ -38,7 +38,7 @@ pub struct Rebased {
 ///
 /// # Errors
 /// `Stale`, `Ended`, `Busy` (it is being committed), `HasChildren`, `Conflicts` (nothing changed), `NotAllowed` for
-/// main, `Poisoned`, and the host's.
+/// main, EDQUOT where merged files do not fit in the branch's limit, `Poisoned`, and the host's.
 pub(crate) fn rebase(shared: &Arc<Shared>, branch: &Branch, resolver: Resolver<'_>) -> Result<Rebased> {
     let parent = parent_of(shared, branch)?;
     if parent.is_main() {
@@ -67,6 +67,7 @@ fn onto_base(
     }
     let mut planned = decide::planned(shared, branch, &data, epoch, resolver)?;
     planned.fresh.make_durable()?;
+    branch.admit(&data, &planned.fresh.layers())?;
     let tree = keep_open(&data.tree, refit(&shared.base, &planned.tree, epoch)?, is_own).map_err(corrupt)?;
     // Nothing is written in main's layers: they need no fresh one.
     let record = Rebase {
@@ -106,6 +107,7 @@ fn onto_branch(
     }
     let mut merged = merged(shared, branch, (&data, &above, parent.name()), resolver)?;
     merged.fresh.make_durable()?;
+    branch.admit(&data, &merged.fresh.layers())?;
     let tree = match &merged.changes {
         Some(changes) => applied(&above.tree, changes).map_err(corrupt)?,
         None => merged.ours.clone(),

@@ -246,6 +246,9 @@ fn failure_hint(failure: &Failure) -> String {
              from what is durable"
                 .into()
         }
+        Failure::Io { errno, .. } if *errno == libc::EDQUOT => {
+            "nothing was changed: give the branch more with 'branchfs quota BRANCH SIZE', or remove what it does not need".into()
+        }
         Failure::Io { .. } => "the daemon's log tells more: see 'branchfs status'".into(),
     }
 }

@@ -2,11 +2,33 @@
 //! otherwise, so that nobody else pays for reading bytes.
 
 use crate::commit::choose::versions::{Version, are_equal};
-use crate::commit::clash::{Clash, Sides};
+use crate::commit::clash::{Clash, Sides, Subject, Why};
 use crate::commit::{attributes, choose::Decision};
-use crate::conflict::Conflict;
+use crate::conflict::{Conflict, Target};
 use crate::error::{Error, Result};
+use crate::ids::NodeId;
 use crate::node::{Attributes, Kind, Object};
+
+/// Whether a clash is about the name in the base that both sides moved one file away from, to the same place, where both
+/// have the same: then what there is to say is said of that place.
+pub(super) fn is_moved_alike(sides: &Sides<'_>, clash: &Clash) -> Result<bool> {
+    let (Target::Base, Subject::Name(slot)) = (sides.target, &clash.subject) else { return Ok(false) };
+    if !matches!(clash.why, Why::BothChanged | Why::GoneBelow) {
+        return Ok(false);
+    }
+    let ours = &sides.ours.indexed;
+    let is_gone = |id: &NodeId| {
+        let node = ours.tree().get(*id);
+        node.is_some_and(|node| node.inode.kind() != Kind::Dir && node.inode.meta.nlink == 1)
+    };
+    let moved: Vec<NodeId> = ours.index().adopted_at(slot).filter(is_gone).collect();
+    let [id] = moved[..] else { return Ok(false) };
+    let Some(place) = ours.holder(id).filter(|place| place != slot) else { return Ok(false) };
+    let Some(path) = ours.path(id) else { return Ok(false) };
+    let there = Clash::new(path, Why::BothCreated, Subject::Name(place));
+    let conflict = sides.conflict(&there)?;
+    Ok(matches!(decide(sides, &there, &conflict)?, Some(Decision::Theirs)))
+}
 
 /// What comes of a clash of two sides that did the same; `None` if they did not. Theirs stays as it is, also its times,
 /// unless one side did more to the attributes.

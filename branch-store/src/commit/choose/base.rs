@@ -50,7 +50,7 @@ impl<'a> OverBase<'a> {
     /// The host's.
     pub(in crate::commit) fn choose(&mut self, taken: Vec<Taken>) -> Result<Vec<Conflict>> {
         let mut refused = Vec::new();
-        for Taken { clash, conflict, decision } in taken {
+        for Taken { clash, conflict, decision, last: _ } in taken {
             let chosen = match (&clash.subject, &decision) {
                 (_, Decision::Ours) if is_forbidden(clash.why) => None,
                 (Subject::Name(slot), Decision::Ours) => self.stand_at(slot)?,

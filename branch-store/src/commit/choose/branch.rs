@@ -3,6 +3,7 @@
 
 use crate::branch::{Branch, Data};
 use crate::commit::choose::graft::{as_in_base, graft, put};
+use crate::commit::choose::versions::moved_alike;
 use crate::commit::choose::{Decision, Taken};
 use crate::commit::clash::{Sides, Subject};
 use crate::commit::index::Indexed;
@@ -44,7 +45,7 @@ impl Trees {
     /// Carries out decisions. Returns the conflicts that cannot be decided so.
     pub(in crate::commit) fn choose(&mut self, taken: Vec<Taken>) -> Vec<Conflict> {
         let mut refused = Vec::new();
-        for Taken { clash, conflict, decision } in taken {
+        for Taken { clash, conflict, decision, last: _ } in taken {
             let changed = match &clash.subject {
                 Subject::Name(slot) => self.choose_name(slot, &decision),
                 Subject::Object(id) => self.choose_object(*id, &decision),
@@ -84,7 +85,10 @@ impl Trees {
             return None;
         }
         let dir = our_inode.kind() == Kind::Dir;
-        let renamed = || [&self.theirs, &self.ours].into_iter().all(|side| side.gave_name(&self.fork, id));
+        let renamed = || {
+            let both = [&self.theirs, &self.ours].into_iter().all(|side| side.gave_name(&self.fork, id));
+            both && !moved_alike(&self.theirs, &self.ours, id)
+        };
         if !dir && (their_inode.meta.nlink != our_inode.meta.nlink || renamed()) {
             return None;
         }

@@ -67,6 +67,8 @@ pub(super) struct Taken {
     pub(super) clash: Clash,
     pub(super) conflict: Conflict,
     decision: Decision,
+    /// After all others: what is about a name that an object moved away from, once it is where it is.
+    last: bool,
 }
 
 /// What has been decided so far.
@@ -120,9 +122,11 @@ impl<'a> Chosen<'a> {
                 refused.push(conflict);
                 continue;
             }
-            if let Some(decision) = alike::decide(sides, clash, &conflict)? {
+            let moved = alike::is_moved_alike(sides, clash)?;
+            let equal = if moved { Some(Decision::Theirs) } else { alike::decide(sides, clash, &conflict)? };
+            if let Some(decision) = equal {
                 self.equal.push(conflict.clone());
-                taken.push(Taken { clash: clash.clone(), conflict, decision });
+                taken.push(Taken { clash: clash.clone(), conflict, decision, last: moved });
                 continue;
             }
             let choice = (self.resolver)(&conflict);
@@ -144,14 +148,14 @@ impl<'a> Chosen<'a> {
                     // Told only if the rules refuse it yet.
                     conflict.unmerged =
                         matches!(decision, Decision::Version(_)).then(|| ELSEWHERE.to_owned());
-                    taken.push(Taken { clash: clash.clone(), conflict, decision });
+                    taken.push(Taken { clash: clash.clone(), conflict, decision, last: false });
                 }
             }
         }
         if !refused.is_empty() {
             refuse(refused)?;
         }
-        taken.sort_by(|a, b| a.clash.path.cmp(&b.clash.path));
+        taken.sort_by(|a, b| (a.last, &a.clash.path).cmp(&(b.last, &b.clash.path)));
         self.paths.extend(taken.iter().map(|taken| taken.clash.path.clone()));
         Ok(taken)
     }

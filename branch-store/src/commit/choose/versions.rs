@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use crate::branch::View;
 use crate::commit::attributes;
 use crate::commit::clash::{Clash, SideView, Sides, Subject, Why};
+use crate::commit::index::Indexed;
 use crate::conflict::Target;
 use crate::error::{Error, Result};
 use crate::ids::NodeId;
@@ -110,10 +111,15 @@ impl Sides<'_> {
             let now = side.node(id)?.inode.meta.nlink;
             Ok(gave || links.is_some_and(|links| links != now))
         };
-        if renamed(&self.ours)? && renamed(&self.theirs)? {
+        if renamed(&self.ours)? && renamed(&self.theirs)? && !self.is_moved_alike(id) {
             return Ok(None);
         }
         Ok(Some(Met { fork, lost, theirs: object, their_print: None, ours: id }))
+    }
+
+    /// Whether both have it under one name, the same.
+    fn is_moved_alike(&self, id: NodeId) -> bool {
+        moved_alike(self.theirs.indexed, self.ours.indexed, id)
     }
 
     /// What each side has under a name.
@@ -219,6 +225,17 @@ impl Sides<'_> {
             }
         }
     }
+}
+
+/// Whether an object has one name on either side, and the same.
+pub(super) fn moved_alike(theirs: &Indexed, ours: &Indexed, id: NodeId) -> bool {
+    let one_name = |side: &Indexed| {
+        let node = side.tree().get(id)?;
+        let mut names = side.index().names(id).cloned();
+        let name = names.next().filter(|_| names.next().is_none());
+        name.filter(|_| node.inode.meta.nlink == 1)
+    };
+    one_name(theirs).is_some_and(|name| one_name(ours) == Some(name))
 }
 
 impl SideView<'_> {
