@@ -458,3 +458,27 @@ fn listing_and_reading_in_a_branch_is_no_access_to_the_base() {
     a.put("d/g", "").unwrap();
     assert_eq!(["d", "d/f"].map(atime), before);
 }
+
+/// A commit gives each file its mode and times: two calls that it need not make for what is right already.
+#[test]
+fn a_copy_has_the_mode_and_access_time_of_its_file_and_can_be_written_to() {
+    let w = Workspace::new(&[("open", "1"), ("closed", "1"), ("special", "1")]);
+    let cases = [("open", 0o644, 0o644), ("closed", 0o400, 0o600), ("special", 0o4750, 0o750)];
+    for (i, (name, mode, own)) in (0..).zip(cases) {
+        let path = w.base().join(name);
+        let time = |tv_sec| Timespec { tv_sec, tv_nsec: 7 };
+        let times = Timestamps { last_access: time(1_000 + i), last_modification: time(2_000) };
+        rustix::fs::chmod(&path, Mode::from_raw_mode(mode)).unwrap();
+        rustix::fs::utimensat(rustix::fs::CWD, &path, &times, rustix::fs::AtFlags::empty()).unwrap();
+        let branch = w.fork("main", name);
+        branch.put(name, "22").unwrap();
+        let layers = std::fs::read_dir(w.base().join(".branchfs/content")).unwrap();
+        let files = layers.flat_map(|layer| std::fs::read_dir(layer.unwrap().path()).unwrap());
+        let found: Vec<_> = files.map(|file| file.unwrap().metadata().unwrap()).collect();
+        assert_eq!(found.len(), 1, "{name}: what others had is gone with them");
+        assert_eq!((found[0].mode() & 0o7777, found[0].atime()), (own, 1_000 + i), "{name}");
+        w.store().commit(&branch).unwrap();
+        let after = std::fs::metadata(&path).unwrap();
+        assert_eq!((after.mode() & 0o7777, after.atime(), after.len()), (mode, 1_000 + i, 2), "{name}");
+    }
+}

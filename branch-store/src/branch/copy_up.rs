@@ -82,7 +82,8 @@ impl Branch {
                 (data, source)
             };
             let mut reserved = self.reserve(&source.file, take)?;
-            let copied = self.shared.contents.copy(data.layer, object.id, &source.file, take)?;
+            let copied =
+                self.shared.contents.copy((data.layer, object.id), source.mode, &source.file, take)?;
             if !source.unchanged()? {
                 continue;
             }
@@ -133,7 +134,7 @@ impl Branch {
             };
             // Published, it counts by itself; nobody looks meanwhile, as that takes the lock that is held here.
             drop(reserved);
-            copied.publish(draft.layer, id, mtime)?;
+            copied.publish(draft.layer, id, [node.inode.meta.atime, mtime])?;
             let layer = draft.layer;
             draft.note_copied(layer, id);
             draft.update(id, |inode| {
@@ -175,28 +176,33 @@ struct Source {
     /// The same as the branch's epoch sees it.
     seen: Option<Fingerprint>,
     mtime: Time,
+    /// As the branch has it.
+    mode: u32,
 }
 
 impl Source {
     fn of(view: &View<'_>, object: &Object) -> Result<Source> {
-        match view.tree.get(object.id).map(|node| &node.inode.body) {
+        let node = view.tree.get(object.id);
+        let mode = node.map(|node| node.inode.meta.mode);
+        match node.map(|node| &node.inode.body) {
             Some(Body::File(Content::Own(layer))) => {
                 let file = view.contents.open(*layer, object.id, OFlags::RDONLY)?;
                 let mtime = time_of(&stat_fd(&file)?.stx_mtime);
                 let content = Content::Own(*layer);
-                Ok(Source { file, content, home: view.base.home, print: None, seen: None, mtime })
+                let mode = mode.unwrap_or_default();
+                Ok(Source { file, content, home: view.base.home, print: None, seen: None, mtime, mode })
             }
-            Some(Body::File(Content::Base(slot))) => Source::of_base(view, slot),
+            Some(Body::File(Content::Base(slot))) => Source::of_base(view, slot, mode),
             Some(Body::Dir { .. }) => Err(Error::Posix(Errno::ISDIR)),
             Some(Body::Symlink(_) | Body::Special(_)) => Err(Error::Posix(Errno::INVAL)),
             None => {
                 view.found(object)?;
-                Source::of_base(view, &view.slot_of(object)?)
+                Source::of_base(view, &view.slot_of(object)?, mode)
             }
         }
     }
 
-    fn of_base(view: &View<'_>, slot: &Slot) -> Result<Source> {
+    fn of_base(view: &View<'_>, slot: &Slot, mode: Option<u32>) -> Result<Source> {
         let found = view.base.resolve(slot, view.epoch)?.ok_or(Error::Posix(Errno::STALE))?;
         if found.guard() != Guard::None {
             return Err(Error::Posix(Errno::PERM));
@@ -210,6 +216,7 @@ impl Source {
             print: Some(found.print),
             seen: Some(found.seen_print()),
             mtime,
+            mode: mode.unwrap_or(found.print.mode),
         })
     }
 

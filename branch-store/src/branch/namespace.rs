@@ -295,7 +295,7 @@ fn new_inode(draft: &Draft<'_>, parent: NodeId, id: NodeId, new: &New) -> Result
     let now = Time::now();
     let (body, nlink, rdev) = match &new.kind {
         NewKind::File => {
-            draft.shared.contents.create(draft.layer, id)?;
+            draft.shared.contents.create(draft.layer, id, new.mode)?;
             (Body::File(Content::Own(draft.layer)), 1, 0)
         }
         NewKind::Dir => (Body::Dir { parent, lower: Lower::Opaque }, 2, 0),

@@ -18,6 +18,7 @@ use crate::commit::planner::{Drawn, draw};
 use crate::commit::stage::{Bytes, Staging};
 use crate::commit::writeback::{self, Written};
 use crate::commit::{Committed, Invalid, Invalidate, Sealed, invalid};
+use crate::crew;
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, LayerId, MAIN, Name, NodeId};
 use crate::journal::record::{Decide, LogLine, Moved, Origin, Part, PartOf, Record};
@@ -78,17 +79,10 @@ pub(super) fn commit_into_base(
     let (decided, stale, merged) =
         decide(shared, branch, &sealed, prepared, counted, (drawn, tree.clone(), part))?;
     let (mut warnings, linked) = staging.finish();
-    let written = finish(shared, &decided, watch)?;
+    let written = finish(shared, &decided, &linked, watch)?;
     let known: HashSet<String> = warnings.iter().cloned().collect();
     // A read-only directory gets its attributes twice.
     warnings.extend(written.warnings.into_iter().filter(|new| !known.contains(new)));
-    // Before anybody can fork from the new base: dropping a link changes ctime, which fingerprints hold.
-    for (layer, id) in linked {
-        // The commit stands whatever comes of this.
-        if let Err(e) = shared.contents.remove(layer, id) {
-            warnings.push(format!("a second link of a committed file stays in the store: {e}"));
-        }
-    }
     // The commit stands: only an undo after the next opening misses this, and says so.
     warnings.extend(
         close(shared, commit).err().map(|e| format!("the end of the commit could not be noted: {e}")),
@@ -300,18 +294,34 @@ pub(crate) fn take_part(shared: &Arc<Shared>, tree: Tree, losers: &[Arc<Branch>]
     shared.end_all(losers, State::Stale);
 }
 
-/// Write-back and the `Done` record. Also what recovery does with a decision that has none.
-pub(crate) fn finish(shared: &Arc<Shared>, decided: &Arc<Decide>, watch: &dyn Watch) -> Result<Written> {
+/// Write-back and the `Done` record. Also what recovery does with a decision that has none. `linked`: content files that
+/// became the base's; they lose their names in the store.
+pub(crate) fn finish(
+    shared: &Arc<Shared>,
+    decided: &Arc<Decide>,
+    linked: &[(LayerId, NodeId)],
+    watch: &dyn Watch,
+) -> Result<Written> {
     // A failure here leaves the decision standing and the base half-way: nothing may go on as if it were
     // whole. Reopening the store runs the plan again.
-    finish_or_fail(shared, decided, watch).map_err(|cause| {
+    finish_or_fail(shared, decided, linked, watch).map_err(|cause| {
         shared.journal.poison();
         Error::Unfinished { commit: decided.commit.0, cause: Box::new(cause) }
     })
 }
 
-fn finish_or_fail(shared: &Arc<Shared>, decided: &Arc<Decide>, watch: &dyn Watch) -> Result<Written> {
-    let mut written = writeback::run(shared, decided, watch)?;
+fn finish_or_fail(
+    shared: &Arc<Shared>,
+    decided: &Arc<Decide>,
+    linked: &[(LayerId, NodeId)],
+    watch: &dyn Watch,
+) -> Result<Written> {
+    let carried_out = writeback::run(shared, decided, watch)?;
+    // Before their second links go: until now main was read through them.
+    apply_done(shared, decided.commit);
+    let drop_links = || Ok(drop_links(shared, linked));
+    let (mut written, stay) = crew::meanwhile(linked.len(), drop_links, || carried_out.make_durable())?;
+    written.warnings.extend(stay);
     let _gate = shared.gate.read();
     let done = Record::Done { commit: decided.commit, moved: std::mem::take(&mut written.moved) };
     shared.journal.append(&done)?;
@@ -319,8 +329,18 @@ fn finish_or_fail(shared: &Arc<Shared>, decided: &Arc<Decide>, watch: &dyn Watch
         written.moved = moved;
     }
     shared.make_durable()?;
-    apply_done(shared, decided.commit);
     Ok(written)
+}
+
+/// Drops the second links of what was committed: the plan needs them no more, as it finds everything in the base or in
+/// the preimage directory. Before anybody can fork from the new base: this changes ctime, which fingerprints hold.
+/// Returns warnings: the commit stands whatever comes of this.
+fn drop_links(shared: &Shared, linked: &[(LayerId, NodeId)]) -> Vec<String> {
+    let stays = |(layer, id): &(LayerId, NodeId)| {
+        let error = shared.contents.remove(*layer, *id).err()?;
+        Some(format!("a second link of a committed file stays in the store: {error}"))
+    };
+    linked.iter().filter_map(stays).collect()
 }
 
 /// After the last thing that a commit does to objects of the base: says from when on changes are others'.

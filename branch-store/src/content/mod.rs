@@ -31,6 +31,8 @@ use self::doomed::Waiting;
 use self::ledger::Ledger;
 pub(crate) use self::ledger::allocated;
 
+/// The mode of a content file of whose node nothing is known.
+pub(crate) const PRIVATE: u32 = 0o600;
 /// Layer directories kept open.
 const OPEN_LAYERS_MAX: usize = 128;
 /// More copy-ups than this are made durable by one syncfs.
@@ -103,11 +105,12 @@ impl Contents {
         }
     }
 
-    /// A new empty file, replacing what a crashed attempt may have left.
-    pub(crate) fn create(&self, layer: LayerId, id: NodeId) -> Result<File> {
+    /// A new empty file for a node with that mode, replacing what a crashed attempt may have left.
+    pub(crate) fn create(&self, layer: LayerId, id: NodeId, mode: u32) -> Result<File> {
         let dir = self.layer_dir_or_new(layer)?;
         self.waiting.lock().spare(layer, id);
-        let file = self.disk.create(&*dir, &file_name(id), OFlags::RDWR | OFlags::TRUNC, 0o600)?;
+        let flags = OFlags::RDWR | OFlags::TRUNC;
+        let file = self.disk.create(&*dir, &file_name(id), flags, writable(mode))?;
         self.note_bytes(layer, id, 0);
         Ok(file)
     }
@@ -130,12 +133,19 @@ impl Contents {
         }
     }
 
-    /// Copies `source` into a temporary file of the layer: whole or not at all (S21).
-    pub(crate) fn copy(&self, layer: LayerId, id: NodeId, source: &File, take: Take) -> Result<Copied<'_>> {
+    /// Copies `source` into a temporary file of the layer, for a node with that mode: whole or not at all (S21).
+    pub(crate) fn copy(
+        &self,
+        (layer, id): (LayerId, NodeId),
+        mode: u32,
+        source: &File,
+        take: Take,
+    ) -> Result<Copied<'_>> {
         let dir = self.layer_dir_or_new(layer)?;
         let number = self.temporary.fetch_add(1, Ordering::Relaxed);
         let temporary = format!("{}.{number}.up", id.0).into_bytes();
-        let file = self.disk.create(&*dir, &temporary, OFlags::RDWR | OFlags::TRUNC, 0o600)?;
+        let flags = OFlags::RDWR | OFlags::TRUNC;
+        let file = self.disk.create(&*dir, &temporary, flags, writable(mode))?;
         let copied = Copied { contents: self, dir, temporary, file, armed: true };
         copy_bytes(&self.disk, source, &copied.file, take)?;
         Ok(copied)
@@ -260,9 +270,10 @@ impl Contents {
 }
 
 impl Copied<'_> {
-    /// Gives the copy its modification time and its name.
-    pub(crate) fn publish(mut self, layer: LayerId, id: NodeId, mtime: Time) -> Result<()> {
-        set_mtime(&self.file, mtime)?;
+    /// Gives the copy its times and its name. (The access time is nobody's before a commit takes the file as it is,
+    /// and then need not set it.)
+    pub(crate) fn publish(mut self, layer: LayerId, id: NodeId, [atime, mtime]: [Time; 2]) -> Result<()> {
+        set_times(&self.file, timespec(atime), timespec(mtime))?;
         // Looked at, so that the kernel gives the next change a time of its own (see `clock`), as it would have
         // done on the file that this is a copy of.
         let stat = stat_fd(&self.file)?;
@@ -286,11 +297,21 @@ impl Drop for Copied<'_> {
 }
 
 pub(crate) fn set_mtime(file: &File, mtime: Time) -> Result<()> {
-    let times = Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
-        last_modification: Timespec { tv_sec: mtime.sec, tv_nsec: i64::from(mtime.nsec) as _ },
-    };
-    Ok(rustix::fs::futimens(file, &times)?)
+    set_times(file, Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT }, timespec(mtime))
+}
+
+fn set_times(file: &File, last_access: Timespec, last_modification: Timespec) -> Result<()> {
+    Ok(rustix::fs::futimens(file, &Timestamps { last_access, last_modification })?)
+}
+
+fn timespec(time: Time) -> Timespec {
+    Timespec { tv_sec: time.sec, tv_nsec: i64::from(time.nsec) as _ }
+}
+
+/// The mode of a node, as far as its content file may have it, so that a commit mostly finds it as it is to be. Nobody
+/// else gets past the layer's directory, and we must be able to write.
+fn writable(mode: u32) -> u32 {
+    mode & 0o777 | PRIVATE
 }
 
 fn layer_name(layer: LayerId) -> Vec<u8> {

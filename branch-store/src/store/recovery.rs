@@ -218,7 +218,7 @@ fn go_on(shared: &Arc<Shared>, decided: &Decide, report: &mut Report) {
 
 /// A decided commit without `Done`: the plan is run again, whole.
 fn finish(shared: &Arc<Shared>, decided: &Arc<Decide>, report: &mut Report) -> Result<()> {
-    let written = decide::finish(shared, decided, &())?;
+    let written = decide::finish(shared, decided, &[], &())?;
     report
         .lines
         .push(format!("finished commit {} of branch '{}' into the base", decided.commit.0, decided.name));

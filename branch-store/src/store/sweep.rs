@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use rustix::io::Errno;
 
 use crate::branch::{Branch, Shared};
+use crate::content::PRIVATE;
 use crate::error::Result;
 use crate::ids::{LayerId, NodeId};
 use crate::store::files;
@@ -105,7 +106,7 @@ fn restore_missing(shared: &Shared, branch: &Branch, report: &mut Report) -> Res
         }
     });
     for ((layer, id), path) in missing {
-        shared.contents.create(layer, id)?;
+        shared.contents.create(layer, id, PRIVATE)?;
         let name = branch.name();
         report.lines.push(format!("{name}:{path} was never fsynced before the power failed; it is empty"));
     }

@@ -13,6 +13,7 @@ use crate::branch::Shared;
 use crate::commit::choose::versions::{Met, Version, same_bytes};
 use crate::commit::clash::{Clash, Sides};
 use crate::conflict::Conflict;
+use crate::content::PRIVATE;
 use crate::copying::{Take, copy_bytes};
 use crate::error::{Error, Result};
 use crate::ids::{LayerId, NodeId};
@@ -90,7 +91,7 @@ impl<'a> Fresh<'a> {
 
     fn create(&mut self, id: NodeId) -> Result<(LayerId, File)> {
         let layer = *self.layer.get_or_insert_with(|| self.shared.counters.new_layer());
-        let file = self.shared.contents.create(layer, id)?;
+        let file = self.shared.contents.create(layer, id, PRIVATE)?;
         self.files.insert((layer, id));
         Ok((layer, file))
     }

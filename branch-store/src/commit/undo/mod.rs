@@ -66,7 +66,7 @@ pub(crate) fn turn(
     ask(watch, Phase::Deciding, 0, 0)?;
     let decided = decide(shared, &mut staging, (commit, origin, by), &forward, drawn)?;
     let (mut warnings, _) = staging.finish();
-    let written = finish(shared, &decided, watch)?;
+    let written = finish(shared, &decided, &[], watch)?;
     warnings.extend(written.warnings);
     // As of every commit.
     let noted = close(shared, commit).err();

@@ -50,11 +50,30 @@ struct Writer<'a> {
     out: Written,
 }
 
-/// Runs every step, then makes the base durable.
+/// Every step is carried out: the base is as decided, but not durably yet.
+#[must_use = "the base is not durable yet"]
+pub(crate) struct CarriedOut<'a>(Writer<'a>);
+
+impl CarriedOut<'_> {
+    /// Makes the base durable.
+    ///
+    /// # Errors
+    /// As [`run`].
+    pub(crate) fn make_durable(mut self) -> Result<Written> {
+        self.0.sync()?;
+        Ok(self.0.out)
+    }
+}
+
+/// Runs every step.
 ///
 /// # Errors
 /// The host's. The decision stands: the caller poisons the store, and the next recovery goes on.
-pub(crate) fn run(shared: &Shared, decided: &Arc<Decide>, watch: &dyn Watch) -> Result<Written> {
+pub(crate) fn run<'a>(
+    shared: &'a Shared,
+    decided: &'a Arc<Decide>,
+    watch: &dyn Watch,
+) -> Result<CarriedOut<'a>> {
     let (commit, plan) = (decided.commit, &decided.plan);
     let out = Written { moved: Moved::default(), warnings: Vec::new() };
     let mut writer = Writer {
@@ -80,8 +99,7 @@ pub(crate) fn run(shared: &Shared, decided: &Arc<Decide>, watch: &dyn Watch) -> 
     }
     writer.touch(Arc::new(decision.into()));
     tell(watch, Phase::Finishing, 0, 0);
-    writer.sync()?;
-    Ok(writer.out)
+    Ok(CarriedOut(writer))
 }
 
 fn moves_dir(step: &Step) -> bool {
