@@ -10,7 +10,7 @@ use rustix::pipe::PipeFlags;
 use crate::command::{Command, Stdio};
 use crate::error::{CaptureError, GroupError, SpawnError, Step};
 use crate::group::{Group, Signal};
-use crate::outcome::Outcome;
+use crate::outcome::{Denial, Outcome};
 use crate::pidfd::time_left;
 
 /// How many bytes of each stream are kept unless told otherwise.
@@ -77,6 +77,8 @@ pub struct Captured {
     pub stderr: Output,
     /// Whether it was stopped because its time was up.
     pub timed_out: bool,
+    /// What was denied to it, as [`Group::denials`] tells.
+    pub denials: Vec<Denial>,
 }
 
 impl Command {
@@ -119,8 +121,9 @@ fn capture_with(
     };
     let outcome = run.follow(&mut each)?;
     let timed_out = run.stopping != Stopping::No;
+    let denials = run.group.denials();
     let [stdout, stderr] = run.taps.map(|tap| tap.output);
-    Ok(Captured { outcome, stdout, stderr, timed_out })
+    Ok(Captured { outcome, stdout, stderr, timed_out, denials })
 }
 
 /// How far the stopping of a run that is out of time has come.

@@ -3,8 +3,10 @@
 use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::confine::ProcRule;
+use crate::net::{Net, Resolve, SystemResolver, Way};
 use crate::program::Session;
 
 /// Highest descriptor number that can be passed on with [`Command::fd`].
@@ -44,6 +46,8 @@ pub struct Command {
     pub(crate) fds: Vec<(OwnedFd, RawFd)>,
     pub(crate) session: Session,
     pub(crate) proc: ProcRule,
+    pub(crate) net: Net,
+    pub(crate) way: Way,
 }
 
 impl Command {
@@ -60,6 +64,8 @@ impl Command {
             fds: Vec::new(),
             session: Session::Own,
             proc: ProcRule::Prefer,
+            net: Net::Open,
+            way: Way(Arc::new(SystemResolver)),
         }
     }
 
@@ -127,6 +133,20 @@ impl Command {
     /// ended.
     pub fn foreground(mut self) -> Command {
         self.session = Session::Callers;
+        self
+    }
+
+    /// Which network it gets; the caller's unless told otherwise. With an allow list it gets the variables
+    /// that point programs to the proxy (`HTTP_PROXY` and its kin), whatever they were before; where it has
+    /// no way out, it has none of them.
+    pub fn net(mut self, net: Net) -> Command {
+        self.net = net;
+        self
+    }
+
+    /// How the proxy of an allow list finds the addresses of names, instead of by the system's resolver.
+    pub fn resolver(mut self, resolve: impl Resolve + 'static) -> Command {
+        self.way = Way(Arc::new(resolve));
         self
     }
 

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::error::Step;
+use crate::net::inside::{self, Namespace};
 use crate::wire::Fail;
 
 /// What the confinement shall be, with every string ready for the kernel.
@@ -15,6 +16,7 @@ use crate::wire::Fail;
 pub(crate) struct Confinement {
     /// Present when the child starts in a user namespace of its own.
     pub(crate) maps: Option<IdMaps>,
+    pub(crate) net: Namespace,
     /// (view, over), bound in this order.
     pub(crate) binds: Vec<(CString, CString)>,
     pub(crate) proc: ProcRule,
@@ -51,6 +53,9 @@ pub(crate) fn enter(plan: &Confinement) -> Result<ProcMounted, Fail> {
         map_ids(maps)?;
     }
     hide_memory()?;
+    if plan.net == Namespace::Loopback {
+        inside::loopback_up()?;
+    }
     rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(|e| Fail::new(Step::MakePrivate, e))?;
     for (index, (view, over)) in plan.binds.iter().enumerate() {

@@ -20,6 +20,12 @@ pub enum Step {
     GidMap,
     /// Making the init unreadable for the program (`PR_SET_DUMPABLE(2const)`).
     HideMemory,
+    /// Bringing up loopback in a network namespace of its own (`network_namespaces(7)`).
+    Loopback,
+    /// Opening the proxy's socket in that namespace and passing it out.
+    ProxySocket,
+    /// Starting the proxy's threads.
+    Proxy,
     /// Making every mount private, so that nothing leaks to the host (`mount_namespaces(7)`).
     MakePrivate,
     /// Binding a view over a base path (`mount(2)`, `MS_BIND`).
@@ -36,6 +42,8 @@ pub enum Step {
     Fork,
     /// Putting standard streams and passed descriptors in place (`dup2(2)`).
     Descriptors,
+    /// Giving up the capabilities with which root could leave its network (`capabilities(7)`).
+    Capabilities,
     /// Marking every other descriptor close-on-exec (`close_range(2)`).
     CloseRest,
     /// `execve(2)` of the program.
@@ -44,13 +52,16 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order; a step's place is its number on the error pipe.
-    pub(crate) const ALL: [Step; 16] = [
+    pub(crate) const ALL: [Step; 20] = [
         Step::Prepare,
         Step::Clone,
         Step::SetGroups,
         Step::UidMap,
         Step::GidMap,
         Step::HideMemory,
+        Step::Loopback,
+        Step::ProxySocket,
+        Step::Proxy,
         Step::MakePrivate,
         Step::Bind,
         Step::MountProc,
@@ -59,6 +70,7 @@ impl Step {
         Step::Signals,
         Step::Fork,
         Step::Descriptors,
+        Step::Capabilities,
         Step::CloseRest,
         Step::Exec,
     ];
@@ -71,6 +83,9 @@ impl Step {
             Step::UidMap => "map the user id of",
             Step::GidMap => "map the group id of",
             Step::HideMemory => "hide the caller's memory from",
+            Step::Loopback => "bring up loopback for",
+            Step::ProxySocket => "open the proxy's socket for",
+            Step::Proxy => "start the proxy of",
             Step::MakePrivate => "make mounts private for",
             Step::Bind => "bind",
             Step::MountProc => "mount a fresh",
@@ -79,6 +94,7 @@ impl Step {
             Step::Signals => "set up signals for",
             Step::Fork => "fork",
             Step::Descriptors => "pass",
+            Step::Capabilities => "give up capabilities for",
             Step::CloseRest => "close inherited descriptors of",
             Step::Exec => "execute",
         }
@@ -94,13 +110,20 @@ impl Step {
                  profile of the container) or run with CAP_SYS_ADMIN"
             }
             (Step::Clone, libc::ENOSPC) => {
-                "raise sysctl user.max_user_namespaces, max_pid_namespaces or max_mnt_namespaces"
+                "raise sysctl user.max_user_namespaces, max_pid_namespaces, max_mnt_namespaces or max_net_namespaces"
             }
             (Step::Clone, libc::ENOSYS | libc::EINVAL) => {
                 "clone3 with namespaces needs Linux 5.5 or newer and a seccomp profile that lets it pass"
             }
             (Step::Clone | Step::Fork, libc::EAGAIN) => {
                 "the process limit is reached: raise it (ulimit -u, pids cgroup) or end other processes"
+            }
+            (Step::Loopback | Step::ProxySocket, _) => {
+                "network namespaces do not work here: use --net none or open, or see what the container forbids"
+            }
+            (Step::Proxy, _) => "the proxy needs a thread and some descriptors: raise ulimit -u and -n",
+            (Step::Capabilities, _) => {
+                "root without CAP_SETPCAP cannot give up what would let its program leave its network"
             }
             (
                 Step::SetGroups | Step::UidMap | Step::GidMap | Step::MakePrivate,

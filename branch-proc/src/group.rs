@@ -8,7 +8,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::GroupError;
-use crate::outcome::{Exit, Outcome};
+use crate::net::Proxy;
+use crate::outcome::{Denial, Exit, Outcome};
 use crate::pidfd::wait_readable;
 use crate::sys;
 use crate::terminal::Terminal;
@@ -91,6 +92,8 @@ pub struct Group {
     started_nanos: u64,
     level: Level,
     terminal: Option<Terminal>,
+    /// It ends by itself when the group does, and is joined when this is dropped.
+    proxy: Option<Proxy>,
     outcome: Option<Outcome>,
 }
 
@@ -103,12 +106,23 @@ impl Group {
         level: Level,
         terminal: Option<Terminal>,
     ) -> Group {
-        Group { pid, pidfd, status, started_nanos, level, terminal, outcome: None }
+        Group { pid, pidfd, status, started_nanos, level, terminal, proxy: None, outcome: None }
     }
 
     /// What its init has told of `/proc`.
     pub(crate) fn sees(&mut self, proc: ProcView) {
         self.level.proc = proc;
+    }
+
+    /// Its way out.
+    pub(crate) fn goes_through(&mut self, proxy: Proxy) {
+        self.proxy = Some(proxy);
+    }
+
+    /// What its network has denied it so far, with how often; the latest if there were many different ones.
+    /// Only an allow list knows: without a way out, nobody is there to see what was tried.
+    pub fn denials(&self) -> Vec<Denial> {
+        self.proxy.as_ref().map(Proxy::denials).unwrap_or_default()
     }
 
     /// The pid of the group's init, in the caller's pid namespace. The program itself is a child of it.

@@ -66,7 +66,7 @@ fn probe(user: UserNamespace) -> Result<ProcView, SpawnError> {
         UserNamespace::Callers => None,
     });
     let life = |ends: &_| init::run_probe(&confinement, ends);
-    let launched = spawner::launch(&confinement, 3, Vec::new(), "a probe", life)?;
+    let launched = spawner::launch(&confinement, 3, Vec::new(), None, "a probe", life)?;
     launched.probe_result().map_err(|fail| SpawnError::new(fail.step, fail.errno, "a probe"))
 }
 

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use crate::confine::{self, Confinement, ProcMounted};
 use crate::error::Step;
+use crate::net::inside::hand_over_listener;
 use crate::program::{Program, Session, become_program};
 use crate::sys::{self, Side};
 use crate::wire::{Ended, Fail, Report};
@@ -37,6 +38,8 @@ pub(crate) struct ChildEnds {
     /// *thread*, and a pipe's end of file to every process that happens to hold a copy; a pidfd is tied to
     /// the process.
     pub(crate) spawner: OwnedFd,
+    /// Takes the proxy's socket, where there is to be a proxy.
+    pub(crate) egress: Option<OwnedFd>,
     /// Every descriptor above the standard streams that the init needs, ascending. All others it closes
     /// first: they may be the pipes of other spawns of the same caller, who wait for their end of file.
     pub(crate) keep: Vec<RawFd>,
@@ -65,6 +68,9 @@ fn start(confinement: &Confinement, program: &Program, ends: &ChildEnds) -> Resu
     rustix::thread::set_name(c"branch-init").map_err(|e| Fail::new(Step::Signals, e))?;
     if confine::enter(confinement)? == ProcMounted::Refused {
         tell(Report::ProcInherited, ends);
+    }
+    if let Some(to) = &ends.egress {
+        hand_over_listener(to)?;
     }
     if program.session == Session::Own {
         rustix::process::setsid().map_err(|e| Fail::new(Step::Session, e))?;

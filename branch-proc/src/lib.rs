@@ -46,7 +46,10 @@ pub use capture::{CaptureOptions, Captured, OUTPUT_CAP_DEFAULT, Output, STOP_GRA
 pub use command::{Command, FD_TARGET_MAX, Stdio};
 pub use error::{CaptureError, GroupError, KillError, SpawnError, Step};
 pub use group::{DROP_WAIT_MAX, Group, Level, ProcView, Signal, UserNamespace, kill_all};
-pub use net::{HOST_RULES_MAX, HostRule, HostRuleError, Net, NetError, NetRefusal, PORTS_DEFAULT};
-pub use outcome::{Exit, Outcome};
+pub use net::{
+    HOST_RULES_MAX, HostRule, HostRuleError, Net, NetError, NetRefusal, PORTS_DEFAULT, PROXY_PORT, Resolve,
+    SystemResolver,
+};
+pub use outcome::{Denial, Exit, Outcome};
 pub use pidfd::kill_pidfd;
 pub use spawner::Held;

@@ -43,6 +43,19 @@ pub struct Outcome {
     pub max_rss: u64,
 }
 
+/// Something a group tried and was not allowed to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denial {
+    /// What was tried, as a verb: `connect`.
+    pub op: String,
+    /// On what: a host and port.
+    pub object: String,
+    /// Why not, and what would allow it, in plain words.
+    pub words: String,
+    /// How often.
+    pub count: u64,
+}
+
 impl Outcome {
     /// The code a shell would give: the exit code, or 128 + n for signal n.
     pub fn shell_code(&self) -> i32 {

@@ -9,6 +9,8 @@ use rustix::fs::{Mode, OFlags};
 use crate::command::{Command, FD_TARGET_MAX, Stdio};
 use crate::confine::{Confinement, IdMaps, ProcRule};
 use crate::error::{SpawnError, Step};
+use crate::net::inside::Namespace;
+use crate::net::{Egress, environment as net_environment};
 use crate::program::{Program, StringArray};
 use crate::sys;
 
@@ -22,6 +24,8 @@ const FIRST_FREE: RawFd = 3;
 pub(crate) struct Plan {
     pub(crate) confinement: Confinement,
     pub(crate) program: Program,
+    /// The proxy to be, for an allow list.
+    pub(crate) egress: Option<Egress>,
     /// Descriptors that have to survive until exec lie at this number or above, out of the targets' way.
     pub(crate) floor: RawFd,
     /// The program's name, for messages.
@@ -39,22 +43,31 @@ impl Plan {
         let env = env.iter().map(|(key, value)| assignment(key, value)).collect::<Result<_, _>>()?;
         let confinement = Confinement {
             maps: id_maps(),
+            net: Namespace::of(&command.net),
             binds: binds(&command)?,
             proc: command.proc,
             cwd: directory(&command)?,
         };
         let session = command.session;
+        let egress = Egress::of(&command.net, &command.way);
+        let gives_up = confinement.net != Namespace::Callers && confinement.maps.is_none();
         let floor = command.fds.iter().map(|(_, target)| target + 1).fold(FIRST_FREE, RawFd::max);
         let fds = descriptors(command, floor)?;
-        let program =
-            Program { candidates, argv: StringArray::new(argv), env: StringArray::new(env), fds, session };
-        Ok(Plan { confinement, program, floor, name: display })
+        let program = Program {
+            candidates,
+            argv: StringArray::new(argv),
+            env: StringArray::new(env),
+            fds,
+            session,
+            gives_up,
+        };
+        Ok(Plan { confinement, program, egress, floor, name: display })
     }
 }
 
 /// A confinement without binds, for a look at what the host can do.
 pub(crate) fn bare_confinement(maps: Option<IdMaps>) -> Confinement {
-    Confinement { maps, binds: Vec::new(), proc: ProcRule::Prefer, cwd: None }
+    Confinement { maps, net: Namespace::Callers, binds: Vec::new(), proc: ProcRule::Prefer, cwd: None }
 }
 
 /// The maps for a user namespace, if there has to be one.
@@ -86,6 +99,10 @@ fn environment(command: &Command) -> Vec<(OsString, OsString)> {
             Some(entry) => entry.1 = value.clone(),
             None => env.push((key.clone(), value.clone())),
         }
+    }
+    for (key, value) in net_environment(&command.net) {
+        env.retain(|(name, _)| name != key);
+        env.extend(value.map(|value| (key.into(), value.into())));
     }
     env
 }

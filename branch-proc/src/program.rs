@@ -20,6 +20,8 @@ pub(crate) struct Program {
     /// Descriptors and the numbers they shall have; every source lies above every target.
     pub(crate) fds: Vec<(OwnedFd, RawFd)>,
     pub(crate) session: Session,
+    /// Whether it gives up what would let root leave a network namespace of its own.
+    pub(crate) gives_up: bool,
 }
 
 /// Where keys typed at a terminal go.
@@ -65,6 +67,9 @@ fn prepare(program: &Program) -> Result<(), Fail> {
     }
     // Close-on-exec instead of closing: the error pipe has to live until exec. dup2 clears the mark again.
     sys::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC).map_err(|e| Fail::new(Step::CloseRest, e))?;
+    if program.gives_up {
+        sys::give_up_capabilities().map_err(|e| Fail::new(Step::Capabilities, e))?;
+    }
     for (index, (source, target)) in program.fds.iter().enumerate() {
         sys::dup2(source.as_raw_fd(), *target).map_err(|e| Fail::new(Step::Descriptors, e).at(index))?;
     }

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::event::EventfdFlags;
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use rustix::process::PidfdFlags;
 
@@ -12,6 +13,7 @@ use crate::confine::Confinement;
 use crate::error::{SpawnError, Step};
 use crate::group::{Group, Level, ProcView, UserNamespace};
 use crate::init::{self, ChildEnds};
+use crate::net::inside::Namespace;
 use crate::plan::{Plan, raise};
 use crate::sys::{self, SignalsBlocked};
 use crate::terminal::Terminal;
@@ -36,6 +38,7 @@ pub struct Held {
     group: Group,
     gate: OwnedFd,
     errors: OwnedFd,
+    egress: Option<OwnedFd>,
     plan: Plan,
 }
 
@@ -76,8 +79,14 @@ impl Held {
     /// # Errors
     /// As [`Command::spawn`].
     pub fn release(self) -> Result<Group, SpawnError> {
-        let Held { mut group, gate, errors, plan } = self;
+        let Held { mut group, gate, errors, egress, mut plan } = self;
         let refused = |errno: i32| SpawnError::new(Step::Clone, errno, &plan.name);
+        if let (Some(from), Some(egress)) = (egress, plan.egress.take()) {
+            let failed = |e: Errno| SpawnError::new(Step::Proxy, e.raw_os_error(), &plan.name);
+            if let Some(proxy) = egress.start(&from, group.pidfd()).map_err(failed)? {
+                group.goes_through(proxy);
+            }
+        }
         rustix::io::retry_on_intr(|| rustix::io::write(gate.as_fd(), &1u64.to_ne_bytes()))
             .map_err(|e| refused(e.raw_os_error()))?;
         let (proc, failed) = read_reports(&errors);
@@ -96,13 +105,14 @@ impl Held {
 fn hold(plan: Plan) -> Result<Held, SpawnError> {
     let terminal = Terminal::of(plan.program.session);
     let passed: Vec<RawFd> = plan.program.fds.iter().map(|(source, _)| source.as_raw_fd()).collect();
-    let launched = launch(&plan.confinement, plan.floor, passed, &plan.name, |ends| {
+    let (egress, egress_end) = if plan.egress.is_some() { socket_pair(plan.floor)? } else { (None, None) };
+    let launched = launch(&plan.confinement, plan.floor, passed, egress_end, &plan.name, |ends| {
         init::run(&plan.confinement, &plan.program, ends)
     })?;
     let level = Level { user: user_namespace(&plan.confinement), proc: ProcView::Fresh };
     let Launched { pid, pidfd, gate, errors, status, started_nanos } = launched;
     let group = Group::new(pid, pidfd, status, started_nanos, level, terminal);
-    Ok(Held { group, gate, errors, plan })
+    Ok(Held { group, gate, errors, egress, plan })
 }
 
 /// Clones an init into new namespaces and runs `life` in it, which must be async-signal-safe.
@@ -110,6 +120,7 @@ pub(crate) fn launch(
     confinement: &Confinement,
     floor: RawFd,
     passed: Vec<RawFd>,
+    egress: Option<OwnedFd>,
     name: &str,
     life: impl FnOnce(&ChildEnds),
 ) -> Result<Launched, SpawnError> {
@@ -121,11 +132,15 @@ pub(crate) fn launch(
     let spawner = raise(own_pidfd()?, floor)?;
     let mut keep = passed;
     keep.extend([&errors_end, &status_end, &gate_end, &spawner].map(AsRawFd::as_raw_fd));
+    keep.extend(egress.as_ref().map(AsRawFd::as_raw_fd));
     keep.sort_unstable();
-    let ends = ChildEnds { errors: errors_end, status: status_end, gate: gate_end, spawner, keep };
+    let ends = ChildEnds { errors: errors_end, status: status_end, gate: gate_end, spawner, egress, keep };
     let mut namespaces = NAMESPACES;
     if confinement.maps.is_some() {
         namespaces |= libc::CLONE_NEWUSER;
+    }
+    if confinement.net != Namespace::Callers {
+        namespaces |= libc::CLONE_NEWNET;
     }
     let started_nanos = sys::monotonic_nanos();
     let blocked = SignalsBlocked::new();
@@ -158,6 +173,14 @@ fn pipe(flags: PipeFlags, floor: RawFd) -> Result<(OwnedFd, OwnedFd), SpawnError
     let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | flags)
         .map_err(|e| SpawnError::new(Step::Prepare, e.raw_os_error(), "pipes"))?;
     Ok((read, raise(write, floor)?))
+}
+
+/// Where the init sends the proxy's socket.
+fn socket_pair(floor: RawFd) -> Result<(Option<OwnedFd>, Option<OwnedFd>), SpawnError> {
+    let (from, to) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .map_err(|e| SpawnError::new(Step::Prepare, e.raw_os_error(), "a socket pair"))?;
+    Ok((Some(from), Some(raise(to, floor)?)))
 }
 
 /// An eventfd, twice: no signal comes of writing to it when the init has died, as would of a pipe.

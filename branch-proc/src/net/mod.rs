@@ -1,10 +1,17 @@
 //! The network of a group: which there is (`mode`, `rule`, `address`), and what that lets through (`verdict`).
 
 pub(crate) mod address;
+pub(crate) mod egress;
+pub(crate) mod inside;
 pub(crate) mod mode;
+pub(crate) mod proxy;
 pub(crate) mod rule;
 pub(crate) mod verdict;
 
+pub(crate) use egress::{Egress, Way, environment};
+pub use inside::PROXY_PORT;
 pub use mode::{HOST_RULES_MAX, Net, NetError};
+pub(crate) use proxy::Proxy;
+pub use proxy::{Resolve, SystemResolver};
 pub use rule::{HostRule, HostRuleError, PORTS_DEFAULT};
 pub use verdict::NetRefusal;

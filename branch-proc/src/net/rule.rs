@@ -81,6 +81,15 @@ impl HostRule {
             })
     }
 
+    /// Whether it names this host, on whichever port.
+    pub(crate) fn names(&self, host: &str) -> bool {
+        match (&self.hosts, host.parse::<IpAddr>()) {
+            (Hosts::Addresses(block), Ok(address)) => block.contains(address),
+            (Hosts::Name(name), Err(_)) => name == host,
+            _ => false,
+        }
+    }
+
     fn allows_port(&self, port: u16) -> bool {
         self.port.map_or(PORTS_DEFAULT.contains(&port), |own| own == port)
     }

@@ -1,6 +1,9 @@
 //! Whether a group may connect to a host, and why not: the one place where the proxy, and whoever asks
 //! beforehand, get their answer.
 
+use std::net::IpAddr;
+
+use crate::net::address;
 use crate::net::mode::Net;
 use crate::net::rule::{Host, HostRule, PORTS_DEFAULT};
 
@@ -23,6 +26,21 @@ pub enum NetRefusal {
     NotListed {
         /// Where it should have gone, as `host:port`.
         target: String,
+        /// What would allow it.
+        rule: String,
+    },
+    /// Its name is allowed, and leads to an address that has to be named itself.
+    #[error(
+        "{target} is not connected to: it is at {address}, {kind}, which only a rule that names it lets \
+         through; add it with --net allow={rule}"
+    )]
+    NotPublic {
+        /// Where it should have gone, as `host:port`.
+        target: String,
+        /// Where that is.
+        address: IpAddr,
+        /// Of what kind the address is, with its article.
+        kind: &'static str,
         /// What would allow it.
         rule: String,
     },
@@ -70,6 +88,28 @@ pub(crate) fn listed<'a>(rules: &'a [HostRule], host: &Host, port: u16) -> Resul
         .ok_or_else(|| NetRefusal::NotListed { target: target(host, port), rule: rule_for(host, port) })
 }
 
+/// Whether one of the addresses of a listed host may be connected to. `own` says that it belongs to this
+/// machine, whatever its number.
+pub(crate) fn reachable(
+    rules: &[HostRule],
+    host: &Host,
+    address: IpAddr,
+    port: u16,
+    own: bool,
+) -> Result<(), NetRefusal> {
+    let kind = match address::special(address) {
+        Some(special) => special.kind,
+        None if own => "an address of this machine",
+        None => return Ok(()),
+    };
+    if rules.iter().any(|rule| rule.allows_address(address, port)) {
+        return Ok(());
+    }
+    let address = address::plain(address);
+    let rule = rule_for(&Host::Address(address), port);
+    Err(NetRefusal::NotPublic { target: target(host, port), address, kind, rule })
+}
+
 fn target(host: &Host, port: u16) -> String {
     format!("{host}:{port}")
 }
@@ -111,5 +151,21 @@ mod tests {
         assert_eq!(rule.to_string(), "*.b.example:8080");
         assert_eq!(net("open").explain("anything.example", 1), Ok(None));
         assert!(matches!(net("open").explain("0x7f.1", 1), Err(NetRefusal::NotAHost { .. })));
+    }
+
+    #[test]
+    fn an_allowed_name_does_not_lead_to_an_address_nobody_named() {
+        let name = Host::Name("a.example".to_owned());
+        let reach = |rules: &str, address: &str, own| {
+            let Net::Allow(rules) = net(rules) else { panic!("an allow list") };
+            reachable(&rules, &name, address.parse().unwrap(), 80, own)
+        };
+        assert_eq!(reach("allow=a.example", "8.8.8.8", false), Ok(()));
+        assert_eq!(reach("allow=a.example,127.0.0.1", "127.0.0.1", false), Ok(()));
+        assert_eq!(reach("allow=a.example,127.0.0.1", "::ffff:127.0.0.1", false), Ok(()));
+        for (address, own) in [("127.0.0.1", false), ("::ffff:10.0.0.1", false), ("8.8.8.8", true)] {
+            let refusal = reach("allow=a.example,0.0.0.0/0:443", address, own).unwrap_err();
+            assert!(matches!(refusal, NetRefusal::NotPublic { .. }), "{refusal}");
+        }
     }
 }

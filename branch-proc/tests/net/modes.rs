@@ -1,0 +1,122 @@
+//! What each network mode is, seen from inside.
+
+use std::net::TcpListener;
+
+use branch_proc::{CaptureOptions, Net, PROXY_PORT, Stdio, host};
+
+use crate::common::{sh, stdout_of};
+use crate::inside::{hex, ordered, ordered_and};
+use crate::outside::Outside;
+
+fn orders(of: &[&str]) -> Vec<String> {
+    of.iter().map(|order| (*order).to_owned()).collect()
+}
+
+#[test]
+fn everything_here_holds_for_an_ordinary_user_too() {
+    crate::common::again_as_an_ordinary_user("everything_here_holds_for_an_ordinary_user_too");
+}
+
+#[test]
+fn none_has_no_network_at_all() {
+    let all = orders(&["loopback", "tcp 127.0.0.1:80", "udp 8.8.8.8:53", "name localhost"]);
+    let seen = ordered(&all, |command| command.net(Net::None));
+    assert_eq!(seen[1..3], ["NetworkUnreachable", "NetworkUnreachable"]);
+    assert_ne!(seen[0], "\"reached\"");
+}
+
+#[test]
+fn loopback_is_its_own_and_all_there_is() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let outside = format!("tcp {}", listener.local_addr().unwrap());
+    let all = orders(&["loopback", &outside, "tcp 169.254.169.254:80", "udp 8.8.8.8:53"]);
+    let seen = ordered(&all, |command| command.net(Net::Loopback));
+    assert_eq!(seen, ["\"reached\"", "ConnectionRefused", "NetworkUnreachable", "NetworkUnreachable"]);
+}
+
+#[test]
+fn open_is_the_callers_network() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let outside = format!("tcp {}", listener.local_addr().unwrap());
+    assert_eq!(ordered(&[outside], |command| command.net(Net::Open)), ["\"connected\""]);
+}
+
+#[test]
+fn an_allow_list_has_a_loopback_of_its_own_and_a_proxy_there() {
+    let outside = Outside::new();
+    let get = format!("GET http://allowed.example:{}/ HTTP/1.1\r\nConnection: close\r\n\r\n", outside.web);
+    let all = orders(&["loopback", &format!("proxy {}", hex(get.as_bytes())), "tcp 8.8.8.8:53"]);
+    let seen = ordered(&all, outside.allowing(""));
+    assert_eq!((seen[0].as_str(), seen[2].as_str()), ("\"reached\"", "NetworkUnreachable"));
+    assert!(seen[1].starts_with("\"HTTP/1.1 200 OK") && seen[1].ends_with("hello\""), "{}", seen[1]);
+}
+
+#[test]
+fn programs_are_pointed_to_the_proxy_and_away_from_what_they_cannot_reach() {
+    let script = "echo $http_proxy $HTTPS_PROXY $no_proxy";
+    let with = |net: &str| sh(script).env("http_proxy", "http://outer:1").net(net.parse().unwrap());
+    let proxy = format!("http://127.0.0.1:{PROXY_PORT}");
+    assert_eq!(stdout_of(with("allow=a.example")), format!("{proxy} {proxy} localhost,127.0.0.1,::1\n"));
+    assert_eq!(stdout_of(sh("echo $http_proxy$HTTPS_PROXY").env("http_proxy", "x").net(Net::None)), "\n");
+    assert!(stdout_of(with("open")).starts_with("http://outer:1"));
+}
+
+#[test]
+fn root_gives_up_what_would_let_it_leave_and_keeps_the_rest() {
+    if host::Report::probe().user == branch_proc::UserNamespace::Own {
+        println!("skipped: this user has no capabilities outside its own user namespace");
+        return;
+    }
+    let bounding = |net| {
+        let text = stdout_of(sh("grep CapBnd /proc/self/status").net(net));
+        u64::from_str_radix(text.trim().rsplit('\t').next().unwrap(), 16).unwrap()
+    };
+    let (open, confined) = (bounding(Net::Open), bounding(Net::Loopback));
+    let (sys_admin, net_admin, sys_ptrace, chown) = (1 << 21, 1 << 12, 1 << 19, 1);
+    assert_eq!(confined & (sys_admin | net_admin | sys_ptrace), 0);
+    assert_eq!(open & chown, confined & chown);
+    assert_eq!(confined & !open, 0);
+}
+
+#[test]
+fn what_was_refused_is_told_to_the_program_and_to_its_caller() {
+    let outside = Outside::new();
+    let ask =
+        |target: &str| format!("proxy {}", hex(format!("CONNECT {target} HTTP/1.1\r\n\r\n").as_bytes()));
+    let all = [ask("evil.example:443"), ask("evil.example:443"), ask("10.0.0.1:443")];
+    let mut denials = Vec::new();
+    let seen = ordered_and(&all, outside.allowing(""), |captured| {
+        denials = captured.denials.clone();
+    });
+    let words = "evil.example:443 is not in the allow list; add it with --net allow=evil.example";
+    assert!(seen[0].contains(&format!("HTTP/1.1 403 branchfs: {words}\\r\\n")), "{}", seen[0]);
+    assert!(seen[0].ends_with(&format!("branchfs: {words}\\n\"")), "{}", seen[0]);
+    let told: Vec<_> = denials.iter().map(|d| (d.op.as_str(), d.object.as_str(), d.count)).collect();
+    assert_eq!(told, [("connect", "evil.example:443", 2), ("connect", "10.0.0.1:443", 1)]);
+    assert_eq!(denials[0].words, words);
+}
+
+#[test]
+fn curl_reaches_what_is_allowed_and_shows_why_not() {
+    let curl = std::process::Command::new("curl").arg("--version").output();
+    if curl.is_err() {
+        println!("skipped: no curl here");
+        return;
+    }
+    let outside = Outside::new();
+    let (web, trap) = (outside.web, outside.trap);
+    let run = |script: String| {
+        let command = outside.allowing("")(sh(&script).env("PATH", "/usr/bin:/bin")).stdin(Stdio::Null);
+        let captured = command.capture(CaptureOptions::default()).unwrap();
+        let (out, err) = (captured.stdout.bytes, captured.stderr.bytes);
+        (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap(), captured.outcome.shell_code())
+    };
+    let (out, err, code) = run(format!("curl -sS http://allowed.example:{web}/"));
+    assert_eq!((out.as_str(), code), ("hello", 0), "{err}");
+    let (out, err, code) =
+        run(format!("curl -sSL 'http://allowed.example:{web}/redirect?http://10.0.0.1:{trap}/'"));
+    assert!(out.contains("10.0.0.1") && out.contains("--net allow=10.0.0.1"), "{out}{err}{code}");
+    let (_, err, code) = run("curl -sSv https://evil.example/".to_owned());
+    assert!(code != 0 && err.contains("evil.example:443 is not in the allow list"), "{err}");
+    assert_eq!(outside.trapped(), 0);
+}
