@@ -76,6 +76,8 @@ fn obey(verb: &str, rest: &str) -> String {
         "halves" => told(halves(rest)),
         "tunnel" => told(through(rest)),
         "reset" => told(cut_off(rest)),
+        "crowd" => told(crowd(rest)),
+        "drip" => told(drip()),
         "many" => many(rest),
         other => panic!("no such order: {other}"),
     }
@@ -226,6 +228,45 @@ fn many(rest: &str) -> String {
         threads.into_iter().map(|thread| thread.join().unwrap()).filter(|good| *good).count()
     });
     format!("{good} of {count}")
+}
+
+/// Uses and keeps as many connections as there may be, and then one more, until the others are given up.
+fn crowd(rest: &str) -> io::Result<String> {
+    let (most, url) = rest.split_once(' ').unwrap();
+    let request = format!("GET {url} HTTP/1.1\r\n\r\n");
+    let ask = |mut stream: &TcpStream| {
+        let count = stream.read(&mut [0; 1000])?;
+        if count > 0 { Ok(()) } else { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) }
+    };
+    let mut held = Vec::new();
+    for _ in 0..most.parse().unwrap() {
+        let mut stream = proxy()?;
+        stream.write_all(request.as_bytes())?;
+        ask(&stream)?;
+        held.push(stream);
+    }
+    let mut last = proxy()?;
+    last.write_all(request.as_bytes())?;
+    last.set_read_timeout(Some(Duration::from_millis(300)))?;
+    let at_first = ask(&last).map_err(|e| e.kind());
+    drop(held);
+    last.set_read_timeout(Some(PATIENCE))?;
+    Ok(format!("{at_first:?}, then {:?}", ask(&last).map_err(|e| e.kind())))
+}
+
+/// A head that comes byte by byte and never ends, until the proxy says something.
+fn drip() -> io::Result<String> {
+    let mut stream = proxy()?;
+    stream.write_all(b"GET http://allowed.example/ HTTP/1.1\r\n")?;
+    stream.set_read_timeout(Some(Duration::from_millis(200)))?;
+    let mut answer = [0; 1000];
+    loop {
+        match stream.read(&mut answer) {
+            Ok(count) => return Ok(String::from_utf8_lossy(&answer[..count]).into_owned()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => stream.write_all(b"X")?,
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// Bytes that both sides can make and that no mistake in copying leaves the same.

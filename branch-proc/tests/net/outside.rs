@@ -12,6 +12,9 @@ use branch_proc::{Command, Net, Resolve};
 
 use crate::inside::{Noise, patient};
 
+/// The threads of the servers that serve a connection.
+pub(crate) const SERVING: &str = "outside-serving";
+
 /// A server that answers, one that nobody may reach, and one for tunnels.
 pub(crate) struct Outside {
     /// The port of the allowed web server, on 127.0.0.1.
@@ -94,7 +97,8 @@ pub(crate) fn serve(at: &str, life: impl Fn(TcpStream) -> io::Result<()> + Send 
         for stream in listener.incoming().map_while(Result::ok) {
             let life = Arc::clone(&life);
             // What a client does to its connection is its own affair.
-            thread::spawn(move || life(stream).is_ok());
+            let builder = thread::Builder::new().name(SERVING.to_owned());
+            builder.spawn(move || life(stream).is_ok()).unwrap();
         }
     });
     port

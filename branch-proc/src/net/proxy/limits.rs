@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Connections served at a time; more wait in the kernel's queue.
 pub(crate) const CONNECTIONS_MAX: usize = 128;
 /// Names being looked up at a time, those counted in that nobody waits for any more.
-pub(crate) const LOOKUPS_MAX: usize = 64;
+pub(crate) const LOOKUPS_MAX: usize = 2 * CONNECTIONS_MAX;
 /// Bytes of the head of a request or an answer.
 pub(crate) const HEAD_MAX: usize = 32 << 10;
 /// Lines of a head.
@@ -41,4 +41,5 @@ pub(crate) const PARTING_BYTES_MAX: usize = 1 << 20;
 
 const _: () = assert!(HEAD_MAX < BUFFER, "a whole head fits into the buffer it is read into");
 const _: () = assert!(HELLO_MAX < BUFFER);
+const _: () = assert!(CONNECTIONS_MAX < LOOKUPS_MAX, "each connection may look up a name");
 const _: () = assert!(CHUNK_LINE_MAX < HEAD_MAX);
