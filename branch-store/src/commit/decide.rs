@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use crate::base::history::Displaced;
 use crate::branch::{Branch, Data, Shared, State};
@@ -27,8 +26,6 @@ use crate::note::Note;
 use crate::progress::{Phase, Watch, ask, tell};
 use crate::tree::{Tree, changed};
 
-/// Longest tick of the clock that hosts stamp files with.
-const TICK_MAX: Duration = Duration::from_millis(20);
 /// Lines of the commit log kept.
 const LOG_MAX: usize = 10_000;
 
@@ -345,11 +342,7 @@ fn drop_links(shared: &Shared, linked: &[(LayerId, NodeId)]) -> Vec<String> {
 
 /// After the last thing that a commit does to objects of the base: says from when on changes are others'.
 pub(crate) fn close(shared: &Shared, commit: CommitId) -> Result<()> {
-    // Later than every stamp so far, also where the host stamps by the tick. A clock that somebody sets back
-    // holds nobody up.
-    let (last, start) = (Time::now(), Instant::now());
-    let mut stamps = std::iter::repeat_with(Time::now).take_while(|_| start.elapsed() < TICK_MAX);
-    let time = stamps.find(|now| *now > last).unwrap_or(last);
+    let time = Time::later();
     let _gate = shared.gate.read();
     // Until the store is opened again this holds whether it could be noted or not.
     apply_closed(shared, commit, time);
