@@ -46,6 +46,9 @@ pub use capture::{CaptureOptions, Captured, OUTPUT_CAP_DEFAULT, Output, STOP_GRA
 pub use command::{Command, FD_TARGET_MAX, Stdio};
 pub use error::{CaptureError, GroupError, KillError, SpawnError, Step};
 pub use group::{DROP_WAIT_MAX, Group, Level, ProcView, Signal, UserNamespace, kill_all};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use net::fuzz;
 pub use net::{
     HOST_RULES_MAX, HostRule, HostRuleError, Net, NetError, NetRefusal, PORTS_DEFAULT, PROXY_PORT, Resolve,
     SystemResolver,

@@ -12,6 +12,8 @@ pub(crate) use egress::{Egress, Way, environment};
 pub use inside::PROXY_PORT;
 pub use mode::{HOST_RULES_MAX, Net, NetError};
 pub(crate) use proxy::Proxy;
+#[cfg(fuzzing)]
+pub use proxy::fuzz;
 pub use proxy::{Resolve, SystemResolver};
 pub use rule::{HostRule, HostRuleError, PORTS_DEFAULT};
 pub use verdict::NetRefusal;

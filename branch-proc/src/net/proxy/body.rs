@@ -216,6 +216,11 @@ mod tests {
 
     proptest! {
         #[test]
+        fn any_bytes_end_at_the_same_place_in_whatever_pieces_they_come(text in "([0-9a-f]{0,2}[;\r\n]{0,3}[a-c]{0,4}\r?\n?){0,6}(0\r\n\r\n)?.{0,3}") {
+            crate::net::proxy::fuzz::chunks(text.as_bytes());
+        }
+
+        #[test]
         fn it_does_not_matter_in_which_pieces_bytes_come(
             text in "([0-9a-f]{0,2}[;\r\n]{0,3}[a-c]{0,4}\r?\n?){0,6}(0\r\n\r\n)?.{0,3}", cut in 0usize..40,
         ) {

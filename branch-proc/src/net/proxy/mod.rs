@@ -6,7 +6,7 @@ mod body;
 mod connection;
 mod dial;
 #[cfg(any(test, fuzzing))]
-pub(crate) mod fuzz;
+pub mod fuzz;
 mod gates;
 mod head;
 mod hello;

@@ -136,7 +136,9 @@ impl<'a> Lane<'a> {
     }
 
     fn wants_to_read(&self) -> bool {
-        !self.ended && !self.given_up && !self.gate.is_complete() && !self.buffer.is_full()
+        // What replaces a head has to be gone first: a server could send nothing but interim answers.
+        let room = self.first.is_empty() && !self.buffer.is_full();
+        room && !self.ended && !self.given_up && !self.gate.is_complete()
     }
 
     /// Does what can be done without waiting; whether that was anything.
