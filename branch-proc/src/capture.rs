@@ -10,6 +10,7 @@ use rustix::pipe::PipeFlags;
 use crate::command::{Command, Stdio};
 use crate::error::{CaptureError, GroupError, SpawnError, Step};
 use crate::group::{Group, Signal};
+use crate::observe::Tried;
 use crate::outcome::{Denial, Outcome};
 use crate::pidfd::time_left;
 
@@ -79,6 +80,10 @@ pub struct Captured {
     pub timed_out: bool,
     /// What was denied to it, as [`Group::denials`] tells.
     pub denials: Vec<Denial>,
+    /// How many more there were, as [`Group::denials_dropped`] tells.
+    pub denials_dropped: u64,
+    /// What it tried, if it was looked at with [`crate::Observe::Everything`].
+    pub tried: Tried,
 }
 
 impl Command {
@@ -121,9 +126,10 @@ fn capture_with(
     };
     let outcome = run.follow(&mut each)?;
     let timed_out = run.stopping != Stopping::No;
+    let (denials_dropped, tried) = (run.group.denials_dropped(), run.group.take_tried());
     let denials = run.group.denials();
     let [stdout, stderr] = run.taps.map(|tap| tap.output);
-    Ok(Captured { outcome, stdout, stderr, timed_out, denials })
+    Ok(Captured { outcome, stdout, stderr, timed_out, denials, denials_dropped, tried })
 }
 
 /// How far the stopping of a run that is out of time has come.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use crate::confine::ProcRule;
 use crate::net::{Net, Resolve, SystemResolver, Way};
+use crate::observe::Observe;
+use crate::policy::Policy;
 use crate::program::Session;
 
 /// Highest descriptor number that can be passed on with [`Command::fd`].
@@ -48,6 +50,8 @@ pub struct Command {
     pub(crate) proc: ProcRule,
     pub(crate) net: Net,
     pub(crate) way: Way,
+    pub(crate) policy: Option<Policy>,
+    pub(crate) observe: Option<Observe>,
 }
 
 impl Command {
@@ -66,6 +70,8 @@ impl Command {
             proc: ProcRule::Prefer,
             net: Net::Open,
             way: Way(Arc::new(SystemResolver)),
+            policy: None,
+            observe: None,
         }
     }
 
@@ -147,6 +153,22 @@ impl Command {
     /// How the proxy of an allow list finds the addresses of names, instead of by the system's resolver.
     pub fn resolver(mut self, resolve: impl Resolve + 'static) -> Command {
         self.way = Way(Arc::new(resolve));
+        self
+    }
+
+    /// Confines the program to what a policy allows; the branch is what is bound with [`Command::bind`]. Of
+    /// the caller's environment only what the policy names is handed on; what is set with [`Command::env`]
+    /// is in any case. Its network is the group's, unless [`Command::net`] says another than [`Net::Open`].
+    pub fn policy(mut self, policy: Policy) -> Command {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// How closely the group is looked at; with a policy [`Observe::Denials`] unless told otherwise, else
+    /// [`Observe::Nothing`]. Where it is looked at, programs gain no privileges by being executed (sudo does not
+    /// work), and no group within can be looked at as well.
+    pub fn observe(mut self, observe: Observe) -> Command {
+        self.observe = Some(observe);
         self
     }
 

@@ -9,6 +9,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::error::Step;
 use crate::net::inside::{self, Namespace};
+use crate::sandbox::ReadOnly;
 use crate::wire::Fail;
 
 /// What the confinement shall be, with every string ready for the kernel.
@@ -20,6 +21,8 @@ pub(crate) struct Confinement {
     /// (view, over), bound in this order.
     pub(crate) binds: Vec<(CString, CString)>,
     pub(crate) proc: ProcRule,
+    /// What a policy leaves writable.
+    pub(crate) read_only: Option<ReadOnly>,
     /// Entered after the binds: a directory inherited from the caller would still be the one underneath.
     pub(crate) cwd: Option<CString>,
 }
@@ -65,6 +68,9 @@ pub(crate) fn enter(plan: &Confinement) -> Result<ProcMounted, Fail> {
             .map_err(|e| Fail::new(Step::Bind, e).at(index))?;
     }
     let proc = mount_proc(plan.proc)?;
+    if let Some(read_only) = &plan.read_only {
+        read_only.enter()?;
+    }
     if let Some(cwd) = &plan.cwd {
         rustix::process::chdir(cwd.as_c_str()).map_err(|e| Fail::new(Step::Chdir, e))?;
     }

@@ -32,6 +32,8 @@ pub enum Step {
     Bind,
     /// Mounting a fresh `/proc` for the new pid namespace.
     MountProc,
+    /// Making all mounts read-only but those a policy lets the program write (`mount_setattr(2)`).
+    ReadOnly,
     /// Entering the working directory, by its path after the binds.
     Chdir,
     /// Starting a session of its own (`setsid(2)`).
@@ -46,13 +48,19 @@ pub enum Step {
     Capabilities,
     /// Marking every other descriptor close-on-exec (`close_range(2)`).
     CloseRest,
+    /// Giving up gaining privileges by `execve(2)`, which a policy needs (`PR_SET_NO_NEW_PRIVS(2const)`).
+    NoNewPrivs,
+    /// Entering the policy's rules for files, sockets and signals (`landlock(7)`).
+    Landlock,
+    /// Installing the policy's filter of system calls (`seccomp(2)`).
+    Seccomp,
     /// `execve(2)` of the program.
     Exec,
 }
 
 impl Step {
     /// Every step, in order; a step's place is its number on the error pipe.
-    pub(crate) const ALL: [Step; 20] = [
+    pub(crate) const ALL: [Step; 24] = [
         Step::Prepare,
         Step::Clone,
         Step::SetGroups,
@@ -65,6 +73,7 @@ impl Step {
         Step::MakePrivate,
         Step::Bind,
         Step::MountProc,
+        Step::ReadOnly,
         Step::Chdir,
         Step::Session,
         Step::Signals,
@@ -72,6 +81,9 @@ impl Step {
         Step::Descriptors,
         Step::Capabilities,
         Step::CloseRest,
+        Step::NoNewPrivs,
+        Step::Landlock,
+        Step::Seccomp,
         Step::Exec,
     ];
 
@@ -89,6 +101,7 @@ impl Step {
             Step::MakePrivate => "make mounts private for",
             Step::Bind => "bind",
             Step::MountProc => "mount a fresh",
+            Step::ReadOnly => "make read-only",
             Step::Chdir => "enter directory",
             Step::Session => "start a session for",
             Step::Signals => "set up signals for",
@@ -96,6 +109,9 @@ impl Step {
             Step::Descriptors => "pass",
             Step::Capabilities => "give up capabilities for",
             Step::CloseRest => "close inherited descriptors of",
+            Step::NoNewPrivs => "set no_new_privs for",
+            Step::Landlock => "enforce",
+            Step::Seccomp => "filter the system calls of",
             Step::Exec => "execute",
         }
     }
@@ -149,11 +165,31 @@ impl Step {
             (Step::Chdir, libc::ENOENT) => {
                 "the path is looked up after the view is bound: does it exist in the branch?"
             }
+            (Step::ReadOnly, _) => {
+                "the policy's writable directories become mounts of the group's own: are they on a file system that \
+                 can be mounted a second time?"
+            }
+            (Step::Landlock, libc::EOPNOTSUPP) => {
+                "use a newer kernel, one with Landlock switched on (boot option lsm=landlock,…), or a policy \
+                 without require_full"
+            }
+            (Step::Landlock, libc::E2BIG) => {
+                "Landlock can be stacked 16 times: this group is within 16 others"
+            }
+            (Step::Seccomp, libc::EINVAL | libc::ENOSYS) => {
+                "the kernel has no seccomp filters: it needs CONFIG_SECCOMP_FILTER"
+            }
+            (Step::Seccomp, libc::EBUSY) => {
+                "this group is within one that is looked at already: look at this one not at all (Observe::Nothing)"
+            }
             (Step::Exec, libc::ENOENT) => {
                 "is it installed and on PATH, and its interpreter present? The path is looked up \
                  inside the view"
             }
-            (Step::Exec, libc::EACCES) => "is it an executable file (chmod +x), and not on a noexec mount?",
+            (Step::Exec, libc::EACCES) => {
+                "is it an executable file (chmod +x), not on a noexec mount, and in fs_exec of the policy, if it has \
+                 one?"
+            }
             (Step::Exec, libc::ENOEXEC) => "not a program for this machine, or a script without a #! line",
             (Step::Exec, libc::E2BIG) => "shorten the arguments or the environment",
             _ => "",

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::GroupError;
 use crate::net::Proxy;
+use crate::observe::{Tried, Watch};
 use crate::outcome::{Denial, Exit, Outcome};
 use crate::pidfd::wait_readable;
 use crate::sys;
@@ -94,6 +95,8 @@ pub struct Group {
     terminal: Option<Terminal>,
     /// It ends by itself when the group does, and is joined when this is dropped.
     proxy: Option<Proxy>,
+    /// Who looks at what it tries.
+    watch: Option<Watch>,
     outcome: Option<Outcome>,
 }
 
@@ -106,7 +109,7 @@ impl Group {
         level: Level,
         terminal: Option<Terminal>,
     ) -> Group {
-        Group { pid, pidfd, status, started_nanos, level, terminal, proxy: None, outcome: None }
+        Group { pid, pidfd, status, started_nanos, level, terminal, proxy: None, watch: None, outcome: None }
     }
 
     /// What its init has told of `/proc`.
@@ -119,10 +122,27 @@ impl Group {
         self.proxy = Some(proxy);
     }
 
-    /// What its network has denied it so far, with how often; the latest if there were many different ones.
-    /// Only an allow list knows: without a way out, nobody is there to see what was tried.
+    /// What was denied to it so far, with how often: of the network the latest if there were many different ones.
+    /// Of the network only an allow list knows: without a way out, nobody is there to see what was tried. With a
+    /// policy also what of files and system calls that denied, the first of many.
     pub fn denials(&self) -> Vec<Denial> {
-        self.proxy.as_ref().map(Proxy::denials).unwrap_or_default()
+        let mut denials = self.proxy.as_ref().map(Proxy::denials).unwrap_or_default();
+        denials.extend(self.watch.iter().flat_map(Watch::denials));
+        denials
+    }
+
+    /// How many different denials were too many to be kept ([`crate::DENIALS_MAX`]).
+    pub fn denials_dropped(&self) -> u64 {
+        self.watch.as_ref().map_or(0, Watch::dropped)
+    }
+
+    pub(crate) fn watched_by(&mut self, watch: Watch) {
+        self.watch = Some(watch);
+    }
+
+    /// What it has tried so far, if it is looked at with [`crate::Observe::Everything`]. Each is given once.
+    pub fn take_tried(&self) -> Tried {
+        self.watch.as_ref().map(Watch::take_tried).unwrap_or_default()
     }
 
     /// The pid of the group's init, in the caller's pid namespace. The program itself is a child of it.
@@ -229,6 +249,9 @@ impl Group {
             // The init tells unless it is killed, and only SIGKILL from outside can do that.
             _ => (Exit::Signal(libc::SIGKILL), sys::monotonic_nanos()),
         };
+        if let Some(watch) = &self.watch {
+            watch.end();
+        }
         Outcome {
             exit,
             wall: Duration::from_nanos(ended_nanos.saturating_sub(self.started_nanos)),

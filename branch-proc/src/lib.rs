@@ -33,10 +33,13 @@ mod group;
 pub mod host;
 mod init;
 mod net;
+mod observe;
 mod outcome;
 mod pidfd;
 mod plan;
+mod policy;
 mod program;
+mod sandbox;
 mod spawner;
 mod sys;
 mod terminal;
@@ -53,6 +56,12 @@ pub use net::{
     HOST_RULES_MAX, HostRule, HostRuleError, Net, NetError, NetRefusal, PORTS_DEFAULT, PROXY_PORT, Resolve,
     SystemResolver,
 };
+pub use observe::{DENIALS_MAX, Observe, TRIED_MAX, Tried};
 pub use outcome::{Denial, Exit, Outcome};
 pub use pidfd::kill_pidfd;
+pub use policy::{
+    BranchAccess, Capability, Decision, Ipc, Moved, NamePattern, Op, OpError, PathPattern, PatternError,
+    Policy, Preset, PresetError, RULES_MAX, Rules, WRITABLE_MAX,
+};
+pub use sandbox::Enforcement;
 pub use spawner::Held;

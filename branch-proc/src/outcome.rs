@@ -46,14 +46,19 @@ pub struct Outcome {
 /// Something a group tried and was not allowed to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denial {
-    /// What was tried, as a verb: `connect`.
+    /// What was tried: `connect`, the name of an [`crate::Op`], `move`, or that of a system call.
     pub op: String,
-    /// On what: a host and port.
+    /// On what: a host and port, or a path; empty for a system call.
     pub object: String,
+    /// The part of the policy that would have to allow it.
+    pub rule: String,
     /// Why not, and what would allow it, in plain words.
     pub words: String,
     /// How often.
     pub count: u64,
+    /// The program that tried it first, and its thread in the caller's pid namespace; None where only the
+    /// group is known.
+    pub by: Option<(String, u32)>,
 }
 
 impl Outcome {

@@ -1,8 +1,9 @@
 //! From a request to what the kernel wants: every string made, every descriptor in place, before the clone.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -10,8 +11,11 @@ use crate::command::{Command, FD_TARGET_MAX, Stdio};
 use crate::confine::{Confinement, IdMaps, ProcRule};
 use crate::error::{SpawnError, Step};
 use crate::net::inside::Namespace;
-use crate::net::{Egress, environment as net_environment};
+use crate::net::{Egress, Net, environment as net_environment};
+use crate::observe::Observe;
+use crate::policy::{Policy, lets_through};
 use crate::program::{Program, StringArray};
+use crate::sandbox::{ReadOnly, Sandbox};
 use crate::sys;
 
 /// Where programs are looked for when the program's environment has no PATH (`confstr(3)`, `_CS_PATH`).
@@ -33,7 +37,8 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(command: Command) -> Result<Plan, SpawnError> {
+    pub(crate) fn new(mut command: Command) -> Result<Plan, SpawnError> {
+        agree_on_net(&mut command);
         let name = command.argv.first().ok_or_else(|| invalid("a command without arguments"))?;
         let display = name.to_string_lossy().into_owned();
         let env = environment(&command);
@@ -41,18 +46,27 @@ impl Plan {
         let candidates = candidates(name, path.unwrap_or(OsStr::new(PATH_FALLBACK)))?;
         let argv = command.argv.iter().map(|a| c_string(a)).collect::<Result<_, _>>()?;
         let env = env.iter().map(|(key, value)| assignment(key, value)).collect::<Result<_, _>>()?;
+        let floor = command.fds.iter().map(|(_, target)| target + 1).fold(FIRST_FREE, RawFd::max);
+        let mut sandbox = sandbox(&command, floor)?;
+        let walls = sandbox.as_ref().filter(|sandbox| sandbox.has_walls());
+        let read_only = walls.map(|sandbox| ReadOnly::new(&sandbox.rules)).transpose()?.flatten();
         let confinement = Confinement {
             maps: id_maps(),
             net: Namespace::of(&command.net),
             binds: binds(&command)?,
             proc: command.proc,
+            read_only,
             cwd: directory(&command)?,
         };
         let session = command.session;
         let egress = Egress::of(&command.net, &command.way);
         let gives_up = confinement.net != Namespace::Callers && confinement.maps.is_none();
-        let floor = command.fds.iter().map(|(_, target)| target + 1).fold(FIRST_FREE, RawFd::max);
+        // A policy keeps fewer.
+        let gives_up = gives_up && !sandbox.as_ref().is_some_and(Sandbox::has_walls);
         let fds = descriptors(command, floor)?;
+        if let Some(sandbox) = &mut sandbox {
+            pass(sandbox, &fds);
+        }
         let program = Program {
             candidates,
             argv: StringArray::new(argv),
@@ -60,6 +74,7 @@ impl Plan {
             fds,
             session,
             gives_up,
+            sandbox,
         };
         Ok(Plan { confinement, program, egress, floor, name: display })
     }
@@ -67,7 +82,14 @@ impl Plan {
 
 /// A confinement without binds, for a look at what the host can do.
 pub(crate) fn bare_confinement(maps: Option<IdMaps>) -> Confinement {
-    Confinement { maps, net: Namespace::Callers, binds: Vec::new(), proc: ProcRule::Prefer, cwd: None }
+    Confinement {
+        maps,
+        net: Namespace::Callers,
+        binds: Vec::new(),
+        proc: ProcRule::Prefer,
+        read_only: None,
+        cwd: None,
+    }
 }
 
 /// The maps for a user namespace, if there has to be one.
@@ -91,9 +113,48 @@ pub(crate) fn raise(fd: OwnedFd, floor: RawFd) -> Result<OwnedFd, SpawnError> {
         .map_err(|e| SpawnError::new(Step::Prepare, e.raw_os_error(), "descriptors"))
 }
 
-/// The caller's environment with the requested changes, later ones winning.
+/// One network for the namespace and the policy: what was asked for in so many words, else the policy's.
+fn agree_on_net(command: &mut Command) {
+    if let Some(policy) = &mut command.policy {
+        match command.net {
+            Net::Open => command.net = policy.net.clone(),
+            _ => policy.net = command.net.clone(),
+        }
+    }
+}
+
+/// The policy, for the paths the views are seen at, and what there is to look at.
+fn sandbox(command: &Command, floor: RawFd) -> Result<Option<Sandbox>, SpawnError> {
+    let policy = command.policy.as_ref();
+    let default = if policy.is_some() { Observe::Denials } else { Observe::Nothing };
+    let observe = command.observe.unwrap_or(default);
+    if policy.is_none() && observe == Observe::Nothing {
+        return Ok(None);
+    }
+    let branch: Vec<PathBuf> = command.binds.iter().map(|(_, over)| over.clone()).collect();
+    // Without a policy, what the strictest would deny is what there is to learn.
+    let rules = policy.unwrap_or(&Policy::default()).rules(branch).on_this_host();
+    Sandbox::new(policy, rules, observe, |fd| raise(fd, floor)).map(Some)
+}
+
+/// The program's standard streams and other descriptors, inherited ones included.
+fn pass(sandbox: &mut Sandbox, fds: &[(OwnedFd, RawFd)]) {
+    for (source, _) in fds {
+        sandbox.pass(source.as_fd());
+    }
+    for number in (0..FIRST_FREE).filter(|number| fds.iter().all(|(_, target)| target != number)) {
+        // SAFETY: only asked about, at once; that it may not be open is one of the answers.
+        sandbox.pass(unsafe { BorrowedFd::borrow_raw(number) });
+    }
+}
+
+/// The caller's environment, as far as the policy lets it through, with the requested changes, later ones
+/// winning.
 fn environment(command: &Command) -> Vec<(OsString, OsString)> {
     let mut env: Vec<_> = if command.env_clear { Vec::new() } else { std::env::vars_os().collect() };
+    if let Some(policy) = &command.policy {
+        env.retain(|(name, _)| lets_through(&policy.env, name));
+    }
     for (key, value) in &command.env {
         match env.iter_mut().find(|(name, _)| name == key) {
             Some(entry) => entry.1 = value.clone(),

@@ -7,6 +7,7 @@ use rustix::fs::Access;
 use rustix::io::Errno;
 
 use crate::error::Step;
+use crate::sandbox::Sandbox;
 use crate::sys;
 use crate::wire::Fail;
 
@@ -22,6 +23,8 @@ pub(crate) struct Program {
     pub(crate) session: Session,
     /// Whether it gives up what would let root leave a network namespace of its own.
     pub(crate) gives_up: bool,
+    /// The last thing before exec.
+    pub(crate) sandbox: Option<Sandbox>,
 }
 
 /// Where keys typed at a terminal go.
@@ -73,7 +76,8 @@ fn prepare(program: &Program) -> Result<(), Fail> {
     for (index, (source, target)) in program.fds.iter().enumerate() {
         sys::dup2(source.as_raw_fd(), *target).map_err(|e| Fail::new(Step::Descriptors, e).at(index))?;
     }
-    sys::set_signal_mask(&sys::signal_set(&[])).map_err(|e| Fail::new(Step::Signals, e))
+    sys::set_signal_mask(&sys::signal_set(&[])).map_err(|e| Fail::new(Step::Signals, e))?;
+    program.sandbox.as_ref().map_or(Ok(()), |sandbox| sandbox.enter(&program.fds))
 }
 
 /// Tries each candidate; a file that exists but may not be run wins over "not found", as in `execvp(3)`.

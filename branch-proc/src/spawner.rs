@@ -14,7 +14,9 @@ use crate::error::{SpawnError, Step};
 use crate::group::{Group, Level, ProcView, UserNamespace};
 use crate::init::{self, ChildEnds};
 use crate::net::inside::Namespace;
+use crate::observe::Watch;
 use crate::plan::{Plan, raise};
+use crate::sandbox::Sandbox;
 use crate::sys::{self, SignalsBlocked};
 use crate::terminal::Terminal;
 use crate::wire::{Fail, REPORT_BYTES, Report};
@@ -102,16 +104,23 @@ impl Held {
     }
 }
 
-fn hold(plan: Plan) -> Result<Held, SpawnError> {
+fn hold(mut plan: Plan) -> Result<Held, SpawnError> {
     let terminal = Terminal::of(plan.program.session);
-    let passed: Vec<RawFd> = plan.program.fds.iter().map(|(source, _)| source.as_raw_fd()).collect();
+    let mut passed: Vec<RawFd> = plan.program.fds.iter().map(|(source, _)| source.as_raw_fd()).collect();
+    passed.extend(plan.program.sandbox.as_ref().and_then(Sandbox::needs));
     let (egress, egress_end) = if plan.egress.is_some() { socket_pair(plan.floor)? } else { (None, None) };
     let launched = launch(&plan.confinement, plan.floor, passed, egress_end, &plan.name, |ends| {
         init::run(&plan.confinement, &plan.program, ends)
     })?;
     let level = Level { user: user_namespace(&plan.confinement), proc: ProcView::Fresh };
     let Launched { pid, pidfd, gate, errors, status, started_nanos } = launched;
-    let group = Group::new(pid, pidfd, status, started_nanos, level, terminal);
+    let mut group = Group::new(pid, pidfd, status, started_nanos, level, terminal);
+    if let Some((task, listener)) = plan.program.sandbox.as_mut().and_then(Sandbox::task) {
+        let failed =
+            |e: std::io::Error| SpawnError::new(Step::Prepare, e.raw_os_error().unwrap_or(0), "a thread");
+        let pidfd = group.pidfd().try_clone_to_owned().map_err(failed)?;
+        group.watched_by(Watch::start(task, listener, pidfd).map_err(failed)?);
+    }
     Ok(Held { group, gate, errors, egress, plan })
 }
 
@@ -221,6 +230,10 @@ fn explain(fail: Fail, plan: &Plan) -> SpawnError {
             None => plan.name.clone(),
         },
         Step::MountProc => "/proc".to_owned(),
+        Step::ReadOnly => {
+            plan.confinement.read_only.as_ref().map_or_else(String::new, |r| r.place(fail.index))
+        }
+        Step::Landlock => plan.program.sandbox.as_ref().map_or_else(String::new, |s| s.place(fail.index)),
         Step::Chdir => match &plan.confinement.cwd {
             Some(cwd) => cwd.to_string_lossy().into_owned(),
             None => plan.name.clone(),

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -93,6 +93,11 @@ const AS_USER: &str = "BRANCH_PROC_TEST_AS_USER";
 
 /// Runs all tests of this binary again as `nobody`.
 pub(crate) fn again_as_an_ordinary_user(this_test: &str) {
+    again_as_an_ordinary_user_with(this_test, &[]);
+}
+
+/// As above, with more variables in the environment.
+pub(crate) fn again_as_an_ordinary_user_with(this_test: &str, env: &[(&str, &Path)]) {
     if std::env::var_os(AS_USER).is_some() {
         return;
     }
@@ -115,6 +120,7 @@ pub(crate) fn again_as_an_ordinary_user(this_test: &str) {
         .arg(&copy)
         .args(["--skip", this_test])
         .env(AS_USER, "1")
+        .envs(env.iter().copied())
         .current_dir("/")
         .stdin(process::Stdio::null())
         .stdout(process::Stdio::piped())

@@ -75,7 +75,14 @@ impl Denials {
                     all.pop_front();
                 }
                 let (object, words) = (object.to_owned(), words.to_owned());
-                all.push_back(Denial { op: "connect".to_owned(), object, words, count: 1 });
+                all.push_back(Denial {
+                    op: "connect".to_owned(),
+                    object,
+                    rule: "net".to_owned(),
+                    words,
+                    count: 1,
+                    by: None,
+                });
             }
         }
     }

@@ -1,0 +1,184 @@
+//! The thread that answers the calls a group's seccomp program asks about. It ends with the group.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+
+use super::Observe;
+use super::judge::{Asked, judge};
+use super::notify::{Listener, Notification, Reply};
+use super::process::Process;
+use super::record::{Shared, Tried};
+use super::wanted::wanted;
+use crate::outcome::Denial;
+use crate::policy::{Decision, Fence, Rules};
+use crate::sys::SignalsBlocked;
+
+/// How long a group that has ended waits for its supervisor's last words.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+
+/// What a supervisor has to know.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) observe: Observe,
+    pub(crate) rules: Rules,
+    /// Whether the rules hold, or are only what might.
+    pub(crate) enforced: bool,
+}
+
+/// A group's supervisor.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    shared: Arc<Shared>,
+}
+
+impl Watch {
+    /// `socket` is where the child will send its listener; `group` is the init's pidfd.
+    pub(crate) fn start(task: Task, socket: OwnedFd, group: OwnedFd) -> std::io::Result<Watch> {
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        // The embedding program's signals are for its own threads.
+        let blocked = SignalsBlocked::new();
+        let started = thread::Builder::new().name("branch-observe".to_owned()).spawn(move || {
+            supervise(&task, &socket, &group, &theirs);
+            theirs.end();
+        });
+        drop(blocked);
+        started.map(|_| Watch { shared })
+    }
+
+    /// The group has ended: waits for the last words.
+    pub(crate) fn end(&self) {
+        self.shared.wait(LAST_WORDS_MAX);
+    }
+
+    /// What was denied so far.
+    pub(crate) fn denials(&self) -> Vec<Denial> {
+        self.shared.denials()
+    }
+
+    /// How many more there were.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.shared.dropped()
+    }
+
+    /// What was tried.
+    pub(crate) fn take_tried(&self) -> Tried {
+        self.shared.take_tried()
+    }
+}
+
+/// While a listener is open and nobody answers, its group hangs; once it is closed, calls that would be asked
+/// about fail with ENOSYS. So this goes on until nothing of the group is left; if it cannot, the group goes.
+fn supervise(task: &Task, socket: &OwnedFd, group: &OwnedFd, shared: &Shared) {
+    if answer_all(task, socket, group, shared).is_err() {
+        // Its one failure means that the group has gone by itself.
+        rustix::process::pidfd_send_signal(group, rustix::process::Signal::KILL).unwrap_or_default();
+    }
+}
+
+fn answer_all(task: &Task, socket: &OwnedFd, group: &OwnedFd, shared: &Shared) -> Result<(), Errno> {
+    if !wait_for(socket.as_fd(), group)? {
+        return Ok(());
+    }
+    let listener = Listener::receive(socket).ok_or(Errno::BADMSG)?;
+    let fences: BTreeMap<i64, &Fence> =
+        task.rules.fences().iter().map(|fence| (fence.number, fence)).collect();
+    while wait_for(listener.as_fd(), group)? {
+        let Some(call) = listener.next() else { continue };
+        let reply = look(task, &fences, &listener, &call, shared);
+        listener.answer(call.id, reply)?;
+    }
+    Ok(())
+}
+
+/// Waits until there is something to read; false when the group, or everybody who could send, has gone.
+fn wait_for(fd: BorrowedFd<'_>, group: &OwnedFd) -> Result<bool, Errno> {
+    loop {
+        let mut watched = [PollFd::new(&fd, PollFlags::IN), PollFd::new(group, PollFlags::IN)];
+        match rustix::event::poll(&mut watched, None) {
+            Ok(_) if watched[0].revents().contains(PollFlags::IN) => return Ok(true),
+            Ok(_) if watched.iter().any(|one| !one.revents().is_empty()) => return Ok(false),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn look(
+    task: &Task,
+    fences: &BTreeMap<i64, &Fence>,
+    listener: &Listener,
+    call: &Notification,
+    shared: &Shared,
+) -> Reply {
+    let number = i64::from(call.number);
+    if let Some(fence) = fences.get(&number) {
+        if task.observe == Observe::Everything {
+            shared.lock().tried.calls.insert(fence.name.to_owned());
+        }
+        if !task.enforced {
+            return Reply::Continue;
+        }
+        let process = Process::new(call.pid);
+        let decision = || fence.decision(task.rules.name());
+        shared.lock().deny(fence.name, String::new(), || denial(fence.name, "", decision(), &process));
+        return Reply::Deny(libc::EPERM);
+    }
+    let Some(wanted) = wanted(number, call.args) else { return Reply::Continue };
+    let mut process = Process::new(call.pid);
+    let asked = judge(&mut process, wanted);
+    // What was looked at may have been another process with the same number.
+    if !asked.is_empty() && listener.is_valid(call.id) {
+        for asked in asked {
+            write_down(task, asked, &process, shared);
+        }
+    }
+    Reply::Continue
+}
+
+fn write_down(task: &Task, asked: Asked, process: &Process, shared: &Shared) {
+    let rules = &task.rules;
+    if task.enforced {
+        let (op, target, decision) = match &asked {
+            Asked::Op(op, path) => (op.name(), path, rules.explain(*op, path)),
+            Asked::Move(from, to, kind) => ("move", to, rules.explain_move(from, to, *kind)),
+            Asked::Network { .. } => return learn(task, asked, shared),
+        };
+        if !decision.allowed {
+            let target = target.to_string_lossy().into_owned();
+            shared.lock().deny(op, target.clone(), || denial(op, &target, decision, process));
+        }
+    }
+    learn(task, asked, shared);
+}
+
+fn learn(task: &Task, asked: Asked, shared: &Shared) {
+    if task.observe != Observe::Everything {
+        return;
+    }
+    let mut record = shared.lock();
+    match asked {
+        Asked::Op(op, path) => record.tried(op, path),
+        Asked::Move(from, to, kind) => {
+            let (make, remove) = kind.operations();
+            record.tried(make, to);
+            if let Some(remove) = remove {
+                record.tried(remove, from);
+            }
+        }
+        Asked::Network { own: true, .. } => record.tried.own_network = true,
+        Asked::Network { address, .. } => record.tried_address(address),
+    }
+}
+
+fn denial(op: &str, object: &str, decision: Decision, process: &Process) -> Denial {
+    let Decision { rule, words, .. } = decision;
+    let by = Some((process.program(), process.pid()));
+    Denial { op: op.to_owned(), object: object.to_owned(), rule, words, count: 1, by }
+}

@@ -1,0 +1,306 @@
+//! A policy for a certain branch: one list of paths and rights, which is both what the kernel is given and
+//! what explanations are made of.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use landlock::AccessFs;
+use serde::{Deserialize, Serialize};
+
+use super::calls::{Fence, fences};
+use super::op::{DEVICE, EXEC, FILE, LIST, List, NODES, Op, READ, Rights, WRITE};
+use super::{BranchAccess, Capability, Policy, normal};
+
+/// Devices every program may use: they give nothing away and keep nothing.
+pub(crate) const DEVICES: [&str; 6] =
+    ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+/// Where programs that a policy names without a directory are looked for.
+const PROGRAM_DIRS: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+/// The kernel executes these on behalf of dynamically linked programs.
+pub(crate) const LOADERS: [&str; 5] = [
+    "/lib64/ld-linux-x86-64.so.2",
+    "/lib/ld-linux-aarch64.so.1",
+    "/lib/ld-linux.so.2",
+    "/lib/ld-musl-x86_64.so.1",
+    "/lib/ld-musl-aarch64.so.1",
+];
+
+/// One path and what may be done there and beneath.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rule {
+    pub(crate) path: PathBuf,
+    pub(crate) rights: Rights,
+    pub(crate) list: List,
+}
+
+impl Rule {
+    fn covers(&self, path: &Path) -> bool {
+        path.starts_with(&self.path)
+    }
+
+    fn is_inside(&self, branch: &Path) -> bool {
+        self.path != branch && self.path.starts_with(branch)
+    }
+
+    /// As it stands in the policy.
+    fn named(&self) -> String {
+        format!("{} {}", self.list.name(), self.path.display())
+    }
+
+    /// Whether the mount there stays writable.
+    fn is_writable(&self) -> bool {
+        matches!(self.list, List::FsWrite | List::Branch) && self.rights.contains(AccessFs::MakeReg)
+    }
+}
+
+/// The answer to "may this be done?".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Whether it may.
+    pub allowed: bool,
+    /// The rule that allows it, or the part of the policy that would have to.
+    pub rule: String,
+    /// The whole in a sentence; for a denial also what would allow it.
+    pub words: String,
+}
+
+/// A policy for a branch at certain paths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    name: String,
+    branch: Vec<PathBuf>,
+    rules: Vec<Rule>,
+    fences: Vec<Fence>,
+}
+
+impl Rules {
+    pub(crate) fn new(policy: &Policy, branch: Vec<PathBuf>) -> Rules {
+        let mut rules = Vec::new();
+        let mut add = |path: &Path, rights: Rights, list| {
+            rules.push(Rule { path: normal(path), rights, list });
+        };
+        let exec = if policy.spawn.is_none() { EXEC } else { READ };
+        for path in &branch {
+            let rights = match policy.branch {
+                BranchAccess::ReadOnly => READ,
+                BranchAccess::Write => WRITE,
+                BranchAccess::WriteAndExecute => WRITE | exec,
+            };
+            add(path, rights, List::Branch);
+        }
+        let nodes = policy.capabilities.contains(&Capability::Mknod);
+        let write = if nodes { WRITE | NODES } else { WRITE };
+        policy.fs_list.iter().for_each(|p| add(p.path(), LIST, List::Names));
+        policy.fs_read.iter().for_each(|p| add(p.path(), READ, List::FsRead));
+        policy.fs_write.iter().for_each(|p| add(p.path(), write, List::FsWrite));
+        policy.fs_exec.iter().for_each(|p| add(p.path(), exec, List::FsExec));
+        policy.devices.iter().for_each(|p| add(p.path(), DEVICE, List::Devices));
+        DEVICES.iter().for_each(|path| add(Path::new(path), DEVICE, List::Always));
+        if let Some(programs) = &policy.spawn {
+            let named = programs.iter().flat_map(|program| program_paths(program));
+            named.for_each(|path| add(&path, EXEC & FILE, List::Spawn));
+            LOADERS.iter().for_each(|path| add(Path::new(path), EXEC & FILE, List::Spawn));
+        }
+        Rules { name: policy.name.clone(), branch, rules, fences: fences(policy) }
+    }
+
+    /// As the kernel will see it when a program starts now: rules for paths that are symbolic links are for
+    /// what these lead to, and rules for what is not there are gone. What lies in the branch is left as it
+    /// is: the caller sees the base there.
+    pub fn on_this_host(mut self) -> Rules {
+        let branch = std::mem::take(&mut self.branch);
+        self.rules.retain_mut(|rule| {
+            // /proc is the group's own; its links lead elsewhere for us than for a program.
+            let elsewhere =
+                branch.iter().any(|branch| rule.is_inside(branch)) || rule.path.starts_with("/proc");
+            if elsewhere {
+                return true;
+            }
+            match fs::canonicalize(&rule.path) {
+                Ok(real) => {
+                    rule.path = real;
+                    true
+                }
+                Err(_) => false,
+            }
+        });
+        self.branch = branch;
+        self
+    }
+
+    /// May this be done to this path? `path` is absolute and means what it leads to: symbolic links in it
+    /// have been followed (but for the last name where the operation is about the link itself). That
+    /// permissions, missing files and the like may still stand in the way is not looked at.
+    pub fn explain(&self, op: Op, path: &Path) -> Decision {
+        let path = normal(path);
+        let allowing = match op.right() {
+            Some((right, _)) => op.place(&path).and_then(|place| self.granting(right, place)),
+            None => self.rules.iter().find(|rule| rule.is_writable() && rule.covers(&path)),
+        };
+        match allowing {
+            Some(rule) => Decision {
+                allowed: true,
+                rule: rule.named(),
+                words: format!("{} {} is allowed by {}", op.doing(), path.display(), rule.named()),
+            },
+            None => self.denied(op, &path),
+        }
+    }
+
+    /// May this system call be made? For one that depends on its arguments, what is said is what is denied of it.
+    pub fn explain_call(&self, name: &str) -> Decision {
+        match self.fences.iter().find(|fence| fence.name == name) {
+            Some(fence) => fence.decision(&self.name),
+            None => Decision {
+                allowed: true,
+                rule: "calls".to_owned(),
+                words: format!("no rule of policy {} is about {name} as such", self.name),
+            },
+        }
+    }
+
+    /// May `from` be renamed to `to` (with `link`: linked)? Over and above making the new name and removing
+    /// the old one, what is moved must not gain rights by it, and stay within one writable directory of the
+    /// policy, for each is a mount of its own.
+    pub fn explain_move(&self, from: &Path, to: &Path, kind: Moved) -> Decision {
+        let (from, to) = (normal(from), normal(to));
+        let (make, remove) = kind.operations();
+        let steps = [(make, &to)].into_iter().chain(remove.map(|op| (op, &from)));
+        for (op, path) in steps {
+            let decision = self.explain(op, path);
+            if !decision.allowed {
+                let words = format!("{}: {}", moving(&from, &to), decision.words);
+                return Decision { words, ..decision };
+            }
+        }
+        let made = self.explain(make, &to);
+        let (Some(old), Some(new)) = (from.parent(), to.parent()) else { return made };
+        if old == new {
+            return made;
+        }
+        let refused = |why: &str| Decision {
+            allowed: false,
+            rule: List::FsWrite.name().to_owned(),
+            words: format!("{} is denied by policy {}: {why}", moving(&from, &to), self.name),
+        };
+        if self.writable_root(&from) != self.writable_root(&to) {
+            return refused("they are not in the same writable directory of the policy; copy it instead");
+        }
+        if self.granting(AccessFs::Refer, old).is_none() {
+            return refused("it may not leave its directory");
+        }
+        let gained = self.rights_at(new) & !self.rights_at(&from);
+        let gained = if kind == Moved::RenamedDir { gained } else { gained & FILE };
+        if gained.is_empty() { made } else { refused("it would gain rights there; copy it instead") }
+    }
+
+    /// The topmost writable rule over a path: the mount it is on.
+    fn writable_root(&self, path: &Path) -> Option<&Path> {
+        let over = self.rules.iter().filter(|rule| rule.is_writable() && rule.covers(path));
+        over.map(|rule| rule.path.as_path()).min_by_key(|path| path.as_os_str().len())
+    }
+
+    /// Everything that may be done at a path.
+    fn rights_at(&self, path: &Path) -> Rights {
+        self.rules.iter().filter(|rule| rule.covers(path)).fold(Rights::EMPTY, |all, rule| all | rule.rights)
+    }
+
+    /// The most exact rule that gives a right at a path.
+    fn granting(&self, right: AccessFs, path: &Path) -> Option<&Rule> {
+        let giving = self.rules.iter().filter(|rule| rule.rights.contains(right) && rule.covers(path));
+        giving.max_by_key(|rule| rule.path.as_os_str().len())
+    }
+
+    fn denied(&self, op: Op, path: &Path) -> Decision {
+        let list = op.list();
+        let covering = self.rules.iter().filter(|rule| rule.covers(path));
+        let nearest = covering.max_by_key(|rule| rule.path.as_os_str().len());
+        let but = match nearest {
+            Some(rule) => format!(" ({} does not allow it)", rule.named()),
+            None => String::new(),
+        };
+        let wanted = op.place(path).unwrap_or(path);
+        let remedy = match (op, list) {
+            (Op::CreateChar | Op::CreateBlock, _) => {
+                "device nodes need the capability mknod and a rule of fs_write".to_owned()
+            }
+            (Op::Execute, _) if self.rules.iter().any(|rule| rule.list == List::Spawn) => {
+                format!("to allow it, add {path:?} to spawn")
+            }
+            _ => format!("to allow it, add {wanted:?} to {}", list.name()),
+        };
+        Decision {
+            allowed: false,
+            rule: list.name().to_owned(),
+            words: format!(
+                "{} {} is denied by policy {}: no rule of {} covers it{but}; {remedy}",
+                op.doing(),
+                path.display(),
+                self.name,
+                list.name()
+            ),
+        }
+    }
+
+    /// Lets a program open again what it has been passed.
+    pub(crate) fn pass(&mut self, path: PathBuf, rights: Rights) {
+        self.rules.push(Rule { path, rights, list: List::Passed });
+    }
+
+    /// The calls that are denied.
+    pub(crate) fn fences(&self) -> &[Fence] {
+        &self.fences
+    }
+
+    /// The policy's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the kernel is to be given.
+    pub(crate) fn all(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The directories and files that stay writable, none within another.
+    pub(crate) fn writable(&self) -> Vec<&Path> {
+        let writable = self.rules.iter().filter(|rule| rule.is_writable());
+        let mut paths: Vec<&Path> = writable.map(|rule| rule.path.as_path()).collect();
+        paths.sort_unstable();
+        paths.dedup_by(|path, before| path.starts_with(before));
+        paths
+    }
+}
+
+/// What gets a second or another name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// `rename(2)` of anything but a directory.
+    Renamed,
+    /// `rename(2)` of a directory.
+    RenamedDir,
+    /// `link(2)`.
+    Linked,
+}
+
+impl Moved {
+    pub(crate) fn operations(self) -> (Op, Option<Op>) {
+        match self {
+            Moved::Renamed => (Op::Create, Some(Op::Remove)),
+            Moved::RenamedDir => (Op::CreateDir, Some(Op::RemoveDir)),
+            Moved::Linked => (Op::Create, None),
+        }
+    }
+}
+
+fn moving(from: &Path, to: &Path) -> String {
+    format!("moving or linking {} to {}", from.display(), to.display())
+}
+
+fn program_paths(program: &str) -> Vec<PathBuf> {
+    if program.contains('/') {
+        return vec![PathBuf::from(program)];
+    }
+    PROGRAM_DIRS.iter().map(|dir| Path::new(dir).join(program)).collect()
+}
