@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{SpawnError, Step};
 use crate::group::{ProcView, UserNamespace};
 use crate::init;
+use crate::net::inside::Namespace;
 use crate::plan::{bare_confinement, own_id_maps};
 use crate::spawner;
 use crate::sys;
@@ -40,31 +41,35 @@ pub struct Report {
     pub groups: Support,
     /// A fresh `/proc` in a group; without it groups work but see the caller's.
     pub fresh_proc: Support,
+    /// Network namespaces with a loopback of their own; without them a group has the caller's network or none.
+    pub networks: Support,
 }
 
 impl Report {
-    /// Finds out, by making two short-lived processes.
+    /// Finds out, by making three short-lived processes.
     pub fn probe() -> Report {
-        let own = probe(UserNamespace::Own);
+        let own = probe(UserNamespace::Own, Namespace::Callers);
         let user = if sys::lacks_sys_admin() { UserNamespace::Own } else { UserNamespace::Callers };
         let used = match user {
             UserNamespace::Own => own.clone(),
-            UserNamespace::Callers => probe(user),
+            UserNamespace::Callers => probe(user, Namespace::Callers),
         };
         Report {
             user,
             user_namespaces: support(own.map(|_| ())),
             fresh_proc: support(used.clone().and_then(fresh)),
             groups: support(used.map(|_| ())),
+            networks: support(probe(user, Namespace::Loopback).map(|_| ())),
         }
     }
 }
 
-fn probe(user: UserNamespace) -> Result<ProcView, SpawnError> {
-    let confinement = bare_confinement(match user {
+fn probe(user: UserNamespace, net: Namespace) -> Result<ProcView, SpawnError> {
+    let maps = match user {
         UserNamespace::Own => Some(own_id_maps()),
         UserNamespace::Callers => None,
-    });
+    };
+    let confinement = bare_confinement(maps, net);
     let life = |ends: &_| init::run_probe(&confinement, ends);
     let launched = spawner::launch(&confinement, 3, Vec::new(), None, "a probe", life)?;
     launched.probe_result().map_err(|fail| SpawnError::new(fail.step, fail.errno, "a probe"))

@@ -81,10 +81,10 @@ impl Plan {
 }
 
 /// A confinement without binds, for a look at what the host can do.
-pub(crate) fn bare_confinement(maps: Option<IdMaps>) -> Confinement {
+pub(crate) fn bare_confinement(maps: Option<IdMaps>, net: Namespace) -> Confinement {
     Confinement {
         maps,
-        net: Namespace::Callers,
+        net,
         binds: Vec::new(),
         proc: ProcRule::Prefer,
         read_only: None,

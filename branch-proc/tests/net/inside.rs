@@ -77,6 +77,7 @@ fn obey(verb: &str, rest: &str) -> String {
         "tunnel" => told(through(rest)),
         "reset" => told(cut_off(rest)),
         "crowd" => told(crowd(rest)),
+        "cross" => told(cross(rest)),
         "drip" => told(drip()),
         "many" => many(rest),
         other => panic!("no such order: {other}"),
@@ -252,6 +253,26 @@ fn crowd(rest: &str) -> io::Result<String> {
     drop(held);
     last.set_read_timeout(Some(PATIENCE))?;
     Ok(format!("{at_first:?}, then {:?}", ask(&last).map_err(|e| e.kind())))
+}
+
+/// Sends a large body while its answer comes back, which is as large: neither waits for the end of the other.
+fn cross(rest: &str) -> io::Result<bool> {
+    let (url, size) = rest.split_once(' ').unwrap();
+    let size: u64 = size.parse().unwrap();
+    let mut stream = proxy()?;
+    stream.write_all(format!("POST {url} HTTP/1.1\r\nContent-Length: {size}\r\n\r\n").as_bytes())?;
+    let mut writing = stream.try_clone()?;
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(move || Noise::default().write_to(&mut writing, size));
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            head.push(byte[0]);
+        }
+        let same = Noise::default().reads_same_from(&mut stream, size)?;
+        writer.join().unwrap().map(|()| same)
+    })
 }
 
 /// A head that comes byte by byte and never ends, until the proxy says something.

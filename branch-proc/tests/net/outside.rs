@@ -116,6 +116,9 @@ fn answer(mut stream: TcpStream, heads: &Mutex<Vec<String>>) -> io::Result<()> {
     let head = String::from_utf8_lossy(&head).into_owned();
     heads.lock().unwrap().push(head.clone());
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+    if path == "/cross" {
+        return cross(stream, &head);
+    }
     let body = read_body(&mut stream, &head)?;
     let answer = match path.split_once('?') {
         Some(("/redirect", to)) => format!("302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n"),
@@ -135,6 +138,13 @@ fn answer(mut stream: TcpStream, heads: &Mutex<Vec<String>>) -> io::Result<()> {
         stream.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n")?;
     }
     stream.write_all(format!("HTTP/1.1 {answer}").as_bytes())
+}
+
+/// Answers with the body while it comes.
+fn cross(mut stream: TcpStream, head: &str) -> io::Result<()> {
+    let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+    stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n").as_bytes())?;
+    io::copy(&mut stream.try_clone()?.take(length.parse().unwrap()), &mut stream).map(drop)
 }
 
 /// The body as it came, or a greeting.

@@ -24,6 +24,13 @@ fn large_transfers_arrive_whole_in_both_directions() {
 }
 
 #[test]
+fn a_request_and_its_answer_pass_each_other() {
+    let outside = Outside::new();
+    let orders = [format!("cross http://allowed.example:{}/cross {}", outside.web, LARGE / 4)];
+    assert_eq!(ordered(&orders, outside.allowing("")), ["true"]);
+}
+
+#[test]
 fn a_tunnel_passes_on_the_end_of_each_direction_and_a_reset_is_no_end() {
     let outside = Outside::new();
     let target = format!("raw.example:{}", outside.raw);

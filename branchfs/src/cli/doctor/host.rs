@@ -18,6 +18,7 @@ pub(super) fn look() -> Vec<Finding> {
         ("user namespaces", report.user_namespaces, rustix::process::geteuid().is_root()),
         ("process groups", report.groups, false),
         ("fresh /proc", report.fresh_proc, true),
+        ("own networks", report.networks, true),
     ];
     findings.extend(needed.map(|(check, support, dispensable)| match (support, dispensable) {
         (Support::Available, _) => Finding::ok(check, "available"),
