@@ -82,14 +82,7 @@ impl Plan {
 
 /// A confinement without binds, for a look at what the host can do.
 pub(crate) fn bare_confinement(maps: Option<IdMaps>, net: Namespace) -> Confinement {
-    Confinement {
-        maps,
-        net,
-        binds: Vec::new(),
-        proc: ProcRule::Prefer,
-        read_only: None,
-        cwd: None,
-    }
+    Confinement { maps, net, binds: Vec::new(), proc: ProcRule::Prefer, read_only: None, cwd: None }
 }
 
 /// The maps for a user namespace, if there has to be one.
