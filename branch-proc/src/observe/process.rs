@@ -35,8 +35,13 @@ pub(crate) enum Found {
 }
 
 impl Process {
-    pub(crate) fn new(pid: u32) -> Process {
-        Process { pid, root: None }
+    /// `root` is its root directory, if that is known already.
+    pub(crate) fn new(pid: u32, root: Option<OwnedFd>) -> Process {
+        Process { pid, root }
+    }
+
+    pub(crate) fn into_root(self) -> Option<OwnedFd> {
+        self.root
     }
 
     pub(crate) fn pid(&self) -> u32 {

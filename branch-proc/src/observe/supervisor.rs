@@ -89,9 +89,13 @@ fn answer_all(task: &Task, socket: &OwnedFd, group: &OwnedFd, shared: &Shared) -
     let listener = Listener::receive(socket).ok_or(Errno::BADMSG)?;
     let fences: BTreeMap<i64, &Fence> =
         task.rules.fences().iter().map(|fence| (fence.number, fence)).collect();
+    let mut root = None;
     while wait_for(listener.as_fd(), group)? {
         let Some(call) = listener.next() else { continue };
-        let reply = look(task, &fences, &listener, &call, shared);
+        let mut process = Process::new(call.pid, root.take());
+        let reply = look(task, &fences, &listener, &call, &mut process, shared);
+        // Where the policy holds, nobody in the group can get another root or other mounts.
+        root = process.into_root().filter(|_| task.enforced);
         listener.answer(call.id, reply)?;
     }
     Ok(())
@@ -115,6 +119,7 @@ fn look(
     fences: &BTreeMap<i64, &Fence>,
     listener: &Listener,
     call: &Notification,
+    process: &mut Process,
     shared: &Shared,
 ) -> Reply {
     let number = i64::from(call.number);
@@ -125,18 +130,16 @@ fn look(
         if !task.enforced {
             return Reply::Continue;
         }
-        let process = Process::new(call.pid);
         let decision = || fence.decision(task.rules.name());
-        shared.lock().deny(fence.name, String::new(), || denial(fence.name, "", decision(), &process));
+        shared.lock().deny(fence.name, String::new(), || denial(fence.name, "", decision(), process));
         return Reply::Deny(libc::EPERM);
     }
     let Some(wanted) = wanted(number, call.args) else { return Reply::Continue };
-    let mut process = Process::new(call.pid);
-    let asked = judge(&mut process, wanted);
+    let asked = judge(process, wanted);
     // What was looked at may have been another process with the same number.
     if !asked.is_empty() && listener.is_valid(call.id) {
         for asked in asked {
-            write_down(task, asked, &process, shared);
+            write_down(task, asked, process, shared);
         }
     }
     Reply::Continue
@@ -146,6 +149,7 @@ fn write_down(task: &Task, asked: Asked, process: &Process, shared: &Shared) {
     let rules = &task.rules;
     if task.enforced {
         let (op, target, decision) = match &asked {
+            Asked::Op(op, path) if rules.allows(*op, path) => return learn(task, asked, shared),
             Asked::Op(op, path) => (op.name(), path, rules.explain(*op, path)),
             Asked::Move(from, to, kind) => ("move", to, rules.explain_move(from, to, *kind)),
             Asked::Network { .. } => return learn(task, asked, shared),

@@ -104,7 +104,7 @@ pub(crate) const CALLS: &[i64] = &[
     libc::SYS_fremovexattr,
     libc::SYS_bind,
     libc::SYS_connect,
-    libc::SYS_renameat,
+    SYS_RENAMEAT,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_open,
     #[cfg(target_arch = "x86_64")]
@@ -137,6 +137,11 @@ pub(crate) const CALLS: &[i64] = &[
     libc::SYS_futimesat,
 ];
 
+#[cfg(target_arch = "x86_64")]
+const SYS_RENAMEAT: i64 = libc::SYS_renameat;
+/// Not in libc.
+#[cfg(target_arch = "aarch64")]
+const SYS_RENAMEAT: i64 = 38;
 /// The same number on both architectures; newer than some headers.
 const SYS_FCHMODAT2: i64 = 452;
 
@@ -158,7 +163,7 @@ pub(crate) fn wanted(number: i64, args: [u64; 6]) -> Option<Wanted> {
             let follow = !unless(e, libc::AT_SYMLINK_FOLLOW);
             Wanted::Link(at(a, b, follow), at(c, d, NO_FOLLOW))
         }
-        libc::SYS_renameat | libc::SYS_renameat2 => Wanted::Move(at(a, b, NO_FOLLOW), at(c, d, NO_FOLLOW)),
+        SYS_RENAMEAT | libc::SYS_renameat2 => Wanted::Move(at(a, b, NO_FOLLOW), at(c, d, NO_FOLLOW)),
         libc::SYS_truncate => Wanted::Truncate(Name { dir: libc::AT_FDCWD, text: a, follow: FOLLOW }),
         libc::SYS_fchmodat => Wanted::Attributes(at(a, b, FOLLOW)),
         libc::SYS_utimensat if b == 0 => Wanted::AttributesFd(a as i32),

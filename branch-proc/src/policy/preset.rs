@@ -23,7 +23,7 @@ const SYSTEM: [&str; 11] = [
     "/snap",
 ];
 /// What programs want to know of the system, and nothing that is secret: not all of `/etc`.
-const FACTS: [&str; 49] = [
+const FACTS: [&str; 48] = [
     "/etc/passwd",
     "/etc/group",
     "/etc/nsswitch.conf",
@@ -72,7 +72,6 @@ const FACTS: [&str; 49] = [
     "/sys/fs/cgroup",
     "/sys/kernel/mm/transparent_hugepage",
     "/sys/kernel/mm/hugepages",
-    "/dev/fd",
 ];
 /// Tools that live in a home directory.
 const HOME_TOOLS: [&str; 11] = [

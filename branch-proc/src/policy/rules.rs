@@ -2,10 +2,13 @@
 //! what explanations are made of.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use landlock::AccessFs;
 use serde::{Deserialize, Serialize};
+
+use crate::net::Net;
 
 use super::calls::{Fence, fences};
 use super::op::{DEVICE, EXEC, FILE, LIST, List, NODES, Op, READ, Rights, WRITE};
@@ -35,8 +38,11 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
+    /// By bytes, for both are without `.`, `..` and repeated slashes: this is asked for each rule at each call of
+    /// a group that is looked at.
     fn covers(&self, path: &Path) -> bool {
-        path.starts_with(&self.path)
+        let rest = path.as_os_str().as_bytes().strip_prefix(self.path.as_os_str().as_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/' || self.path.parent().is_none())
     }
 
     fn is_inside(&self, branch: &Path) -> bool {
@@ -72,6 +78,7 @@ pub struct Rules {
     branch: Vec<PathBuf>,
     rules: Vec<Rule>,
     fences: Vec<Fence>,
+    net: Net,
 }
 
 impl Rules {
@@ -102,7 +109,7 @@ impl Rules {
             named.for_each(|path| add(&path, EXEC & FILE, List::Spawn));
             LOADERS.iter().for_each(|path| add(Path::new(path), EXEC & FILE, List::Spawn));
         }
-        Rules { name: policy.name.clone(), branch, rules, fences: fences(policy) }
+        Rules { name: policy.name.clone(), branch, rules, fences: fences(policy), net: policy.net.clone() }
     }
 
     /// As the kernel will see it when a program starts now: rules for paths that are symbolic links are for
@@ -134,17 +141,32 @@ impl Rules {
     /// permissions, missing files and the like may still stand in the way is not looked at.
     pub fn explain(&self, op: Op, path: &Path) -> Decision {
         let path = normal(path);
-        let allowing = match op.right() {
-            Some((right, _)) => op.place(&path).and_then(|place| self.granting(right, place)),
-            None => self.rules.iter().find(|rule| rule.is_writable() && rule.covers(&path)),
-        };
-        match allowing {
+        let granting = self.granting(op, &path);
+        match granting.max_by_key(|rule| rule.path.as_os_str().len()) {
             Some(rule) => Decision {
                 allowed: true,
                 rule: rule.named(),
                 words: format!("{} {} is allowed by {}", op.doing(), path.display(), rule.named()),
             },
             None => self.denied(op, &path),
+        }
+    }
+
+    /// [`Rules::explain`] without the words, for who asks often. `path` has no `.` and `..`.
+    pub(crate) fn allows(&self, op: Op, path: &Path) -> bool {
+        self.granting(op, path).next().is_some()
+    }
+
+    /// May a connection be made to this host (a name or an address) and port?
+    pub fn explain_host(&self, host: &str, port: u16) -> Decision {
+        let rule = |rule: &dyn std::fmt::Display| format!("net {rule}");
+        match self.net.explain(host, port) {
+            Ok(listed) => {
+                let rule = listed.map_or_else(|| rule(&self.net), |listed| rule(listed));
+                let words = format!("connecting to {host} port {port} is allowed by {rule}");
+                Decision { allowed: true, rule, words }
+            }
+            Err(refusal) => Decision { allowed: false, rule: rule(&self.net), words: refusal.to_string() },
         }
     }
 
@@ -187,7 +209,7 @@ impl Rules {
         if self.writable_root(&from) != self.writable_root(&to) {
             return refused("they are not in the same writable directory of the policy; copy it instead");
         }
-        if self.granting(AccessFs::Refer, old).is_none() {
+        if !self.rights_at(old).contains(AccessFs::Refer) {
             return refused("it may not leave its directory");
         }
         let gained = self.rights_at(new) & !self.rights_at(&from);
@@ -206,10 +228,14 @@ impl Rules {
         self.rules.iter().filter(|rule| rule.covers(path)).fold(Rights::EMPTY, |all, rule| all | rule.rights)
     }
 
-    /// The most exact rule that gives a right at a path.
-    fn granting(&self, right: AccessFs, path: &Path) -> Option<&Rule> {
-        let giving = self.rules.iter().filter(|rule| rule.rights.contains(right) && rule.covers(path));
-        giving.max_by_key(|rule| rule.path.as_os_str().len())
+    /// The rules that allow it.
+    fn granting<'a>(&'a self, op: Op, path: &'a Path) -> impl Iterator<Item = &'a Rule> {
+        let place = op.place(path);
+        let gives = move |rule: &Rule| match op.right() {
+            Some((right, _)) => rule.rights.contains(right),
+            None => rule.is_writable(),
+        };
+        self.rules.iter().filter(move |rule| gives(rule) && place.is_some_and(|place| rule.covers(place)))
     }
 
     fn denied(&self, op: Op, path: &Path) -> Decision {
@@ -303,4 +329,64 @@ fn program_paths(program: &str) -> Vec<PathBuf> {
         return vec![PathBuf::from(program)];
     }
     PROGRAM_DIRS.iter().map(|dir| Path::new(dir).join(program)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(path: &str) -> Rule {
+        Rule { path: PathBuf::from(path), rights: READ, list: List::FsRead }
+    }
+
+    #[test]
+    fn a_rule_covers_its_path_and_what_is_beneath_and_no_more() {
+        for (rule_path, path, covers) in [
+            ("/a/b", "/a/b", true),
+            ("/a/b", "/a/b/c", true),
+            ("/a/b", "/a/bc", false),
+            ("/a/b", "/a", false),
+            ("/", "/a", true),
+            ("/", "/", true),
+        ] {
+            assert_eq!(rule(rule_path).covers(Path::new(path)), covers, "{rule_path} {path}");
+            assert_eq!(Path::new(path).starts_with(rule_path), covers);
+        }
+    }
+
+    #[test]
+    fn a_file_is_made_and_removed_by_the_rule_for_its_directory_only() {
+        let policy = Policy::new("test").write("/a/file".parse().unwrap()).write("/b".parse().unwrap());
+        let rules = policy.rules([]);
+        let allowed = |op, path: &str| rules.explain(op, Path::new(path)).allowed;
+        assert!(allowed(Op::Write, "/a/file") && !allowed(Op::Remove, "/a/file"));
+        assert!(allowed(Op::Create, "/b/new") && allowed(Op::Remove, "/b/new"));
+        assert!(!allowed(Op::RemoveDir, "/b"));
+        assert!(!allowed(Op::Remove, "/"));
+    }
+
+    #[test]
+    fn nothing_is_moved_between_writable_directories_or_to_where_it_gains_rights() {
+        let path = |text: &str| text.parse().unwrap();
+        let policy = Policy::new("test").write(path("/a")).write(path("/b")).exec(path("/a/bin"));
+        let rules = policy.rules([]);
+        let moved = |from: &str, to: &str| rules.explain_move(Path::new(from), Path::new(to), Moved::Renamed);
+        assert!(moved("/a/x", "/a/y").allowed && moved("/a/x", "/a/d/y").allowed);
+        assert!(moved("/a/bin/x", "/a/x").allowed);
+        assert!(moved("/a/x", "/b/x").words.contains("copy it instead"));
+        assert!(moved("/a/x", "/a/bin/x").words.contains("gain rights"));
+        assert!(moved("/c/x", "/a/x").words.contains("removing /c/x is denied"));
+    }
+
+    #[test]
+    fn calls_and_hosts_are_explained_too() {
+        let mut policy = Policy::new("test");
+        policy.net = "allow=crates.io".parse().unwrap();
+        let rules = policy.rules([]);
+        assert_eq!(rules.explain_call("mount").rule, "never");
+        assert_eq!(rules.explain_call("ptrace").rule, "ptrace");
+        assert!(rules.explain_call("read").allowed);
+        assert_eq!(rules.explain_host("crates.io", 443).rule, "net crates.io");
+        assert!(!rules.explain_host("example.com", 443).allowed);
+    }
 }
