@@ -7,4 +7,5 @@ mod common;
 mod inside;
 mod modes;
 mod outside;
+mod programs;
 mod transfers;

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use branch_proc::{CaptureOptions, Net, PROXY_PORT, Stdio, host};
+use branch_proc::{Net, PROXY_PORT, host};
 
 use crate::common::{sh, stdout_of};
 use crate::inside::{hex, ordered, ordered_and};
@@ -94,29 +94,4 @@ fn what_was_refused_is_told_to_the_program_and_to_its_caller() {
     let told: Vec<_> = denials.iter().map(|d| (d.op.as_str(), d.object.as_str(), d.count)).collect();
     assert_eq!(told, [("connect", "evil.example:443", 2), ("connect", "10.0.0.1:443", 1)]);
     assert_eq!(denials[0].words, words);
-}
-
-#[test]
-fn curl_reaches_what_is_allowed_and_shows_why_not() {
-    let curl = std::process::Command::new("curl").arg("--version").output();
-    if curl.is_err() {
-        println!("skipped: no curl here");
-        return;
-    }
-    let outside = Outside::new();
-    let (web, trap) = (outside.web, outside.trap);
-    let run = |script: String| {
-        let command = outside.allowing("")(sh(&script).env("PATH", "/usr/bin:/bin")).stdin(Stdio::Null);
-        let captured = command.capture(CaptureOptions::default()).unwrap();
-        let (out, err) = (captured.stdout.bytes, captured.stderr.bytes);
-        (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap(), captured.outcome.shell_code())
-    };
-    let (out, err, code) = run(format!("curl -sS http://allowed.example:{web}/"));
-    assert_eq!((out.as_str(), code), ("hello", 0), "{err}");
-    let (out, err, code) =
-        run(format!("curl -sSL 'http://allowed.example:{web}/redirect?http://10.0.0.1:{trap}/'"));
-    assert!(out.contains("10.0.0.1") && out.contains("--net allow=10.0.0.1"), "{out}{err}{code}");
-    let (_, err, code) = run("curl -sSv https://evil.example/".to_owned());
-    assert!(code != 0 && err.contains("evil.example:443 is not in the allow list"), "{err}");
-    assert_eq!(outside.trapped(), 0);
 }

@@ -72,7 +72,7 @@ impl Resolve for Names {
         let times = asked.entry(name.to_owned()).or_default();
         *times += 1;
         let addresses: &[&str] = match name {
-            "allowed.example" | "raw.example" | "x.below.example" => &["127.0.0.1"],
+            "allowed.example" | "raw.example" | "tls.example" | "x.below.example" => &["127.0.0.1"],
             "private.example" => &["10.0.0.1", "127.0.0.1", "::1", "169.254.169.254"],
             "metadata.example" => &["169.254.169.254", "fd00:ec2::254"],
             // Allowed when it is checked, and not when anybody asks again.
