@@ -7,6 +7,7 @@ use crate::group::{ProcView, UserNamespace};
 use crate::init;
 use crate::net::inside::Namespace;
 use crate::plan::{bare_confinement, own_id_maps};
+use crate::sandbox::Enforcement;
 use crate::spawner;
 use crate::sys;
 
@@ -43,6 +44,8 @@ pub struct Report {
     pub fresh_proc: Support,
     /// Network namespaces with a loopback of their own; without them a group has the caller's network or none.
     pub networks: Support,
+    /// All that a policy may deny; where something is missing, the rest is enforced all the same.
+    pub policies: Support,
 }
 
 impl Report {
@@ -60,6 +63,7 @@ impl Report {
             fresh_proc: support(used.clone().and_then(fresh)),
             groups: support(used.map(|_| ())),
             networks: support(probe(user, Namespace::Loopback).map(|_| ())),
+            policies: policies(&Enforcement::of_this_kernel()),
         }
     }
 }
@@ -79,6 +83,15 @@ fn fresh(view: ProcView) -> Result<(), SpawnError> {
     match view {
         ProcView::Fresh => Ok(()),
         ProcView::Inherited => Err(SpawnError::new(Step::MountProc, libc::EPERM, "/proc")),
+    }
+}
+
+fn policies(enforcement: &Enforcement) -> Support {
+    match enforcement.is_full() {
+        true => Support::Available,
+        false => Support::Missing {
+            why: format!("not enforced by this kernel: {}", enforcement.missing.join("; ")),
+        },
     }
 }
 

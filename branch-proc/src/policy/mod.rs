@@ -2,8 +2,10 @@
 //! symbolic links lead and what is there.
 
 mod calls;
+mod explain;
 mod op;
 mod pattern;
+mod places;
 mod preset;
 mod rules;
 
@@ -13,13 +15,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::net::Net;
 pub(crate) use calls::{Fence, TRACING, When};
+pub use explain::{Decision, Moved};
 pub(crate) use op::{FILE, List, Rights};
 pub use op::{Op, OpError};
 pub use pattern::{NamePattern, PathPattern, PatternError};
 pub(crate) use pattern::{lets_through, normal};
 pub use preset::{Preset, PresetError};
+pub use rules::Rules;
 pub(crate) use rules::{DEVICES, LOADERS};
-pub use rules::{Decision, Moved, Rules};
 
 /// Most entries all the path lists of a policy together may have: each is a rule in the kernel, and looked
 /// at in each explanation.

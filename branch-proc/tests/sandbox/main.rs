@@ -145,6 +145,7 @@ fn several_writable_directories_within_each_other_are_no_obstacle() {
 #[test]
 fn this_kernel_says_what_it_enforces_and_a_policy_may_insist() {
     let enforcement = Enforcement::of_this_kernel();
+    assert_eq!(branch_proc::host::Report::probe().policies.is_available(), enforcement.is_full());
     let result: Result<_, SpawnError> = sh("").policy(preset(Preset::Build).require_full()).spawn();
     match result {
         Ok(_) => assert!(enforcement.is_full()),
@@ -156,7 +157,7 @@ fn this_kernel_says_what_it_enforces_and_a_policy_may_insist() {
 }
 
 #[test]
-fn git_make_python_and_npm_work_under_build() {
+fn git_make_python_npm_and_cargo_work_under_build() {
     let Some(ground) = Ground::new() else { return };
     let script = r#"
         set -e
@@ -168,9 +169,13 @@ fn git_make_python_and_npm_work_under_build() {
         if tool python3; then python3 -c 'import tempfile,subprocess; tempfile.TemporaryFile(); subprocess.run(["git","status"],check=True,capture_output=True); print("python")'; else echo python; fi
         if tool npm; then printf '{"name":"a","version":"1.0.0","scripts":{"t":"echo npm"}}' > package.json; npm run -s t; else echo npm; fi
     "#;
+    let cargo = r#"
+        if tool cargo; then cargo -q init --offline --vcs none --name made made && cd made && cargo -q run --offline | grep -q Hello && echo cargo; else echo cargo; fi
+    "#;
+    let script = format!("{script}{cargo}");
     let home = std::env::var_os("HOME");
     let policy = Policy::preset(Preset::Build, home.as_deref().map(Path::new)).unwrap();
     assert_eq!(policy.branch, BranchAccess::WriteAndExecute);
-    let command = ground.bound(sh(script)).policy(policy).env("HOME", home.unwrap_or_default());
-    assert_eq!(stdout_of(command), "git\nmade\npython\nnpm\n");
+    let command = ground.bound(sh(&script)).policy(policy).env("HOME", home.unwrap_or_default());
+    assert_eq!(stdout_of(command), "git\nmade\npython\nnpm\ncargo\n");
 }

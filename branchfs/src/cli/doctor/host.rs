@@ -19,6 +19,7 @@ pub(super) fn look() -> Vec<Finding> {
         ("process groups", report.groups, false),
         ("fresh /proc", report.fresh_proc, true),
         ("own networks", report.networks, true),
+        ("policies", report.policies, true),
     ];
     findings.extend(needed.map(|(check, support, dispensable)| match (support, dispensable) {
         (Support::Available, _) => Finding::ok(check, "available"),
