@@ -14,9 +14,9 @@ use crate::tail::Tail;
 use crate::workspace::Branch;
 
 /// How a followed command ended. Nothing of its group is left in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum End {
-    Exited(Outcome),
+    Exited(Box<Outcome>),
     TimedOut,
     Stopped,
 }
@@ -47,7 +47,10 @@ pub(crate) fn follow(
     let end = loop {
         match wait(&group, open.then_some(&output), deadline, stopper)? {
             Woken::Output => open = read_once(&mut output, tail) != Flow::Ended,
-            Woken::Gone => break End::Exited(group.wait().map_err(|source| Error::Group { source })?),
+            Woken::Gone => {
+                let outcome = group.wait().map_err(|source| Error::Group { source })?;
+                break End::Exited(Box::new(outcome));
+            }
             Woken::Time => {
                 kill(&mut group)?;
                 break End::TimedOut;

@@ -5,11 +5,14 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::confine::ProcRule;
+use crate::cgroup::Home;
+use crate::ladder::{Requirement, Rung};
+use crate::limits::Limits;
 use crate::net::{Net, Resolve, SystemResolver, Way};
 use crate::observe::Observe;
 use crate::policy::Policy;
 use crate::program::Session;
+use crate::scope::Scope;
 
 /// Highest descriptor number that can be passed on with [`Command::fd`].
 pub const FD_TARGET_MAX: RawFd = 255;
@@ -47,11 +50,14 @@ pub struct Command {
     pub(crate) stdio: [Stdio; 3],
     pub(crate) fds: Vec<(OwnedFd, RawFd)>,
     pub(crate) session: Session,
-    pub(crate) proc: ProcRule,
     pub(crate) net: Net,
     pub(crate) way: Way,
     pub(crate) policy: Option<Policy>,
     pub(crate) observe: Option<Observe>,
+    pub(crate) at_most: Rung,
+    pub(crate) requirements: Vec<Requirement>,
+    pub(crate) limits: Limits,
+    pub(crate) home: Option<Home>,
 }
 
 impl Command {
@@ -67,11 +73,14 @@ impl Command {
             stdio: Default::default(),
             fds: Vec::new(),
             session: Session::Own,
-            proc: ProcRule::Prefer,
             net: Net::Open,
             way: Way(Arc::new(SystemResolver)),
             policy: None,
             observe: None,
+            at_most: Rung::CgroupV2,
+            requirements: Vec::new(),
+            limits: Limits::default(),
+            home: None,
         }
     }
 
@@ -172,9 +181,30 @@ impl Command {
         self
     }
 
-    /// Makes it an error if the kernel refuses a fresh `/proc` (see [`crate::ProcView::Inherited`]).
-    pub fn require_fresh_proc(mut self) -> Command {
-        self.proc = ProcRule::Require;
+    /// Bounds what the whole group may use. How each bound is held on this host is told by
+    /// [`crate::Level::limits`].
+    pub fn limits(mut self, limits: Limits) -> Command {
+        self.limits = limits;
+        self
+    }
+
+    /// Puts the group into a scope, whose limits it shares with the others there.
+    pub fn within(mut self, scope: &Scope) -> Command {
+        self.home = Some(scope.home());
+        self
+    }
+
+    /// Uses nothing above this rung of the ladder. Without this the best that the host offers is used, and
+    /// [`Rung::Subreaper`] only for commands without binds: there the program would see the base itself where
+    /// it expects the view. Asked for, it starts in the view's own path instead.
+    pub fn at_most(mut self, rung: Rung) -> Command {
+        self.at_most = rung;
+        self
+    }
+
+    /// Makes it an error if this host cannot offer something.
+    pub fn require(mut self, requirement: Requirement) -> Command {
+        self.requirements.push(requirement);
         self
     }
 }

@@ -15,6 +15,7 @@ use crate::wire::Fail;
 /// What the confinement shall be, with every string ready for the kernel.
 #[derive(Debug)]
 pub(crate) struct Confinement {
+    pub(crate) namespaces: Namespaces,
     /// Present when the child starts in a user namespace of its own.
     pub(crate) maps: Option<IdMaps>,
     pub(crate) net: Namespace,
@@ -25,6 +26,14 @@ pub(crate) struct Confinement {
     pub(crate) read_only: Option<ReadOnly>,
     /// Entered after the binds: a directory inherited from the caller would still be the one underneath.
     pub(crate) cwd: Option<CString>,
+}
+
+/// Whether the child starts in namespaces of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Namespaces {
+    Own,
+    /// The caller's: the init adopts orphans instead, and nothing is mounted.
+    Callers,
 }
 
 /// The lines for `/proc/self/uid_map` and `gid_map`.
@@ -52,6 +61,9 @@ pub(crate) enum ProcMounted {
 
 /// Enters the confinement. The process is pid 1 of its new namespaces already.
 pub(crate) fn enter(plan: &Confinement) -> Result<ProcMounted, Fail> {
+    if plan.namespaces == Namespaces::Callers {
+        return adopt(plan).map(|()| ProcMounted::Refused);
+    }
     if let Some(maps) = &plan.maps {
         map_ids(maps)?;
     }
@@ -71,10 +83,21 @@ pub(crate) fn enter(plan: &Confinement) -> Result<ProcMounted, Fail> {
     if let Some(read_only) = &plan.read_only {
         read_only.enter()?;
     }
-    if let Some(cwd) = &plan.cwd {
-        rustix::process::chdir(cwd.as_c_str()).map_err(|e| Fail::new(Step::Chdir, e))?;
-    }
+    change_directory(plan)?;
     Ok(proc)
+}
+
+/// The lowest rung: what loses its parent becomes the init's child, so that the init can find and kill it.
+fn adopt(plan: &Confinement) -> Result<(), Fail> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|e| Fail::new(Step::Subreaper, e))?;
+    hide_memory()?;
+    change_directory(plan)
+}
+
+fn change_directory(plan: &Confinement) -> Result<(), Fail> {
+    let Some(cwd) = &plan.cwd else { return Ok(()) };
+    rustix::process::chdir(cwd.as_c_str()).map_err(|e| Fail::new(Step::Chdir, e))
 }
 
 /// Maps the caller's ids to themselves, so that the program keeps seeing its own. A process may write these

@@ -10,6 +10,10 @@ use std::time::Duration;
 pub enum Step {
     /// Checking the request and making pipes, before anything is created.
     Prepare,
+    /// Making control groups and setting limits (`cgroups(7)`), before anything runs in them.
+    Cgroup,
+    /// Something that was required is not to be had on this host.
+    Require,
     /// `clone3(2)` into new namespaces.
     Clone,
     /// Writing `/proc/self/setgroups`, needed before the gid map (`user_namespaces(7)`).
@@ -18,6 +22,8 @@ pub enum Step {
     UidMap,
     /// Writing `/proc/self/gid_map`.
     GidMap,
+    /// Adopting everything that loses its parent (`PR_SET_CHILD_SUBREAPER(2const)`).
+    Subreaper,
     /// Making the init unreadable for the program (`PR_SET_DUMPABLE(2const)`).
     HideMemory,
     /// Bringing up loopback in a network namespace of its own (`network_namespaces(7)`).
@@ -46,6 +52,8 @@ pub enum Step {
     Descriptors,
     /// Giving up the capabilities with which root could leave its network (`capabilities(7)`).
     Capabilities,
+    /// Limits of each process (`setrlimit(2)`).
+    Rlimit,
     /// Marking every other descriptor close-on-exec (`close_range(2)`).
     CloseRest,
     /// Giving up gaining privileges by `execve(2)`, which a policy needs (`PR_SET_NO_NEW_PRIVS(2const)`).
@@ -60,12 +68,15 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order; a step's place is its number on the error pipe.
-    pub(crate) const ALL: [Step; 24] = [
+    pub(crate) const ALL: [Step; 28] = [
         Step::Prepare,
+        Step::Cgroup,
+        Step::Require,
         Step::Clone,
         Step::SetGroups,
         Step::UidMap,
         Step::GidMap,
+        Step::Subreaper,
         Step::HideMemory,
         Step::Loopback,
         Step::ProxySocket,
@@ -80,6 +91,7 @@ impl Step {
         Step::Fork,
         Step::Descriptors,
         Step::Capabilities,
+        Step::Rlimit,
         Step::CloseRest,
         Step::NoNewPrivs,
         Step::Landlock,
@@ -90,10 +102,13 @@ impl Step {
     fn phrase(self) -> &'static str {
         match self {
             Step::Prepare => "prepare",
+            Step::Cgroup => "use control group",
+            Step::Require => "offer",
             Step::Clone => "create namespaces for",
             Step::SetGroups => "switch off setgroups for",
             Step::UidMap => "map the user id of",
             Step::GidMap => "map the group id of",
+            Step::Subreaper => "adopt the orphans of",
             Step::HideMemory => "hide the caller's memory from",
             Step::Loopback => "bring up loopback for",
             Step::ProxySocket => "open the proxy's socket for",
@@ -108,6 +123,7 @@ impl Step {
             Step::Fork => "fork",
             Step::Descriptors => "pass",
             Step::Capabilities => "give up capabilities for",
+            Step::Rlimit => "limit",
             Step::CloseRest => "close inherited descriptors of",
             Step::NoNewPrivs => "set no_new_privs for",
             Step::Landlock => "enforce",
@@ -120,6 +136,16 @@ impl Step {
         match (self, errno) {
             (Step::Prepare, libc::EMFILE | libc::ENFILE) => {
                 "close descriptors or raise the limit (ulimit -n)"
+            }
+            (Step::Cgroup, libc::EACCES | libc::EPERM | libc::EROFS | libc::ENOTSUP) => {
+                "control groups belong to root here: delegate one (systemd: Delegate=yes, or a user session), or do \
+                 without limits for the whole group"
+            }
+            (Step::Cgroup, libc::EINVAL | libc::ERANGE | libc::ENODEV) => {
+                "the kernel does not take this value"
+            }
+            (Step::Require, _) => {
+                "it was required and this host does not have it; 'branchfs doctor' shows what it has"
             }
             (Step::Clone, libc::EPERM) => {
                 "allow user namespaces for ordinary users (sysctl kernel.unprivileged_userns_clone, seccomp \
@@ -213,6 +239,13 @@ impl SpawnError {
         SpawnError { step, errno, thing: thing.into() }
     }
 
+    /// Whether this host does not let this caller make namespaces and mounts in them.
+    pub(crate) fn refuses_namespaces(&self) -> bool {
+        let steps = [Step::Clone, Step::SetGroups, Step::UidMap, Step::GidMap, Step::MakePrivate];
+        let refused = [libc::EPERM, libc::EACCES, libc::ENOSPC, libc::ENOSYS, libc::EINVAL];
+        steps.contains(&self.step) && refused.contains(&self.errno)
+    }
+
     /// What to do about it; empty where there is nothing useful to say.
     pub fn hint(&self) -> &'static str {
         self.step.hint(self.errno)
@@ -228,6 +261,13 @@ impl fmt::Display for SpawnError {
 }
 
 impl std::error::Error for SpawnError {}
+
+impl From<crate::cgroup::Error> for SpawnError {
+    fn from(error: crate::cgroup::Error) -> SpawnError {
+        let errno = error.source.raw_os_error().unwrap_or(libc::EIO);
+        SpawnError::new(Step::Cgroup, errno, error.path.display().to_string())
+    }
+}
 
 /// A running group could not be watched or signalled.
 #[derive(Debug, thiserror::Error)]

@@ -7,13 +7,19 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::error::GroupError;
+use crate::cgroup::{Cgroup, OwnCgroup};
+use crate::control;
+use crate::error::{GroupError, SpawnError};
+use crate::ladder::Rung;
+use crate::limits::{self, Enforced, Limit, Limits};
 use crate::net::Proxy;
 use crate::observe::{Tried, Watch};
 use crate::outcome::{Denial, Exit, Outcome};
 use crate::pidfd::wait_readable;
+use crate::processes::{self, Process};
 use crate::sys;
 use crate::terminal::Terminal;
+use crate::usage::{Pressure, Usage};
 use crate::wire::{ENDED_BYTES, Ended};
 
 /// How long dropping a [`Group`] waits for the killed processes to go. More is needed only by processes
@@ -21,12 +27,16 @@ use crate::wire::{ENDED_BYTES, Ended};
 pub const DROP_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// How strong the confinement of a group is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Level {
+    /// What holds it together.
+    pub rung: Rung,
     /// Whose user namespace it is in.
     pub user: UserNamespace,
     /// Which `/proc` it sees.
     pub proc: ProcView,
+    /// The limits that were set, and how each is held.
+    pub limits: Vec<(Limit, Enforced)>,
 }
 
 /// The user namespace of a group (`user_namespaces(7)`).
@@ -71,17 +81,25 @@ pub enum Signal {
 }
 
 impl Signal {
-    fn number(self) -> rustix::process::Signal {
-        use rustix::process::Signal as Number;
+    fn number(self) -> i32 {
         match self {
-            Signal::Hup => Number::HUP,
-            Signal::Int => Number::INT,
-            Signal::Quit => Number::QUIT,
-            Signal::Usr1 => Number::USR1,
-            Signal::Usr2 => Number::USR2,
-            Signal::Term => Number::TERM,
+            Signal::Hup => libc::SIGHUP,
+            Signal::Int => libc::SIGINT,
+            Signal::Quit => libc::SIGQUIT,
+            Signal::Usr1 => libc::SIGUSR1,
+            Signal::Usr2 => libc::SIGUSR2,
+            Signal::Term => libc::SIGTERM,
         }
     }
+}
+
+/// A cloned init and where it tells of the program's end.
+#[derive(Debug)]
+pub(crate) struct Init {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) status: OwnedFd,
+    pub(crate) started_nanos: u64,
 }
 
 /// Everything started by one [`crate::Command::spawn`]. Dropping it kills all of it.
@@ -92,6 +110,7 @@ pub struct Group {
     status: OwnedFd,
     started_nanos: u64,
     level: Level,
+    cgroup: Option<OwnCgroup>,
     terminal: Option<Terminal>,
     /// It ends by itself when the group does, and is joined when this is dropped.
     proxy: Option<Proxy>,
@@ -102,14 +121,19 @@ pub struct Group {
 
 impl Group {
     pub(crate) fn new(
-        pid: i32,
-        pidfd: OwnedFd,
-        status: OwnedFd,
-        started_nanos: u64,
+        init: Init,
         level: Level,
+        cgroup: Option<OwnCgroup>,
         terminal: Option<Terminal>,
     ) -> Group {
-        Group { pid, pidfd, status, started_nanos, level, terminal, proxy: None, watch: None, outcome: None }
+        let Init { pid, pidfd, status, started_nanos } = init;
+        let (proxy, watch, outcome) = (None, None, None);
+        Group { pid, pidfd, status, started_nanos, level, cgroup, terminal, proxy, watch, outcome }
+    }
+
+    /// Moves its init where it was not made: before it runs anything.
+    pub(crate) fn take_in(&self) -> Result<(), SpawnError> {
+        self.cgroup().map_or(Ok(()), |cgroup| cgroup.take_in(self.pid)).map_err(SpawnError::from)
     }
 
     /// What its init has told of `/proc`.
@@ -157,8 +181,70 @@ impl Group {
     }
 
     /// How strong the confinement is.
-    pub fn level(&self) -> Level {
-        self.level
+    pub fn level(&self) -> &Level {
+        &self.level
+    }
+
+    /// What it uses now; of a group that has ended, what it had used.
+    pub fn usage(&self) -> Usage {
+        match &self.outcome {
+            Some(outcome) => outcome.usage,
+            None => control::usage(self.pid, self.cgroup()),
+        }
+    }
+
+    /// How much it waits for memory; None where the kernel does not account for it.
+    pub fn pressure(&self) -> Option<Pressure> {
+        self.cgroup()?.pressure()
+    }
+
+    /// Everything in it but its init, parents before children. Read from `/proc`: a process that forks meanwhile
+    /// may be missed.
+    pub fn processes(&self) -> Vec<Process> {
+        if self.outcome.is_some() { Vec::new() } else { processes::below(self.pid) }
+    }
+
+    /// Changes limits while it runs; those that are None stay. How each is held.
+    ///
+    /// # Errors
+    /// When the kernel does not take a value.
+    pub fn limit(&self, limits: &Limits) -> Result<Vec<(Limit, Enforced)>, GroupError> {
+        let held = match self.cgroup() {
+            Some(cgroup) => cgroup.limit(limits).map_err(|error| GroupError {
+                doing: "limit",
+                pid: self.pid,
+                source: error.source,
+            })?,
+            None => Vec::new(),
+        };
+        Ok(limits::completed(limits, held))
+    }
+
+    /// Stops all of it, until [`Group::thaw`]; returns when nothing in it runs. It can still be killed.
+    ///
+    /// # Errors
+    /// When it cannot be done within some seconds.
+    pub fn freeze(&self) -> Result<(), GroupError> {
+        self.set_frozen(true)
+    }
+
+    /// Lets it go on. Without a control group, what had been stopped by other means goes on as well.
+    ///
+    /// # Errors
+    /// As [`Group::freeze`].
+    pub fn thaw(&self) -> Result<(), GroupError> {
+        self.set_frozen(false)
+    }
+
+    fn set_frozen(&self, frozen: bool) -> Result<(), GroupError> {
+        match self.outcome {
+            Some(_) => Ok(()),
+            None => control::set_frozen(self.pid, self.cgroup(), frozen),
+        }
+    }
+
+    fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_deref()
     }
 
     /// Waits until the program has ended and nothing of the group is left. May be called again.
@@ -210,16 +296,16 @@ impl Group {
         }
     }
 
-    /// SIGKILL without waiting.
+    /// Kills without waiting.
     pub(crate) fn signal_kill(&self) -> Result<(), GroupError> {
-        self.send(rustix::process::Signal::KILL)
+        self.send(if self.level.rung.has_namespaces() { libc::SIGKILL } else { sys::SIGNAL_END })
     }
 
-    fn send(&self, signal: rustix::process::Signal) -> Result<(), GroupError> {
+    fn send(&self, signal: i32) -> Result<(), GroupError> {
         if self.outcome.is_some() {
             return Ok(());
         }
-        match rustix::process::pidfd_send_signal(&self.pidfd, signal) {
+        match sys::send_signal(self.pidfd.as_fd(), signal) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(e) => Err(self.error("signal", e)),
         }
@@ -252,8 +338,12 @@ impl Group {
         if let Some(watch) = &self.watch {
             watch.end();
         }
+        let used = self.cgroup().map(Cgroup::usage).unwrap_or_default();
+        // Nothing is left in it.
+        self.cgroup = None;
         Outcome {
             exit,
+            usage: used,
             wall: Duration::from_nanos(ended_nanos.saturating_sub(self.started_nanos)),
             user: duration(usage.ru_utime),
             sys: duration(usage.ru_stime),

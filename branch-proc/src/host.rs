@@ -75,7 +75,7 @@ fn probe(user: UserNamespace, net: Namespace) -> Result<ProcView, SpawnError> {
     };
     let confinement = bare_confinement(maps, net);
     let life = |ends: &_| init::run_probe(&confinement, ends);
-    let launched = spawner::launch(&confinement, 3, Vec::new(), None, "a probe", life)?;
+    let launched = spawner::launch(&confinement, 3, Vec::new(), None, "a probe", None, life)?;
     launched.probe_result().map_err(|fail| SpawnError::new(fail.step, fail.errno, "a probe"))
 }
 

@@ -1,25 +1,33 @@
-//! Pid 1 of a group: enters the confinement, starts the program, forwards signals, reaps, and ends with the
-//! program, upon which the kernel kills whatever is left in the pid namespace (`pid_namespaces(7)`).
+//! The init of a group, pid 1 of its pid namespace: enters the confinement, starts the program, forwards signals,
+//! reaps, and ends with the program, upon which the kernel kills whatever is left in the namespace
+//! (`pid_namespaces(7)`). Without a namespace it kills what is left itself.
 //!
 //! It is a clone of a possibly multithreaded caller that never execs: everything here is async-signal-safe
 //! (`signal-safety(7)`), allocates nothing and cannot panic.
 
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::confine::{self, Confinement, ProcMounted};
+use crate::confine::{self, Confinement, Namespaces, ProcMounted};
 use crate::error::Step;
 use crate::net::inside::hand_over_listener;
 use crate::program::{Program, Session, become_program};
 use crate::sys::{self, Side};
 use crate::wire::{Ended, Fail, Report};
 
+/// Bytes read at once of the list of children; what does not fit is read when those have been killed.
+const CHILDREN_CHUNK: usize = 4096;
+
 /// The signals that are passed on to the program.
 const FORWARDED: [i32; 6] =
     [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGTERM];
 
+/// What `ps` shows of an init.
+pub(crate) const INIT_NAME: &CStr = c"branch-init";
 /// Exit code of an init or program process that failed to start; the error pipe says why.
 const EXIT_NOT_STARTED: i32 = 127;
 /// Exit code of an init whose spawner has died. Nobody is left to read it.
@@ -40,6 +48,8 @@ pub(crate) struct ChildEnds {
     pub(crate) spawner: OwnedFd,
     /// Takes the proxy's socket, where there is to be a proxy.
     pub(crate) egress: Option<OwnedFd>,
+    /// The cgroup v2 directory that the program starts in.
+    pub(crate) program_cgroup: Option<OwnedFd>,
     /// Every descriptor above the standard streams that the init needs, ascending. All others it closes
     /// first: they may be the pipes of other spawns of the same caller, who wait for their end of file.
     pub(crate) keep: Vec<RawFd>,
@@ -48,7 +58,11 @@ pub(crate) struct ChildEnds {
 /// The init's life.
 pub(crate) fn run(confinement: &Confinement, program: &Program, ends: &ChildEnds) -> ! {
     match start(confinement, program, ends) {
-        Ok((main, signals)) => supervise(main, program.session, &signals, ends),
+        Ok((main, signals)) => supervise(
+            &Supervised { main, session: program.session, inside: confinement.namespaces },
+            &signals,
+            ends,
+        ),
         Err(fail) => give_up(fail, ends),
     }
 }
@@ -62,10 +76,17 @@ pub(crate) fn run_probe(confinement: &Confinement, ends: &ChildEnds) {
     }
 }
 
+/// What the init looks after.
+struct Supervised {
+    main: i32,
+    session: Session,
+    inside: Namespaces,
+}
+
 fn start(confinement: &Confinement, program: &Program, ends: &ChildEnds) -> Result<(i32, OwnedFd), Fail> {
     sys::default_dispositions();
     close_all_but(3, &ends.keep);
-    rustix::thread::set_name(c"branch-init").map_err(|e| Fail::new(Step::Signals, e))?;
+    rustix::thread::set_name(INIT_NAME).map_err(|e| Fail::new(Step::Signals, e))?;
     if confine::enter(confinement)? == ProcMounted::Refused {
         tell(Report::ProcInherited, ends);
     }
@@ -78,11 +99,15 @@ fn start(confinement: &Confinement, program: &Program, ends: &ChildEnds) -> Resu
     // All signals are blocked since before the clone, so none of these can have been lost.
     let mut handled = sys::signal_set(&FORWARDED);
     // SAFETY: an initialised set and a valid signal number.
-    unsafe { libc::sigaddset(&raw mut handled, libc::SIGCHLD) };
+    unsafe {
+        libc::sigaddset(&raw mut handled, libc::SIGCHLD);
+        libc::sigaddset(&raw mut handled, sys::SIGNAL_END);
+    }
     let signals = sys::signalfd(&handled).map_err(|e| Fail::new(Step::Signals, e))?;
-    wait_for_release(ends);
+    tell(Report::Ready, ends);
+    wait_for_release(&signals, ends);
     // SAFETY: the child only runs become_program and give_up, both async-signal-safe, and ends there.
-    match unsafe { sys::fork() } {
+    match unsafe { sys::fork(ends.program_cgroup.as_ref()) } {
         Ok(Side::Parent(main)) => Ok((main, signals)),
         Ok(Side::Child) => give_up(become_program(program), ends),
         Err(e) => Err(Fail::new(Step::Fork, e)),
@@ -90,14 +115,20 @@ fn start(confinement: &Confinement, program: &Program, ends: &ChildEnds) -> Resu
 }
 
 /// Everything is in place; whoever has to know of the group before its program runs is being told.
-fn wait_for_release(ends: &ChildEnds) {
+fn wait_for_release(signals: &OwnedFd, ends: &ChildEnds) {
     loop {
-        let mut watched = [PollFd::new(&ends.gate, PollFlags::IN), PollFd::new(&ends.spawner, PollFlags::IN)];
+        let mut watched = [
+            PollFd::new(&ends.gate, PollFlags::IN),
+            PollFd::new(&ends.spawner, PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
+        ];
         match rustix::event::poll(&mut watched, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => sys::exit(EXIT_ORPHANED),
         }
-        if !watched[1].revents().is_empty() {
+        let ordered = !watched[2].revents().is_empty()
+            && sys::read_signal(signals).is_some_and(|signal| signal.ssi_signo as i32 == sys::SIGNAL_END);
+        if ordered || !watched[1].revents().is_empty() {
             sys::exit(EXIT_ORPHANED);
         }
         if !watched[0].revents().is_empty() {
@@ -106,7 +137,7 @@ fn wait_for_release(ends: &ChildEnds) {
     }
 }
 
-fn supervise(main: i32, session: Session, signals: &OwnedFd, ends: &ChildEnds) -> ! {
+fn supervise(group: &Supervised, signals: &OwnedFd, ends: &ChildEnds) -> ! {
     // Holding a copy of the program's streams would keep its readers from seeing their end.
     let mut keep = [signals.as_raw_fd(), ends.status.as_raw_fd(), ends.spawner.as_raw_fd()];
     keep.sort_unstable();
@@ -115,51 +146,100 @@ fn supervise(main: i32, session: Session, signals: &OwnedFd, ends: &ChildEnds) -
         let mut watched = [PollFd::new(signals, PollFlags::IN), PollFd::new(&ends.spawner, PollFlags::IN)];
         match rustix::event::poll(&mut watched, None) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => sys::exit(EXIT_ORPHANED),
+            Err(_) => leave(group, EXIT_ORPHANED),
         }
         if !watched[1].revents().is_empty() {
-            sys::exit(EXIT_ORPHANED);
+            leave(group, EXIT_ORPHANED);
         }
         while let Some(signal) = sys::read_signal(signals) {
-            forward(&signal, main, session);
+            if signal.ssi_signo as i32 == sys::SIGNAL_END {
+                leave(group, EXIT_ORPHANED);
+            }
+            forward(&signal, group);
         }
-        reap(main, ends);
+        reap(group, ends);
+    }
+}
+
+/// Ends, and with it everything in the group: the kernel sees to that in a pid namespace, else the init itself.
+fn leave(group: &Supervised, code: i32) -> ! {
+    if group.inside == Namespaces::Callers {
+        sweep();
+    }
+    sys::exit(code)
+}
+
+/// Kills its children until none is left: the children of a killed one become its own, as it is a subreaper. Only
+/// who forks faster than this loop goes round can keep it going.
+fn sweep() {
+    loop {
+        kill_children();
+        // SAFETY: plain system call without a place for the answer.
+        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+        // Those killed end at once, but for those in an uninterruptible wait.
+        // SAFETY: as above.
+        let waited = unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
+        if waited < 0 && sys::last_errno() != Errno::INTR {
+            return;
+        }
+    }
+}
+
+/// One signal for everybody in the list of children (`proc_pid_task(5)`), or those who fit.
+fn kill_children() {
+    let Ok(list) = rustix::fs::open(c"/proc/thread-self/children", OFlags::RDONLY, Mode::empty()) else {
+        // The host was looked at before: it has this file.
+        return;
+    };
+    let mut text = [0; CHILDREN_CHUNK];
+    let length = rustix::io::read(&list, &mut text[..]).unwrap_or(0);
+    // Closed by hand: nothing here may depend on a destructor.
+    drop(list);
+    let mut pid: i32 = 0;
+    for &byte in &text[..length] {
+        if byte.is_ascii_digit() {
+            pid = pid.wrapping_mul(10).wrapping_add(i32::from(byte - b'0'));
+        } else if pid > 1 {
+            // SAFETY: plain system call; it is our child, so the number is nobody else's.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+            pid = 0;
+        }
     }
 }
 
 /// To the program's process group where it leads one, else to the program. What a terminal sends
 /// (`SI_KERNEL`) it sends to the whole foreground group itself.
-fn forward(signal: &libc::signalfd_siginfo, main: i32, session: Session) {
+fn forward(signal: &libc::signalfd_siginfo, group: &Supervised) {
     let number = signal.ssi_signo as i32;
     if number == libc::SIGCHLD || signal.ssi_code == libc::SI_KERNEL {
         return;
     }
-    let target = match session {
-        Session::Own => -main,
-        Session::Callers => main,
+    let target = match group.session {
+        Session::Own => -group.main,
+        Session::Callers => group.main,
     };
     // SAFETY: plain system call. Its only failure, nobody left to signal, is followed by SIGCHLD.
     unsafe { libc::kill(target, number) };
 }
 
 /// Reaps everything that has ended; ends when the program has.
-fn reap(main: i32, ends: &ChildEnds) {
+fn reap(group: &Supervised, ends: &ChildEnds) {
     loop {
         let mut status = 0;
         // SAFETY: status is a valid place for the answer.
         match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) } {
-            pid if pid == main => finish(status, ends),
+            pid if pid == group.main => finish(group, status, ends),
             pid if pid > 0 => {}
             _ => return,
         }
     }
 }
 
-fn finish(wait_status: i32, ends: &ChildEnds) -> ! {
+fn finish(group: &Supervised, wait_status: i32, ends: &ChildEnds) -> ! {
     let ended = Ended { wait_status, at_nanos: sys::monotonic_nanos() };
     // Fails only when the spawner has closed its end or died: then nobody wants to know.
     let told = rustix::io::write(&ends.status, &ended.encode());
-    sys::exit(if told.is_ok() { 0 } else { EXIT_ORPHANED })
+    leave(group, if told.is_ok() { 0 } else { EXIT_ORPHANED })
 }
 
 fn tell(report: Report, ends: &ChildEnds) {

@@ -26,29 +26,40 @@
 //! looked into only for `PATH`.
 
 mod capture;
+mod cgroup;
 mod command;
 mod confine;
+mod control;
 mod error;
 mod group;
 pub mod host;
 mod init;
+mod ladder;
+mod limits;
 mod net;
 mod observe;
 mod outcome;
 mod pidfd;
+mod place;
 mod plan;
 mod policy;
+mod processes;
 mod program;
 mod sandbox;
+mod scope;
 mod spawner;
 mod sys;
 mod terminal;
+mod usage;
 mod wire;
 
 pub use capture::{CaptureOptions, Captured, OUTPUT_CAP_DEFAULT, Output, STOP_GRACE, Stream};
 pub use command::{Command, FD_TARGET_MAX, Stdio};
+pub use control::Control;
 pub use error::{CaptureError, GroupError, KillError, SpawnError, Step};
 pub use group::{DROP_WAIT_MAX, Group, Level, ProcView, Signal, UserNamespace, kill_all};
+pub use ladder::{Requirement, Rung};
+pub use limits::{Enforced, IoMax, Limit, Limits};
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use net::fuzz;
@@ -58,10 +69,13 @@ pub use net::{
 };
 pub use observe::{DENIALS_MAX, Observe, TRIED_MAX, Tried};
 pub use outcome::{Denial, Exit, Outcome};
-pub use pidfd::kill_pidfd;
+pub use pidfd::{kill_pidfd, order_kill};
 pub use policy::{
     BranchAccess, Capability, Decision, Ipc, Moved, NamePattern, Op, OpError, PathPattern, PatternError,
     Policy, Preset, PresetError, RULES_MAX, Rules, WRITABLE_MAX,
 };
+pub use processes::Process;
 pub use sandbox::Enforcement;
+pub use scope::Scope;
 pub use spawner::Held;
+pub use usage::{Pressure, Usage};

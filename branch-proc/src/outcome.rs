@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::usage::Usage;
+
 /// How the program ended (`wait(2)`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -41,6 +43,8 @@ pub struct Outcome {
     /// Largest resident set of any one process, in bytes (`ru_maxrss`). The caller's own resident size when
     /// it spawned is a floor, because the kernel counts what a process had before `execve(2)`.
     pub max_rss: u64,
+    /// What the group's control group has counted by its end; all None where it had none.
+    pub usage: Usage,
 }
 
 /// Something a group tried and was not allowed to do.
@@ -68,6 +72,11 @@ impl Outcome {
             Exit::Code(code) => code,
             Exit::Signal(signal) => 128 + signal,
         }
+    }
+
+    /// Whether the kernel has killed something of it because the group's memory was used up.
+    pub fn out_of_memory(&self) -> bool {
+        self.usage.oom_kills.is_some_and(|kills| kills > 0)
     }
 
     /// Whether the program exited with code 0.

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::process::Signal;
 
 use crate::error::KillError;
+use crate::init::INIT_NAME;
+use crate::sys;
 
 /// Kills the process behind a pidfd and returns when it is gone; for the init of a [`crate::Group`] that
 /// means that nothing of the group is left. Returns at once if it is gone already.
@@ -22,19 +23,45 @@ use crate::error::KillError;
 ///
 /// Source: `pidfd_send_signal(2)`, `pidfd_open(2)`.
 pub fn kill_pidfd(pidfd: BorrowedFd<'_>, timeout: Duration) -> Result<(), KillError> {
-    match rustix::process::pidfd_send_signal(pidfd, Signal::KILL) {
-        Ok(()) => {}
-        Err(Errno::SRCH) => return Ok(()),
-        Err(e @ (Errno::BADF | Errno::INVAL)) => {
-            return Err(KillError::NotAPidfd { fd: pidfd.as_raw_fd(), source: e.into() });
-        }
-        Err(e) => return Err(KillError::Refused { pid: pid_of(pidfd), source: e.into() }),
-    }
+    order_kill(pidfd)?;
     match wait_readable(pidfd, Instant::now().checked_add(timeout)) {
         Ok(true) => Ok(()),
         Ok(false) => Err(KillError::StillThere { pid: pid_of(pidfd), waited: timeout }),
         Err(e) => Err(KillError::Refused { pid: pid_of(pidfd), source: e.into() }),
     }
+}
+
+/// As [`kill_pidfd`] without waiting.
+///
+/// # Errors
+/// [`KillError::Refused`] without permission, [`KillError::NotAPidfd`].
+pub fn order_kill(pidfd: BorrowedFd<'_>) -> Result<(), KillError> {
+    match sys::send_signal(pidfd, killer(pidfd)) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(e @ (Errno::BADF | Errno::INVAL)) => {
+            Err(KillError::NotAPidfd { fd: pidfd.as_raw_fd(), source: e.into() })
+        }
+        Err(e) => Err(KillError::Refused { pid: pid_of(pidfd), source: e.into() }),
+    }
+}
+
+/// SIGKILL, but for the init of a group without a pid namespace: that has to end the others first.
+fn killer(pidfd: BorrowedFd<'_>) -> i32 {
+    if is_bare_init(pid_of(pidfd)) { sys::SIGNAL_END } else { libc::SIGKILL }
+}
+
+/// Whether it is an init of ours that is no init to the kernel.
+fn is_bare_init(pid: i32) -> bool {
+    let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    if read("comm").strip_suffix(b"\n") != Some(INIT_NAME.to_bytes()) {
+        return false;
+    }
+    let status = read("status");
+    let namespaces = String::from_utf8_lossy(&status)
+        .lines()
+        .find_map(|line| Some(line.strip_prefix("NSpid:")?.split_whitespace().count()));
+    // One number for each pid namespace from ours down to its own.
+    namespaces == Some(1)
 }
 
 /// Waits until a descriptor is readable or `deadline` has passed (None: for ever); whether it is readable.
@@ -56,8 +83,8 @@ pub(crate) fn time_left(deadline: Option<Instant>) -> Option<Timespec> {
     Some(Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) })
 }
 
-/// The pid behind a pidfd as `/proc/self/fdinfo` tells it, for messages only; 0 if it does not.
-fn pid_of(pidfd: BorrowedFd<'_>) -> i32 {
+/// The pid behind a pidfd as `/proc/self/fdinfo` tells it: -1 gone, 0 not visible here.
+pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> i32 {
     let read: io::Result<String> =
         std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()));
     let text = read.unwrap_or_default();

@@ -1,15 +1,18 @@
 //! From a request to what the kernel wants: every string made, every descriptor in place, before the clone.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+use crate::cgroup::Home;
 use crate::command::{Command, FD_TARGET_MAX, Stdio};
-use crate::confine::{Confinement, IdMaps, ProcRule};
+use crate::confine::{Confinement, IdMaps, Namespaces, ProcRule};
 use crate::error::{SpawnError, Step};
+use crate::ladder::{Requirement, Rung};
+use crate::limits::Limits;
 use crate::net::inside::Namespace;
 use crate::net::{Egress, Net, environment as net_environment};
 use crate::observe::Observe;
@@ -34,6 +37,11 @@ pub(crate) struct Plan {
     pub(crate) floor: RawFd,
     /// The program's name, for messages.
     pub(crate) name: String,
+    pub(crate) at_most: Rung,
+    pub(crate) requirements: Vec<Requirement>,
+    pub(crate) limits: Limits,
+    /// Where its control groups are made, if not where the host says.
+    pub(crate) home: Option<Home>,
 }
 
 impl Plan {
@@ -50,14 +58,21 @@ impl Plan {
         let mut sandbox = sandbox(&command, floor)?;
         let walls = sandbox.as_ref().filter(|sandbox| sandbox.has_walls());
         let read_only = walls.map(|sandbox| ReadOnly::new(&sandbox.rules)).transpose()?.flatten();
+        let proc = match command.requirements.contains(&Requirement::FreshProc) {
+            true => ProcRule::Require,
+            false => ProcRule::Prefer,
+        };
         let confinement = Confinement {
+            namespaces: Namespaces::Own,
             maps: id_maps(),
             net: Namespace::of(&command.net),
             binds: binds(&command)?,
-            proc: command.proc,
+            proc,
             read_only,
             cwd: directory(&command)?,
         };
+        let (at_most, home) = (command.at_most, command.home.clone());
+        let (requirements, limits) = (command.requirements.clone(), command.limits.clone());
         let session = command.session;
         let egress = Egress::of(&command.net, &command.way);
         let gives_up = confinement.net != Namespace::Callers && confinement.maps.is_none();
@@ -67,22 +82,58 @@ impl Plan {
         if let Some(sandbox) = &mut sandbox {
             pass(sandbox, &fds);
         }
-        let program = Program {
-            candidates,
-            argv: StringArray::new(argv),
-            env: StringArray::new(env),
-            fds,
-            session,
-            gives_up,
-            sandbox,
-        };
-        Ok(Plan { confinement, program, egress, floor, name: display })
+        let (argv, env) = (StringArray::new(argv), StringArray::new(env));
+        let program = Program { candidates, argv, env, fds, session, gives_up, rlimits: Vec::new(), sandbox };
+        Ok(Plan { confinement, program, egress, floor, name: display, at_most, requirements, limits, home })
+    }
+
+    /// Whether the program is the same without namespaces, as far as it can tell.
+    pub(crate) fn can_do_without_namespaces(&self) -> bool {
+        let confinement = &self.confinement;
+        confinement.binds.is_empty()
+            && confinement.net == Namespace::Callers
+            && self.program.sandbox.is_none()
+            && self.requirements.is_empty()
+    }
+
+    /// Gives up the namespaces: what was to be bound is entered at its own path.
+    pub(crate) fn give_up_namespaces(&mut self) -> Result<(), SpawnError> {
+        let confinement = &mut self.confinement;
+        let refused = |thing| Err(SpawnError::new(Step::Require, libc::ENOTSUP, thing));
+        if confinement.net != Namespace::Callers {
+            return refused("a network of its own");
+        }
+        if self.program.sandbox.as_ref().is_some_and(Sandbox::has_walls) {
+            return refused("a policy without namespaces");
+        }
+        confinement.namespaces = Namespaces::Callers;
+        confinement.maps = None;
+        for (view, over) in std::mem::take(&mut confinement.binds).iter().rev() {
+            let Some(cwd) = &confinement.cwd else { break };
+            if let Some(inside) = moved(cwd, over, view)? {
+                confinement.cwd = Some(inside);
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A path below `over` as the same below `view`; None if it is not below.
+fn moved(path: &CStr, over: &CStr, view: &CStr) -> Result<Option<CString>, SpawnError> {
+    let path_of = |text: &CStr| Path::new(OsStr::from_bytes(text.to_bytes())).to_owned();
+    match path_of(path).strip_prefix(path_of(over)) {
+        // Joining nothing would add a slash.
+        Ok(rest) if rest.as_os_str().is_empty() => Ok(Some(view.to_owned())),
+        Ok(rest) => c_string(path_of(view).join(rest).as_os_str()).map(Some),
+        Err(_) => Ok(None),
     }
 }
 
 /// A confinement without binds, for a look at what the host can do.
 pub(crate) fn bare_confinement(maps: Option<IdMaps>, net: Namespace) -> Confinement {
-    Confinement { maps, net, binds: Vec::new(), proc: ProcRule::Prefer, read_only: None, cwd: None }
+    let (namespaces, binds, proc) = (Namespaces::Own, Vec::new(), ProcRule::Prefer);
+    Confinement { namespaces, maps, net, binds, proc, read_only: None, cwd: None }
 }
 
 /// The maps for a user namespace, if there has to be one.

@@ -25,6 +25,8 @@ pub(crate) struct Program {
     pub(crate) gives_up: bool,
     /// The last thing before exec.
     pub(crate) sandbox: Option<Sandbox>,
+    /// (resource, value) for `setrlimit(2)`.
+    pub(crate) rlimits: Vec<(u32, u64)>,
 }
 
 /// Where keys typed at a terminal go.
@@ -75,6 +77,9 @@ fn prepare(program: &Program) -> Result<(), Fail> {
     }
     for (index, (source, target)) in program.fds.iter().enumerate() {
         sys::dup2(source.as_raw_fd(), *target).map_err(|e| Fail::new(Step::Descriptors, e).at(index))?;
+    }
+    for (index, (resource, value)) in program.rlimits.iter().enumerate() {
+        sys::limit_resource(*resource, *value).map_err(|e| Fail::new(Step::Rlimit, e).at(index))?;
     }
     sys::set_signal_mask(&sys::signal_set(&[])).map_err(|e| Fail::new(Step::Signals, e))?;
     program.sandbox.as_ref().map_or(Ok(()), |sandbox| sandbox.enter(&program.fds))

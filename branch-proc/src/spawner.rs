@@ -8,13 +8,16 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use rustix::process::PidfdFlags;
 
+use crate::cgroup::OwnCgroup;
 use crate::command::Command;
-use crate::confine::Confinement;
+use crate::confine::{Confinement, Namespaces};
 use crate::error::{SpawnError, Step};
-use crate::group::{Group, Level, ProcView, UserNamespace};
+use crate::group::{Group, Init, Level, ProcView, UserNamespace};
 use crate::init::{self, ChildEnds};
+use crate::ladder::Rung;
 use crate::net::inside::Namespace;
 use crate::observe::Watch;
+use crate::place::{self, Place};
 use crate::plan::{Plan, raise};
 use crate::sandbox::Sandbox;
 use crate::sys::{self, SignalsBlocked};
@@ -25,12 +28,17 @@ const NAMESPACES: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEW
 
 /// A cloned init and the parent's ends of its pipes.
 pub(crate) struct Launched {
-    pub(crate) pid: i32,
-    pub(crate) pidfd: OwnedFd,
+    init: Init,
     gate: OwnedFd,
     errors: OwnedFd,
-    status: OwnedFd,
-    started_nanos: u64,
+}
+
+/// A confined group and what its release takes.
+struct Parts {
+    group: Group,
+    gate: OwnedFd,
+    errors: OwnedFd,
+    egress: Option<OwnedFd>,
 }
 
 /// A group whose program has not begun and waits to be released: who has to know of the group before
@@ -50,18 +58,30 @@ impl Command {
     /// # Errors
     /// The step that failed, what it was about and the system's answer; nothing is left running.
     ///
-    /// Source: `clone(2)`, `pid_namespaces(7)`, `mount_namespaces(7)`, `user_namespaces(7)`.
+    /// Source: `clone(2)`, `pid_namespaces(7)`, `mount_namespaces(7)`, `user_namespaces(7)`, `cgroups(7)`.
     pub fn spawn(self) -> Result<Group, SpawnError> {
         self.hold()?.release()
     }
 
-    /// Makes the group, and does not yet run the program in it. What goes wrong in setting the group up is
-    /// told by [`Held::release`].
+    /// Makes the group, confined as it shall be, and does not yet run the program in it.
     ///
     /// # Errors
     /// As [`Command::spawn`].
     pub fn hold(self) -> Result<Held, SpawnError> {
-        hold(Plan::new(self)?)
+        let mut plan = Plan::new(self)?;
+        let asked = plan.at_most;
+        let parts = match hold_on(&mut plan, asked) {
+            Err(error)
+                if asked.has_namespaces()
+                    && error.refuses_namespaces()
+                    && plan.can_do_without_namespaces() =>
+            {
+                // If that does not work either, what the better way lacked is the better hint.
+                hold_on(&mut plan, Rung::Subreaper).map_err(|_| error)
+            }
+            held => held,
+        };
+        parts.map(|Parts { group, gate, errors, egress }| Held { group, gate, errors, egress, plan })
     }
 }
 
@@ -74,6 +94,11 @@ impl Held {
     /// As [`Group::pidfd`].
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.group.pidfd()
+    }
+
+    /// As [`Group::level`].
+    pub fn level(&self) -> &Level {
+        self.group.level()
     }
 
     /// Runs the program; returns when it has been executed.
@@ -91,37 +116,72 @@ impl Held {
         }
         rustix::io::retry_on_intr(|| rustix::io::write(gate.as_fd(), &1u64.to_ne_bytes()))
             .map_err(|e| refused(e.raw_os_error()))?;
-        let (proc, failed) = read_reports(&errors);
-        group.sees(proc);
-        match failed {
-            None => Ok(group),
-            Some(fail) => {
-                // The init exits by itself after a failure; dropping the group would do as well, but not wait.
-                group.kill().map_err(|e| refused(e.source.raw_os_error().unwrap_or(0)))?;
+        match read_reports(&errors) {
+            Told { failed: None, .. } => Ok(group),
+            Told { failed: Some(fail), .. } => {
+                end(&mut group, &plan)?;
                 Err(explain(fail, &plan))
             }
         }
     }
 }
 
-fn hold(mut plan: Plan) -> Result<Held, SpawnError> {
+/// Makes the group on this rung or one that the host offers below it, as far as its confinement.
+fn hold_on(plan: &mut Plan, at_most: Rung) -> Result<Parts, SpawnError> {
+    if at_most == Rung::Subreaper {
+        plan.give_up_namespaces()?;
+    }
+    let Place { rung, cgroup, limits, rlimits } = place::find(plan, at_most)?;
+    plan.program.rlimits = rlimits;
+    let level = Level { rung, user: user_namespace(&plan.confinement), proc: ProcView::Fresh, limits };
     let terminal = Terminal::of(plan.program.session);
     let mut passed: Vec<RawFd> = plan.program.fds.iter().map(|(source, _)| source.as_raw_fd()).collect();
     passed.extend(plan.program.sandbox.as_ref().and_then(Sandbox::needs));
     let (egress, egress_end) = if plan.egress.is_some() { socket_pair(plan.floor)? } else { (None, None) };
-    let launched = launch(&plan.confinement, plan.floor, passed, egress_end, &plan.name, |ends| {
-        init::run(&plan.confinement, &plan.program, ends)
-    })?;
-    let level = Level { user: user_namespace(&plan.confinement), proc: ProcView::Fresh };
-    let Launched { pid, pidfd, gate, errors, status, started_nanos } = launched;
-    let mut group = Group::new(pid, pidfd, status, started_nanos, level, terminal);
-    if let Some((task, listener)) = plan.program.sandbox.as_mut().and_then(Sandbox::task) {
-        let failed =
-            |e: std::io::Error| SpawnError::new(Step::Prepare, e.raw_os_error().unwrap_or(0), "a thread");
-        let pidfd = group.pidfd().try_clone_to_owned().map_err(failed)?;
-        group.watched_by(Watch::start(task, listener, pidfd).map_err(failed)?);
+    let life = |ends: &_| init::run(&plan.confinement, &plan.program, ends);
+    let (confinement, cgroup_ref) = (&plan.confinement, cgroup.as_ref());
+    let launched = launch(confinement, plan.floor, passed, egress_end, &plan.name, cgroup_ref, life);
+    let Launched { init, gate, errors } = match launched {
+        Err(error) if cgroup.is_some() && refuses_cgroup(&error) && plan.limits.is_empty() => {
+            drop(cgroup);
+            return hold_on(plan, Rung::PidNamespace);
+        }
+        launched => launched?,
+    };
+    let mut group = Group::new(init, level, cgroup, terminal);
+    // A failure drops the group, which ends it.
+    group.take_in()?;
+    watch(&mut group, plan)?;
+    let told = read_reports(&errors);
+    group.sees(told.proc);
+    match told.failed {
+        None => Ok(Parts { group, gate, errors, egress }),
+        Some(fail) => {
+            end(&mut group, plan)?;
+            Err(explain(fail, plan))
+        }
     }
-    Ok(Held { group, gate, errors, egress, plan })
+}
+
+/// Starts looking at a group that is to be looked at.
+fn watch(group: &mut Group, plan: &mut Plan) -> Result<(), SpawnError> {
+    let Some((task, listener)) = plan.program.sandbox.as_mut().and_then(Sandbox::task) else { return Ok(()) };
+    let failed =
+        |e: std::io::Error| SpawnError::new(Step::Prepare, e.raw_os_error().unwrap_or(0), "a thread");
+    let pidfd = group.pidfd().try_clone_to_owned().map_err(failed)?;
+    group.watched_by(Watch::start(task, listener, pidfd).map_err(failed)?);
+    Ok(())
+}
+
+/// The init exits by itself after a failure; dropping the group would do as well, but not wait.
+fn end(group: &mut Group, plan: &Plan) -> Result<(), SpawnError> {
+    let failed = |errno: Option<i32>| SpawnError::new(Step::Clone, errno.unwrap_or(0), &plan.name);
+    group.kill().map(drop).map_err(|e| failed(e.source.raw_os_error()))
+}
+
+/// The control group may not be entered from where the caller is.
+fn refuses_cgroup(error: &SpawnError) -> bool {
+    error.step == Step::Clone && [libc::EACCES, libc::EBUSY, libc::EOPNOTSUPP].contains(&error.errno)
 }
 
 /// Clones an init into new namespaces and runs `life` in it, which must be async-signal-safe.
@@ -131,6 +191,7 @@ pub(crate) fn launch(
     passed: Vec<RawFd>,
     egress: Option<OwnedFd>,
     name: &str,
+    cgroup: Option<&OwnCgroup>,
     life: impl FnOnce(&ChildEnds),
 ) -> Result<Launched, SpawnError> {
     let (errors, errors_end) = pipe(PipeFlags::empty(), floor)?;
@@ -139,33 +200,48 @@ pub(crate) fn launch(
     let (status, status_end) = pipe(PipeFlags::NONBLOCK, floor)?;
     let (gate, gate_end) = gate(floor)?;
     let spawner = raise(own_pidfd()?, floor)?;
+    let own_cgroup = cgroup.map(|cgroup| cgroup.open()).transpose()?.flatten();
+    let program_cgroup = cgroup.map(|cgroup| cgroup.open_inner()).transpose()?.flatten();
+    let program_cgroup = program_cgroup.map(|fd| raise(fd, floor)).transpose()?;
     let mut keep = passed;
     keep.extend([&errors_end, &status_end, &gate_end, &spawner].map(AsRawFd::as_raw_fd));
     keep.extend(egress.as_ref().map(AsRawFd::as_raw_fd));
+    keep.extend(program_cgroup.as_ref().map(AsRawFd::as_raw_fd));
     keep.sort_unstable();
-    let ends = ChildEnds { errors: errors_end, status: status_end, gate: gate_end, spawner, egress, keep };
-    let mut namespaces = NAMESPACES;
+    let ends = ChildEnds {
+        errors: errors_end,
+        status: status_end,
+        gate: gate_end,
+        spawner,
+        egress,
+        program_cgroup,
+        keep,
+    };
+    let mut flags = 0;
+    if confinement.namespaces == Namespaces::Own {
+        flags |= NAMESPACES;
+    }
     if confinement.maps.is_some() {
-        namespaces |= libc::CLONE_NEWUSER;
+        flags |= libc::CLONE_NEWUSER;
     }
     if confinement.net != Namespace::Callers {
-        namespaces |= libc::CLONE_NEWNET;
+        flags |= libc::CLONE_NEWNET;
     }
     let started_nanos = sys::monotonic_nanos();
     let blocked = SignalsBlocked::new();
     // SAFETY: both lives there are (init::run, init::run_probe) are async-signal-safe and never return.
-    let cloned = unsafe { sys::clone_init(namespaces as u64, || life(&ends)) };
+    let cloned = unsafe { sys::clone_init(flags as u64, own_cgroup.as_ref(), || life(&ends)) };
     drop(blocked);
     let (pid, pidfd) = cloned.map_err(|e| SpawnError::new(Step::Clone, e.raw_os_error(), name))?;
-    Ok(Launched { pid, pidfd, gate, errors, status, started_nanos })
+    Ok(Launched { init: Init { pid, pidfd, status, started_nanos }, gate, errors })
 }
 
 impl Launched {
     /// Waits for a probe's end: what became of `/proc`, or what failed.
     pub(crate) fn probe_result(self) -> Result<ProcView, Fail> {
-        let (proc, failed) = read_reports(&self.errors);
-        let level = Level { user: UserNamespace::Own, proc };
-        let mut group = Group::new(self.pid, self.pidfd, self.status, self.started_nanos, level, None);
+        let Told { proc, failed } = read_reports(&self.errors);
+        let level = Level { rung: Rung::PidNamespace, user: UserNamespace::Own, proc, limits: Vec::new() };
+        let mut group = Group::new(self.init, level, None, None);
         if let Err(e) = group.wait() {
             let errno = Errno::from_io_error(&e.source).unwrap_or(Errno::IO);
             return Err(Fail::new(Step::Clone, errno));
@@ -205,21 +281,33 @@ fn own_pidfd() -> Result<OwnedFd, SpawnError> {
         .map_err(|e| SpawnError::new(Step::Prepare, e.raw_os_error(), "a pidfd of the caller"))
 }
 
-/// Reads until the program has been executed or all who could have done it are gone.
-fn read_reports(errors: &OwnedFd) -> (ProcView, Option<Fail>) {
-    let mut proc = ProcView::Fresh;
+/// What the init has told so far.
+struct Told {
+    proc: ProcView,
+    failed: Option<Fail>,
+}
+
+/// Reads until the confinement is entered, the program has been executed, or all who could have done it are gone.
+fn read_reports(errors: &OwnedFd) -> Told {
+    let mut told = Told { proc: ProcView::Fresh, failed: None };
     let mut bytes = [0; REPORT_BYTES];
     loop {
-        match rustix::io::read(errors, &mut bytes) {
+        let failed = match rustix::io::read(errors, &mut bytes) {
             Ok(REPORT_BYTES) => match Report::decode(bytes) {
-                Some(Report::ProcInherited) => proc = ProcView::Inherited,
-                Some(Report::Failed(fail)) => return (proc, Some(fail)),
-                None => return (proc, Some(Fail::new(Step::Clone, Errno::PROTO))),
+                Some(Report::ProcInherited) => {
+                    told.proc = ProcView::Inherited;
+                    continue;
+                }
+                Some(Report::Ready) => None,
+                Some(Report::Failed(fail)) => Some(fail),
+                None => Some(Fail::new(Step::Clone, Errno::PROTO)),
             },
-            Ok(_) => return (proc, None),
-            Err(Errno::INTR) => {}
-            Err(e) => return (proc, Some(Fail::new(Step::Clone, e))),
-        }
+            Ok(_) => None,
+            Err(Errno::INTR) => continue,
+            Err(e) => Some(Fail::new(Step::Clone, e)),
+        };
+        told.failed = failed;
+        return told;
     }
 }
 

@@ -2,7 +2,7 @@
 //! locks.
 
 use std::mem;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 
@@ -12,6 +12,13 @@ const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
 /// Highest signal number (`SIGRTMAX`).
 const SIGNAL_MAX: i32 = 64;
+
+/// `clone3(2)`, Linux 5.7: the child starts in the cgroup v2 directory of `clone_args.cgroup`.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Orders a group's init to end everything in it: on the lowest rung, where SIGKILL would end the init alone. The
+/// highest real-time signal; nobody sends it by chance.
+pub(crate) const SIGNAL_END: i32 = SIGNAL_MAX;
 
 /// The two sides of [`clone3`].
 pub(crate) enum Side {
@@ -24,12 +31,21 @@ pub(crate) enum Side {
 /// # Safety
 /// The child may only do what is async-signal-safe (`signal-safety(7)`): other threads of the caller may
 /// have held any lock. It must not return from the caller's frame but exec or exit.
-unsafe fn clone3(flags: u64, exit_signal: i32, pidfd: &mut RawFd) -> Result<Side, Errno> {
+unsafe fn clone3(
+    flags: u64,
+    exit_signal: i32,
+    pidfd: &mut RawFd,
+    cgroup: Option<&OwnedFd>,
+) -> Result<Side, Errno> {
     // SAFETY: all-zero is the documented "absent" value of every field.
     let mut args: libc::clone_args = unsafe { mem::zeroed() };
     args.flags = flags | CLONE_CLEAR_SIGHAND;
     args.exit_signal = exit_signal as u64;
     args.pidfd = &raw mut *pidfd as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
     // SAFETY: args is a valid clone_args of the size given; stack is null, which without CLONE_VM means
     // fork.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, mem::size_of::<libc::clone_args>()) };
@@ -40,17 +56,22 @@ unsafe fn clone3(flags: u64, exit_signal: i32, pidfd: &mut RawFd) -> Result<Side
     }
 }
 
-/// Clones a pid namespace's init; `run` is the child's life, after which it exits.
+/// Clones a group's init, into a cgroup v2 directory if one is given; `run` is the child's life, after which it
+/// exits.
 ///
 /// The init has no exit signal: the embedding program gets no SIGCHLD for it, and its `waitpid(-1)` does
 /// not take it from us (`__WALL` would).
 ///
 /// # Safety
 /// `run` may only do what is async-signal-safe.
-pub(crate) unsafe fn clone_init(namespaces: u64, run: impl FnOnce()) -> Result<(i32, OwnedFd), Errno> {
+pub(crate) unsafe fn clone_init(
+    namespaces: u64,
+    cgroup: Option<&OwnedFd>,
+    run: impl FnOnce(),
+) -> Result<(i32, OwnedFd), Errno> {
     let mut pidfd: RawFd = -1;
     // SAFETY: the child goes straight into `run`, which the caller promises to be async-signal-safe.
-    match unsafe { clone3(namespaces | libc::CLONE_PIDFD as u64, 0, &mut pidfd)? } {
+    match unsafe { clone3(namespaces | libc::CLONE_PIDFD as u64, 0, &mut pidfd, cgroup)? } {
         Side::Child => {
             run();
             exit(0)
@@ -60,14 +81,15 @@ pub(crate) unsafe fn clone_init(namespaces: u64, run: impl FnOnce()) -> Result<(
     }
 }
 
-/// Forks inside the init; glibc's fork would take locks and run atfork handlers.
+/// Forks inside the init, into a cgroup v2 directory if one is given; glibc's fork would take locks and run atfork
+/// handlers.
 ///
 /// # Safety
 /// The child may only do what is async-signal-safe, and must exec or exit.
-pub(crate) unsafe fn fork() -> Result<Side, Errno> {
+pub(crate) unsafe fn fork(cgroup: Option<&OwnedFd>) -> Result<Side, Errno> {
     let mut unused: RawFd = -1;
     // SAFETY: passed on to the caller.
-    unsafe { clone3(0, libc::SIGCHLD, &mut unused) }
+    unsafe { clone3(0, libc::SIGCHLD, &mut unused, cgroup) }
 }
 
 /// `_exit(2)`: no atexit handlers, no flushing of the caller's buffers.
@@ -220,6 +242,27 @@ pub(crate) fn give_up_capabilities() -> Result<(), Errno> {
     // Ambient capabilities are inheritable ones, and go with them.
     sets.inheritable &= !CapabilitySet::from_bits_retain(ways_out);
     rustix::thread::set_capabilities(None, sets)
+}
+
+/// `pidfd_send_signal(2)` with any signal number.
+pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    let info: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: no siginfo is passed; a number that is no signal and a descriptor that is no pidfd are refused.
+    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, info, 0) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
+/// `setrlimit(2)`, soft and hard.
+pub(crate) fn limit_resource(resource: u32, value: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit64 { rlim_cur: value, rlim_max: value };
+    let old: *mut libc::rlimit64 = std::ptr::null_mut();
+    // SAFETY: limit is valid; the old one is not asked for; pid 0 is the caller.
+    match unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, old) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds.

@@ -27,12 +27,15 @@ impl Fail {
 pub(crate) enum Report {
     /// The fresh `/proc` was refused and the request allows the inherited one.
     ProcInherited,
+    /// The confinement is entered; the program waits to be released.
+    Ready,
     /// A step failed; nothing more will come.
     Failed(Fail),
 }
 
 const TAG_PROC_INHERITED: u32 = 1;
 const TAG_FAILED: u32 = 2;
+const TAG_READY: u32 = 3;
 /// Size of a [`Report`] on the pipe.
 pub(crate) const REPORT_BYTES: usize = 16;
 /// Size of an [`Ended`] on the pipe.
@@ -42,6 +45,7 @@ impl Report {
     pub(crate) fn encode(self) -> [u8; REPORT_BYTES] {
         let (tag, step, index, errno) = match self {
             Report::ProcInherited => (TAG_PROC_INHERITED, 0, 0, 0),
+            Report::Ready => (TAG_READY, 0, 0, 0),
             Report::Failed(fail) => (TAG_FAILED, fail.step as u32, fail.index, fail.errno as u32),
         };
         pack([tag, step, index, errno])
@@ -52,6 +56,7 @@ impl Report {
         let [tag, step, index, errno] = unpack(bytes);
         match tag {
             TAG_PROC_INHERITED => Some(Report::ProcInherited),
+            TAG_READY => Some(Report::Ready),
             TAG_FAILED => {
                 let step = *Step::ALL.get(step as usize)?;
                 Some(Report::Failed(Fail { step, index, errno: errno as i32 }))

@@ -5,7 +5,7 @@ mod common;
 
 use std::process;
 
-use branch_proc::{Exit, ProcView, Step, host};
+use branch_proc::{Exit, ProcView, Requirement, Step, host};
 use common::{Seen, Witness, sh};
 
 /// Set for the copy of this binary that runs on the masked host.
@@ -24,7 +24,7 @@ fn a_refused_proc_is_reported_and_an_error_when_required() {
     assert_eq!(group.kill().unwrap().exit, Exit::Signal(libc::SIGKILL));
     assert_eq!(witness.look(std::time::Duration::ZERO), Seen::AllGone);
 
-    let error = sh("").require_fresh_proc().spawn().unwrap_err();
+    let error = sh("").require(Requirement::FreshProc).spawn().unwrap_err();
     assert_eq!((error.step, error.errno, error.thing.as_str()), (Step::MountProc, libc::EPERM, "/proc"));
 
     let report = host::Report::probe();

@@ -78,7 +78,7 @@ fn the_program_keeps_its_user_and_sees_only_its_own_processes() {
     assert_eq!(stdout_of(sh("id -u; id -g")), format!("{uid}\n{gid}\n"));
 
     let mut group = sh("exit 0").spawn().unwrap();
-    let level = group.level();
+    let level = group.level().clone();
     group.wait().unwrap();
     assert_eq!(level.user == UserNamespace::Callers, rustix::process::geteuid().is_root());
     if level.proc == ProcView::Inherited {

@@ -70,7 +70,7 @@ struct Ran {
 
 /// How the command came to its end.
 enum End {
-    Exited(Outcome),
+    Exited(Box<Outcome>),
     TimedOut,
     Interrupted,
 }
@@ -161,7 +161,7 @@ impl Args {
         };
         match outcome {
             _ if interrupts.stopped() => Ok(End::Interrupted),
-            Some(outcome) => Ok(End::Exited(outcome)),
+            Some(outcome) => Ok(End::Exited(Box::new(outcome))),
             None => group.stop(STOP_GRACE).map(|_| End::TimedOut).map_err(watched),
         }
     }

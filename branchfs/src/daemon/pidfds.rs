@@ -8,20 +8,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use branch_proc::kill_pidfd;
-use rustix::io::Errno;
-use rustix::process::{Signal, pidfd_send_signal};
+use branch_proc::{kill_pidfd, order_kill};
 
 /// Longest wait for killed processes, together. They end at once, but for those in an uninterruptible wait:
 /// for a broken disk, or for an answer of ours that cannot come before this wait ends.
 const GONE_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// Sends SIGKILL; a process that is gone already is what was wanted.
+/// Orders the kill; a process that is gone already is what was wanted.
 pub(super) fn kill(pidfd: BorrowedFd<'_>) -> io::Result<()> {
-    match pidfd_send_signal(pidfd, Signal::KILL) {
-        Ok(()) | Err(Errno::SRCH) => Ok(()),
-        Err(errno) => Err(errno.into()),
-    }
+    order_kill(pidfd).map_err(io::Error::other)
 }
 
 /// Kills all, then waits for all: they die side by side.

@@ -1,0 +1,69 @@
+//! A place for several groups that share limits.
+
+use crate::cgroup::{Home, OwnCgroup};
+use crate::error::{SpawnError, Step};
+use crate::limits::{self, Enforced, Limit, Limits};
+use crate::usage::{Pressure, Usage};
+
+/// A control group for groups: what is in it is bounded and counted together, and each group may have limits of
+/// its own besides. Give it to [`crate::Command::within`]; it must live longer than the groups in it, or what
+/// is left of it is removed by a later process.
+#[derive(Debug)]
+pub struct Scope {
+    cgroup: OwnCgroup,
+    limits: Vec<(Limit, Enforced)>,
+}
+
+impl Scope {
+    /// Makes one on this host.
+    ///
+    /// # Errors
+    /// [`Step::Cgroup`] where the caller may make no control groups.
+    pub fn new(limits: &Limits) -> Result<Scope, SpawnError> {
+        Scope::below(Home::of_host(), limits)
+    }
+
+    /// Makes one inside this one.
+    ///
+    /// # Errors
+    /// As [`Scope::new`].
+    pub fn child(&self, limits: &Limits) -> Result<Scope, SpawnError> {
+        Scope::below(&self.home(), limits)
+    }
+
+    fn below(home: &Home, limits: &Limits) -> Result<Scope, SpawnError> {
+        if home.is_empty() {
+            return Err(SpawnError::new(Step::Cgroup, libc::ENOTSUP, "a control group"));
+        }
+        let cgroup = OwnCgroup::make_parent(home).map_err(SpawnError::from)?;
+        let held = cgroup.limit(limits).map_err(SpawnError::from)?;
+        Ok(Scope { cgroup, limits: limits::completed(limits, held) })
+    }
+
+    pub(crate) fn home(&self) -> Home {
+        self.cgroup.as_home()
+    }
+
+    /// How the limits that were asked for are held.
+    pub fn limits(&self) -> &[(Limit, Enforced)] {
+        &self.limits
+    }
+
+    /// Changes limits of all of it together; those that are None stay.
+    ///
+    /// # Errors
+    /// [`Step::Cgroup`]
+    pub fn limit(&self, limits: &Limits) -> Result<(), SpawnError> {
+        self.cgroup.limit(limits).map(drop).map_err(SpawnError::from)
+    }
+
+    /// What all of it uses together.
+    pub fn usage(&self) -> Usage {
+        self.cgroup.usage()
+    }
+
+    /// How much all of it waits for memory; None where the kernel does not account for it.
+    pub fn pressure(&self) -> Option<Pressure> {
+        self.cgroup.pressure()
+    }
+}
