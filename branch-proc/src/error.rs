@@ -262,13 +262,6 @@ impl fmt::Display for SpawnError {
 
 impl std::error::Error for SpawnError {}
 
-impl From<crate::cgroup::Error> for SpawnError {
-    fn from(error: crate::cgroup::Error) -> SpawnError {
-        let errno = error.source.raw_os_error().unwrap_or(libc::EIO);
-        SpawnError::new(Step::Cgroup, errno, error.path.display().to_string())
-    }
-}
-
 /// A running group could not be watched or signalled.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {doing} process group {pid}: {source}")]

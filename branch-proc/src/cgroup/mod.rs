@@ -19,6 +19,7 @@ use rustix::fs::{Mode, OFlags};
 
 use self::hierarchy::Controller;
 pub(crate) use self::home::Home;
+use crate::error::{SpawnError, Step};
 use crate::limits::{Enforced, Limit, Limits};
 use crate::usage::{Pressure, Usage};
 
@@ -43,6 +44,13 @@ pub(crate) struct OwnCgroup(Cgroup);
 pub(crate) struct Error {
     pub(crate) path: PathBuf,
     pub(crate) source: io::Error,
+}
+
+impl From<Error> for SpawnError {
+    fn from(error: Error) -> SpawnError {
+        let errno = error.source.raw_os_error().unwrap_or(libc::EIO);
+        SpawnError::new(Step::Cgroup, errno, error.path.display().to_string())
+    }
 }
 
 /// In which hierarchies a group gets directories. Entering one of cgroup v1 is a move, which can take milliseconds;
