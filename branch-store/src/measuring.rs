@@ -7,9 +7,11 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::base::stat_at;
-use crate::content::allocated;
 use crate::disk::{list, open_dir_readable};
 use crate::error::{Error, Result};
+
+/// Unit of `st_blocks`, in bytes.
+const BLOCK: u64 = 512;
 
 /// Names found so far of files that have several, by inode number.
 type Links = HashMap<u64, u32>;
@@ -21,6 +23,11 @@ type Links = HashMap<u64, u32>;
 /// The host's.
 pub(crate) fn bytes_below(dir: impl AsFd) -> Result<u64> {
     below(&dir, &mut Links::new())
+}
+
+/// Bytes that a file has allocated, from its stat.
+pub(crate) fn allocated(stat: &rustix::fs::Statx) -> u64 {
+    stat.stx_blocks * BLOCK
 }
 
 fn below(dir: impl AsFd, links: &mut Links) -> Result<u64> {

@@ -7,8 +7,9 @@ use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, ioctl, opcode};
 
 use crate::base::stat_fd;
-use crate::content::{allocated, set_mtime};
+use crate::content::set_mtime;
 use crate::error::Result;
+use crate::measuring::allocated;
 use crate::node::time_of;
 
 /// `statfs(2)`'s number of xfs.

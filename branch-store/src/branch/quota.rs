@@ -13,10 +13,11 @@ use rustix::io::Errno;
 use crate::base::stat_fd;
 use crate::branch::foresight;
 use crate::branch::{Branch, Data};
-use crate::content::allocated;
 use crate::copying::Take;
 use crate::error::{Error, Result};
+
 use crate::ids::{LayerId, NodeId, Quota};
+use crate::measuring::allocated;
 
 /// What a host says of its blocks is believed between these, in bytes.
 const BLOCK_MIN: u64 = 512;

@@ -1,8 +1,9 @@
 //! Content that nobody needs as soon as the journal says so durably: until then a power failure may bring back what
 //! speaks of it.
 
-use crate::content::{Contents, allocated};
+use crate::content::Contents;
 use crate::ids::{LayerId, NodeId};
+use crate::measuring::allocated;
 
 /// More files than this are not waited with.
 const FILES_MAX: usize = 256;

@@ -12,9 +12,7 @@ use crate::base::stat_at;
 use crate::content::{Contents, file_name};
 use crate::error::{Error, Result};
 use crate::ids::{LayerId, NodeId};
-
-/// Unit of `st_blocks`, in bytes.
-const BLOCK: u64 = 512;
+use crate::measuring::allocated;
 
 /// Layers by id, as far as they were counted. Under its lock files are looked at, for which a layer's directory is
 /// taken from the cache of open ones, and nothing else is done.
@@ -36,11 +34,6 @@ impl Layer {
         let before = if bytes == 0 { files.remove(&id) } else { files.insert(id, bytes) };
         self.bytes = self.bytes - before.unwrap_or(0) + bytes;
     }
-}
-
-/// Bytes that a file has allocated, from its stat.
-pub(crate) fn allocated(stat: &rustix::fs::Statx) -> u64 {
-    stat.stx_blocks * BLOCK
 }
 
 impl Contents {

@@ -24,12 +24,12 @@ use crate::disk::{Disk, open_dir, open_dir_readable};
 use crate::error::{Error, Result};
 use crate::host_times::HostTimes;
 use crate::ids::{LayerId, NodeId};
+use crate::measuring::{allocated, bytes_below};
 use crate::node::Time;
 
 pub(crate) use self::doomed::Doomed;
 use self::doomed::Waiting;
 use self::ledger::Ledger;
-pub(crate) use self::ledger::allocated;
 
 /// The mode of a content file of whose node nothing is known.
 pub(crate) const PRIVATE: u32 = 0o600;
@@ -222,7 +222,7 @@ impl Contents {
 
     /// Bytes of what is in the trash, or waits to be deleted; and how many of them are layers.
     pub(crate) fn remains(&self) -> Result<(u64, u64)> {
-        let mut bytes = crate::measuring::bytes_below(&self.trash)?;
+        let mut bytes = bytes_below(&self.trash)?;
         let is_layer = |name: &Vec<u8>| name.iter().all(u8::is_ascii_digit);
         let mut layers = crate::disk::list(&self.trash)?.iter().filter(|name| is_layer(name)).count() as u64;
         for doomed in self.waiting() {

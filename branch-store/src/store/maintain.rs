@@ -6,13 +6,12 @@ use std::time::Duration;
 use crate::base::stat_fd;
 use crate::branch::Shared;
 use crate::commit::undo::Stack;
-use crate::content::allocated;
 use crate::disk::open_dir_readable;
 use crate::error::Result;
 use crate::ids::CommitId;
 use crate::journal::record::{Origin, Record};
 use crate::keep::Keep;
-use crate::measuring::bytes_below;
+use crate::measuring::{allocated, bytes_below};
 use crate::node::Time;
 use crate::store::{Store, litter};
 
