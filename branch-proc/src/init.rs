@@ -5,7 +5,6 @@
 //! It is a clone of a possibly multithreaded caller that never execs: everything here is async-signal-safe
 //! (`signal-safety(7)`), allocates nothing and cannot panic.
 
-use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags};
@@ -26,8 +25,6 @@ const CHILDREN_CHUNK: usize = 4096;
 const FORWARDED: [i32; 6] =
     [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGTERM];
 
-/// What `ps` shows of an init.
-pub(crate) const INIT_NAME: &CStr = c"branch-init";
 /// Exit code of an init or program process that failed to start; the error pipe says why.
 const EXIT_NOT_STARTED: i32 = 127;
 /// Exit code of an init whose spawner has died. Nobody is left to read it.
@@ -86,7 +83,7 @@ struct Supervised {
 fn start(confinement: &Confinement, program: &Program, ends: &ChildEnds) -> Result<(i32, OwnedFd), Fail> {
     sys::default_dispositions();
     close_all_but(3, &ends.keep);
-    rustix::thread::set_name(INIT_NAME).map_err(|e| Fail::new(Step::Signals, e))?;
+    rustix::thread::set_name(sys::INIT_NAME).map_err(|e| Fail::new(Step::Signals, e))?;
     if confine::enter(confinement)? == ProcMounted::Refused {
         tell(Report::ProcInherited, ends);
     }

@@ -8,7 +8,6 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use crate::error::KillError;
-use crate::init::INIT_NAME;
 use crate::sys;
 
 /// Kills the process behind a pidfd and returns when it is gone; for the init of a [`crate::Group`] that
@@ -53,7 +52,7 @@ fn killer(pidfd: BorrowedFd<'_>) -> i32 {
 /// Whether it is an init of ours that is no init to the kernel.
 fn is_bare_init(pid: i32) -> bool {
     let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    if read("comm").strip_suffix(b"\n") != Some(INIT_NAME.to_bytes()) {
+    if read("comm").strip_suffix(b"\n") != Some(sys::INIT_NAME.to_bytes()) {
         return false;
     }
     let status = read("status");

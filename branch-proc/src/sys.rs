@@ -1,6 +1,7 @@
 //! System calls that rustix does not wrap, or not for use between clone and exec. Nothing here allocates or
 //! locks.
 
+use std::ffi::CStr;
 use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -16,6 +17,8 @@ const SIGNAL_MAX: i32 = 64;
 /// `clone3(2)`, Linux 5.7: the child starts in the cgroup v2 directory of `clone_args.cgroup`.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
+/// What a group's init is called, for `ps` and to be recognised.
+pub(crate) const INIT_NAME: &CStr = c"branch-init";
 /// Orders a group's init to end everything in it: on the lowest rung, where SIGKILL would end the init alone. The
 /// highest real-time signal; nobody sends it by chance.
 pub(crate) const SIGNAL_END: i32 = SIGNAL_MAX;
