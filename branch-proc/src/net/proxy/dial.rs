@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 use crate::net::address::plain;
-use crate::net::proxy::limits::{ADDRESSES_MAX, CONNECT_TIME, LOOKUP_TIME, LOOKUPS_MAX, STACK};
+use crate::net::proxy::limits::{ADDRESSES_MAX, CONNECT_TIME, LOOKUP_STACK, LOOKUP_TIME, LOOKUPS_MAX};
 use crate::net::proxy::wait::{Event, Interrupted};
 use crate::net::rule::{Host, HostRule};
 use crate::net::verdict::{NetRefusal, listed, reachable};
@@ -111,7 +111,7 @@ impl Resolver {
             drop(sender.send(found));
             drop((guard, place));
         };
-        let builder = thread::Builder::new().name("branch-lookup".to_owned()).stack_size(STACK);
+        let builder = thread::Builder::new().name("branch-lookup".to_owned()).stack_size(LOOKUP_STACK);
         builder.spawn(look).map_err(cannot)?;
         match stop.wait_for(done.fd(), PollFlags::IN, LOOKUP_TIME) {
             Ok(()) => {}

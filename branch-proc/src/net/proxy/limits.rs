@@ -20,7 +20,9 @@ pub(crate) const HELLO_MAX: usize = 32 << 10;
 pub(crate) const ADDRESSES_MAX: usize = 16;
 /// Different refusals that are remembered.
 pub(crate) const DENIALS_MAX: usize = 256;
-/// Stack of one of the proxy's threads, in bytes.
+/// Stack of a lookup's thread, in bytes: what the system's resolver loads may want more than we do.
+pub(crate) const LOOKUP_STACK: usize = 1 << 20;
+/// Stack of any other of the proxy's threads, in bytes.
 pub(crate) const STACK: usize = 256 << 10;
 
 /// From the first byte of a head to its last.

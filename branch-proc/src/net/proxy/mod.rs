@@ -4,6 +4,8 @@
 
 mod body;
 mod connection;
+#[cfg(test)]
+mod conversation_tests;
 mod dial;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
