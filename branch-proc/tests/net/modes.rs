@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use branch_proc::{Net, PROXY_PORT, host};
+use branch_proc::{Net, PROXY_PORT, Rung, Step, host};
 
 use crate::common::{sh, stdout_of};
 use crate::inside::{hex, ordered, ordered_and};
@@ -49,6 +49,22 @@ fn an_allow_list_has_a_loopback_of_its_own_and_a_proxy_there() {
     let seen = ordered(&all, outside.allowing(""));
     assert_eq!((seen[0].as_str(), seen[2].as_str()), ("\"reached\"", "NetworkUnreachable"));
     assert!(seen[1].starts_with("\"HTTP/1.1 200 OK") && seen[1].ends_with("hello\""), "{}", seen[1]);
+}
+
+#[test]
+fn a_network_of_its_own_is_had_on_every_rung_with_namespaces_and_never_given_up_silently() {
+    let outside = Outside::new();
+    for rung in [Rung::CgroupV2, Rung::CgroupHybrid, Rung::PidNamespace] {
+        let allowing = outside.allowing("");
+        let seen =
+            ordered(&orders(&["loopback", "tcp 8.8.8.8:53"]), |command| allowing(command).at_most(rung));
+        assert_eq!(seen, ["\"reached\"", "NetworkUnreachable"], "{rung:?}");
+    }
+    for net in ["none", "loopback", "allow=a.example"] {
+        let error = sh("exit 0").net(net.parse().unwrap()).at_most(Rung::Subreaper).spawn().unwrap_err();
+        assert_eq!(error.step, Step::Require, "{error}");
+        assert!(error.to_string().contains("a network of its own"), "{error}");
+    }
 }
 
 #[test]
