@@ -52,7 +52,8 @@ pub struct Outcome {
 pub struct Denial {
     /// What was tried: `connect`, the name of an [`crate::Op`], `move`, or that of a system call.
     pub op: String,
-    /// On what: a host and port, or a path; empty for a system call.
+    /// On what: a host and port, or a path (`FROM -> TO` for a move); empty for
+    /// a system call.
     pub object: String,
     /// The part of the policy that would have to allow it.
     pub rule: String,

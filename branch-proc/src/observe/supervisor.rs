@@ -16,7 +16,7 @@ use super::process::Process;
 use super::record::{Shared, Tried};
 use super::wanted::wanted;
 use crate::outcome::Denial;
-use crate::policy::{Decision, Fence, Rules};
+use crate::policy::{Decision, Fence, Rules, arrow};
 use crate::sys::SignalsBlocked;
 
 /// How long a group that has ended waits for its supervisor's last words.
@@ -125,7 +125,7 @@ fn look(
     let number = i64::from(call.number);
     if let Some(fence) = fences.get(&number) {
         if task.observe == Observe::Everything {
-            shared.lock().tried.calls.insert(fence.name.to_owned());
+            learn_call(fence, call, shared);
         }
         if !task.enforced {
             return Reply::Continue;
@@ -138,34 +138,45 @@ fn look(
     let asked = judge(process, wanted);
     // What was looked at may have been another process with the same number.
     if !asked.is_empty() && listener.is_valid(call.id) {
-        for asked in asked {
-            write_down(task, asked, process, shared);
+        if task.enforced {
+            tell_denial(&task.rules, &asked, process, shared);
+        }
+        if task.observe == Observe::Everything {
+            asked.into_iter().for_each(|asked| learn(asked, shared));
         }
     }
     Reply::Continue
 }
 
-fn write_down(task: &Task, asked: Asked, process: &Process, shared: &Shared) {
-    let rules = &task.rules;
-    if task.enforced {
-        let (op, target, decision) = match &asked {
-            Asked::Op(op, path) if rules.allows(*op, path) => return learn(task, asked, shared),
-            Asked::Op(op, path) => (op.name(), path, rules.explain(*op, path)),
-            Asked::Move(from, to, kind) => ("move", to, rules.explain_move(from, to, *kind)),
-            Asked::Network { .. } => return learn(task, asked, shared),
-        };
-        if !decision.allowed {
-            let target = target.to_string_lossy().into_owned();
-            shared.lock().deny(op, target.clone(), || denial(op, &target, decision, process));
+/// The first denial a call would meet; what would come after it is not known.
+fn tell_denial(rules: &Rules, asked: &[Asked], process: &Process, shared: &Shared) {
+    let denied = asked.iter().find_map(|asked| match asked {
+        Asked::Op(op, path) if rules.allows(*op, path) => None,
+        Asked::Op(op, path) => {
+            Some((op.name(), path.to_string_lossy().into_owned(), rules.explain(*op, path)))
         }
+        Asked::Move(from, to, kind) => {
+            let decision = rules.explain_move(from, to, *kind);
+            (!decision.allowed).then(|| ("move", arrow(from, to), decision))
+        }
+        Asked::Network { .. } => None,
+    });
+    if let Some((op, object, decision)) = denied {
+        shared.lock().deny(op, object.clone(), || denial(op, &object, decision, process));
     }
-    learn(task, asked, shared);
 }
 
-fn learn(task: &Task, asked: Asked, shared: &Shared) {
-    if task.observe != Observe::Everything {
-        return;
+/// A call that policies may deny. Of sockets the kind matters: local ones are `ipc`, others `net`.
+fn learn_call(fence: &Fence, call: &Notification, shared: &Shared) {
+    let mut record = shared.lock();
+    if fence.number == libc::SYS_socket && call.args[0] as i32 != libc::AF_UNIX {
+        record.tried.own_network = true;
+    } else {
+        record.tried.calls.insert(fence.name.to_owned());
     }
+}
+
+fn learn(asked: Asked, shared: &Shared) {
     let mut record = shared.lock();
     match asked {
         Asked::Op(op, path) => record.tried(op, path),

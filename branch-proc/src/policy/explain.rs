@@ -77,7 +77,7 @@ impl Rules {
         for (op, path) in steps {
             let decision = self.explain(op, path);
             if !decision.allowed {
-                let words = format!("{}: {}", moving(&from, &to), decision.words);
+                let words = format!("moving or linking {}: {}", arrow(&from, &to), decision.words);
                 return Decision { words, ..decision };
             }
         }
@@ -89,7 +89,11 @@ impl Rules {
         let refused = |why: &str| Decision {
             allowed: false,
             rule: List::FsWrite.name().to_owned(),
-            words: format!("{} is denied by policy {}: {why}", moving(&from, &to), self.name),
+            words: format!(
+                "moving or linking {} is denied by policy {}: {why}",
+                arrow(&from, &to),
+                self.name
+            ),
         };
         if self.writable_root(&from) != self.writable_root(&to) {
             return refused("they are not in the same writable directory of the policy; copy it instead");
@@ -132,6 +136,7 @@ impl Rules {
             None => String::new(),
         };
         let wanted = op.place(path).unwrap_or(path);
+        let in_branch = self.rules.iter().any(|rule| rule.list == List::Branch && rule.covers(wanted));
         let remedy = match (op, list) {
             (Op::CreateChar | Op::CreateBlock, _) => {
                 "device nodes need the capability mknod and a rule of fs_write".to_owned()
@@ -139,6 +144,8 @@ impl Rules {
             (Op::Execute, _) if self.rules.iter().any(|rule| rule.list == List::Spawn) => {
                 format!("to allow it, add {path:?} to spawn")
             }
+            (Op::Execute, _) if in_branch => "to allow it, set branch to \"write-and-execute\"".to_owned(),
+            (_, List::FsWrite) if in_branch => "to allow it, set branch to \"write\"".to_owned(),
             _ => format!("to allow it, add {wanted:?} to {}", list.name()),
         };
         Decision {
@@ -155,8 +162,9 @@ impl Rules {
     }
 }
 
-fn moving(from: &Path, to: &Path) -> String {
-    format!("moving or linking {} to {}", from.display(), to.display())
+/// How a move is written down.
+pub(crate) fn arrow(from: &Path, to: &Path) -> String {
+    format!("{} -> {}", from.display(), to.display())
 }
 
 /// What gets a second or another name.
@@ -182,7 +190,7 @@ impl Moved {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Policy;
+    use super::super::{BranchAccess, Policy};
     use super::*;
 
     #[test]
@@ -219,5 +227,18 @@ mod tests {
         assert!(rules.explain_call("read").allowed);
         assert_eq!(rules.explain_host("crates.io", 443).rule, "net crates.io");
         assert!(!rules.explain_host("example.com", 443).allowed);
+    }
+
+    #[test]
+    fn what_is_denied_in_the_branch_is_allowed_by_what_the_words_say() {
+        let policy = Policy::new("test").branch(BranchAccess::ReadOnly);
+        let words =
+            |policy: &Policy, op| policy.rules(["/work".into()]).explain(op, Path::new("/work/a")).words;
+        assert!(words(&policy, Op::Create).ends_with("set branch to \"write\""));
+        let policy = policy.branch(BranchAccess::Write);
+        assert!(words(&policy, Op::Create).contains("is allowed by branch /work"));
+        assert!(words(&policy, Op::Execute).ends_with("set branch to \"write-and-execute\""));
+        let policy = policy.branch(BranchAccess::WriteAndExecute);
+        assert!(words(&policy, Op::Execute).contains("is allowed by branch /work"));
     }
 }

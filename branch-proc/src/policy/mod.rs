@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::net::Net;
 pub(crate) use calls::{Fence, TRACING, When};
+pub(crate) use explain::arrow;
 pub use explain::{Decision, Moved};
 pub(crate) use op::{FILE, List, Rights};
 pub use op::{Op, OpError};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use branch_proc::{Captured, Command};
+use branch_proc::{Captured, Command, Denial};
 
 use crate::common::run;
 use crate::foretold::{self, Step};
@@ -110,11 +110,11 @@ pub(crate) fn tell(command: Command, name: &str) -> Captured {
 }
 
 /// Runs a script in a group: the answer to each step.
-pub(crate) fn scripted(command: Command, steps: &[Step]) -> Vec<Answer> {
+pub(crate) fn scripted(command: Command, steps: &[Step]) -> (Vec<Answer>, Vec<Denial>) {
     let script: Vec<String> = steps.iter().map(Step::to_line).collect();
-    let (answers, _) = answers(command.env(SCRIPT, script.join("\n")));
+    let (answers, captured) = answers(command.env(SCRIPT, script.join("\n")));
     assert_eq!(answers.len(), steps.len());
-    answers.into_iter().map(|(_, answer)| answer).collect()
+    (answers.into_iter().map(|(_, answer)| answer).collect(), captured.denials)
 }
 
 fn answers(command: Command) -> (Vec<(String, Answer)>, Captured) {

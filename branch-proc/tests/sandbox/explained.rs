@@ -102,8 +102,7 @@ fn denials_are_bounded_and_what_does_not_fit_is_counted() {
     let command = ground.bound(sh(script)).env("OUTSIDE", ground.outside("")).policy(policy(Preset::Build));
     let captured = run(command);
     assert_eq!(captured.denials.len(), DENIALS_MAX);
-    // Each is a file that may not be made, and not be written.
-    assert_eq!(captured.denials_dropped, 600 - DENIALS_MAX as u64);
+    assert_eq!(captured.denials_dropped, 300 - DENIALS_MAX as u64);
 }
 
 #[test]

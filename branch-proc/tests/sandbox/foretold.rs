@@ -1,15 +1,16 @@
-//! What `explain` says is what the kernel does: random policies and operations, made by a real program.
+//! What `explain` says is what the kernel does, and denials tell just that: random policies and operations, made by
+//! a real program.
 
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use branch_proc::{Capability, Moved, Op, PathPattern, Policy, Preset, Rules};
+use branch_proc::{Capability, Denial, Moved, Op, PathPattern, Policy, Preset, Rules};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::attempts::scripted;
-use crate::files::{self, Answer, told};
+use crate::files::{self, Answer, told as answer_of};
 use crate::ground::Ground;
 use crate::table::is_denial;
 
@@ -87,6 +88,15 @@ fn steps(root: PathBuf) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 60)
 }
 
+/// Whether there is a denial of it.
+fn told(denials: &[Denial], step: &Step) -> bool {
+    let (op, object) = match step.what {
+        What::Op(op) => (op.name(), step.path.display().to_string()),
+        What::Move(_) => ("move", format!("{} -> {}", step.path.display(), step.to.display())),
+    };
+    denials.iter().any(|denial| denial.op == op && denial.object == object)
+}
+
 fn foretold(rules: &Rules, step: &Step) -> bool {
     match step.what {
         What::Op(op) => rules.explain(op, &step.path).allowed,
@@ -116,7 +126,7 @@ fn explanations_and_enforcement_agree_on_random_policies() {
             base.ipc = branch_proc::Ipc::Group;
             let policy = policy_of(base, &root, &lists);
             let rules = policy.rules([ground.base()]).on_this_host();
-            let answers = scripted(ground.command().policy(policy), &steps);
+            let (answers, denials) = scripted(ground.command().policy(policy), &steps);
             for (step, answer) in steps.iter().zip(answers) {
                 // What fails for another reason (it is gone, or there already) says nothing.
                 if answer != 0 && !is_denial(answer) {
@@ -124,6 +134,11 @@ fn explanations_and_enforcement_agree_on_random_policies() {
                 }
                 compared.set(compared.get() + 1);
                 denied.set(denied.get() + u32::from(answer != 0));
+                // Between two mounts a move is refused even where there is nothing to be moved: that is no denial.
+                if answer == 0 || matches!(step.what, What::Op(_)) {
+                    let told = told(&denials, step);
+                    prop_assert_eq!(told, answer != 0, "{:?}: {}: {:?}", step, answer, denials);
+                }
                 prop_assert_eq!(foretold(&rules, step), answer == 0, "{:?}: answer {}", step, answer);
             }
             Ok(())
@@ -142,16 +157,16 @@ pub(crate) fn make(step: &Step) -> Answer {
         What::Op(Op::Truncate) => files::truncate(path),
         What::Op(Op::Execute) => files::execute(path),
         What::Op(Op::Create) => files::create(path),
-        What::Op(Op::CreateDir) => told(fs::create_dir(path)),
-        What::Op(Op::CreateSymlink) => told(std::os::unix::fs::symlink("file", path)),
+        What::Op(Op::CreateDir) => answer_of(fs::create_dir(path)),
+        What::Op(Op::CreateSymlink) => answer_of(std::os::unix::fs::symlink("file", path)),
         What::Op(Op::CreateFifo) => files::mknod(path, libc::S_IFIFO),
         What::Op(Op::CreateSocket) => files::mknod(path, libc::S_IFSOCK),
-        What::Op(Op::Remove) => told(fs::remove_file(path)),
-        What::Op(Op::RemoveDir) => told(fs::remove_dir(path)),
+        What::Op(Op::Remove) => answer_of(fs::remove_file(path)),
+        What::Op(Op::RemoveDir) => answer_of(fs::remove_dir(path)),
         What::Op(Op::Attributes) => files::utimes(path),
         What::Op(Op::CreateChar | Op::CreateBlock | Op::Control) => Err(libc::EINVAL),
-        What::Move(Moved::Linked) => told(fs::hard_link(path, &step.to)),
-        What::Move(_) => told(fs::rename(path, &step.to)),
+        What::Move(Moved::Linked) => answer_of(fs::hard_link(path, &step.to)),
+        What::Move(_) => answer_of(fs::rename(path, &step.to)),
     }
 }
 
