@@ -79,6 +79,9 @@ pub(crate) fn enter(plan: &Confinement) -> Result<ProcMounted, Fail> {
         rustix::mount::mount_bind_recursive(view.as_c_str(), over.as_c_str())
             .map_err(|e| Fail::new(Step::Bind, e).at(index))?;
     }
+    if plan.net != Namespace::Callers {
+        inside::hide_resolvers()?;
+    }
     let proc = mount_proc(plan.proc)?;
     if let Some(read_only) = &plan.read_only {
         read_only.enter()?;

@@ -36,6 +36,8 @@ pub enum Step {
     MakePrivate,
     /// Binding a view over a base path (`mount(2)`, `MS_BIND`).
     Bind,
+    /// Hiding the host's resolvers from a group with a network of its own.
+    Resolvers,
     /// Mounting a fresh `/proc` for the new pid namespace.
     MountProc,
     /// Making all mounts read-only but those a policy lets the program write (`mount_setattr(2)`).
@@ -68,7 +70,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order; a step's place is its number on the error pipe.
-    pub(crate) const ALL: [Step; 28] = [
+    pub(crate) const ALL: [Step; 29] = [
         Step::Prepare,
         Step::Cgroup,
         Step::Require,
@@ -83,6 +85,7 @@ impl Step {
         Step::Proxy,
         Step::MakePrivate,
         Step::Bind,
+        Step::Resolvers,
         Step::MountProc,
         Step::ReadOnly,
         Step::Chdir,
@@ -115,6 +118,7 @@ impl Step {
             Step::Proxy => "start the proxy of",
             Step::MakePrivate => "make mounts private for",
             Step::Bind => "bind",
+            Step::Resolvers => "hide the host's resolvers from",
             Step::MountProc => "mount a fresh",
             Step::ReadOnly => "make read-only",
             Step::Chdir => "enter directory",

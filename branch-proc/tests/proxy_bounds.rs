@@ -134,7 +134,7 @@ fn a_head_that_does_not_end_is_not_waited_for() {
     let begin = Instant::now();
     let seen = ordered(&["drip".to_owned()], outside.allowing(""));
     assert!(seen[0].starts_with("\"HTTP/1.1 408 branchfs: "), "{}", seen[0]);
-    assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < 3 * PATIENCE, "{:?}", begin.elapsed());
 }
 
 /// Says that it has been asked, and answers when it is let go.
@@ -165,7 +165,8 @@ fn a_lookup_that_hangs_does_not_hold_up_the_end() {
     is_asked.recv_timeout(PATIENCE).unwrap();
     let begin = Instant::now();
     drop(group);
-    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    // The lookup would go on for ever.
+    assert!(begin.elapsed() < PATIENCE / 2, "{:?}", begin.elapsed());
     until("only the lookup is left", || threads("branch-proxy") == 0);
     assert_eq!(threads("branch-lookup"), 1);
     drop(let_go);

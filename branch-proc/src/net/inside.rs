@@ -1,5 +1,6 @@
 //! What the init does inside its new network namespace. Async-signal-safe.
 
+use std::ffi::CStr;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::{self, MaybeUninit};
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -23,6 +24,10 @@ use crate::wire::Fail;
 pub const PROXY_PORT: u16 = 30128;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
+
+/// Sockets of resolvers outside. They are files, which a network namespace does not hide, and a question to a
+/// resolver is a message to the outside.
+const RESOLVERS: [&CStr; 2] = [c"/run/systemd/resolve/io.systemd.Resolve", c"/var/run/nscd/socket"];
 
 /// The network namespace of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +64,18 @@ pub(crate) fn loopback_up() -> Result<(), Fail> {
     // SAFETY: the call before has stored the flags, and every bit pattern is a valid one.
     unsafe { request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short };
     flags(&socket, libc::SIOCSIFFLAGS, &mut request).map_err(failed)
+}
+
+/// Puts something that does not answer over the [`RESOLVERS`], in the group's own mounts.
+pub(crate) fn hide_resolvers() -> Result<(), Fail> {
+    for path in RESOLVERS {
+        match rustix::mount::mount_bind(c"/dev/null", path) {
+            // There is none, or this user does not reach it.
+            Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => {}
+            Err(e) => return Err(Fail::new(Step::Resolvers, e)),
+        }
+    }
+    Ok(())
 }
 
 fn flags(socket: &OwnedFd, operation: libc::c_ulong, request: &mut libc::ifreq) -> Result<(), Errno> {

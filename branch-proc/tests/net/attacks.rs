@@ -205,7 +205,6 @@ fn around(o: &Outside) -> Vec<Attempt> {
         attempt("DNS over UDP", "udp 8.8.8.8:53", "NetworkUnreachable"),
         attempt("DNS over UDP and IPv6", "udp6 [2001:4860:4860::8888]:53", "NetworkUnreachable"),
         attempt("multicast", "udp 224.0.0.251:5353", "NetworkUnreachable"),
-        attempt("the system's resolver", "name example.com", "Uncategorized"),
         attempt(
             "an abstract socket of the caller's",
             "abstract branch-proc-test-outside",

@@ -1,6 +1,7 @@
 //! What each network mode is, seen from inside.
 
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 
 use branch_proc::{Net, PROXY_PORT, Rung, Step, host};
 
@@ -19,7 +20,7 @@ fn everything_here_holds_for_an_ordinary_user_too() {
 
 #[test]
 fn none_has_no_network_at_all() {
-    let all = orders(&["loopback", "tcp 127.0.0.1:80", "udp 8.8.8.8:53", "name localhost"]);
+    let all = orders(&["loopback", "tcp 127.0.0.1:80", "udp 8.8.8.8:53"]);
     let seen = ordered(&all, |command| command.net(Net::None));
     assert_eq!(seen[1..3], ["NetworkUnreachable", "NetworkUnreachable"]);
     assert_ne!(seen[0], "\"reached\"");
@@ -64,6 +65,42 @@ fn a_network_of_its_own_is_had_on_every_rung_with_namespaces_and_never_given_up_
         let error = sh("exit 0").net(net.parse().unwrap()).at_most(Rung::Subreaper).spawn().unwrap_err();
         assert_eq!(error.step, Step::Require, "{error}");
         assert!(error.to_string().contains("a network of its own"), "{error}");
+    }
+}
+
+/// A socket where systemd's resolver has its own, for as long as it lives.
+struct Resolver(std::path::PathBuf);
+
+impl Resolver {
+    fn new() -> Option<Resolver> {
+        let directory = std::path::Path::new("/run/systemd/resolve");
+        let path = directory.join("io.systemd.Resolve");
+        // Only where there is nothing of systemd's resolver at all.
+        std::fs::create_dir(directory).ok()?;
+        let listener = UnixListener::bind(&path).unwrap();
+        // As long as this process: it need not answer.
+        std::mem::forget(listener);
+        Some(Resolver(path))
+    }
+}
+
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).unwrap();
+        std::fs::remove_dir(self.0.parent().unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn a_resolver_behind_a_socket_file_is_hidden() {
+    let Some(resolver) = Resolver::new() else {
+        println!("skipped: there is a resolver here, or this user cannot make one for the test");
+        return;
+    };
+    let order = [format!("unix {}", resolver.0.display())];
+    assert_eq!(ordered(&order, |command| command.net(Net::Open)), ["\"connected\""]);
+    for net in [Net::None, Net::Loopback] {
+        assert_eq!(ordered(&order, |command| command.net(net)), ["ConnectionRefused"]);
     }
 }
 
