@@ -168,17 +168,19 @@ fn leave(group: &Supervised, code: i32) -> ! {
 
 /// Kills its children until none is left: the children of a killed one become its own, as it is a subreaper. Only
 /// who forks faster than this loop goes round can keep it going.
+///
+/// Nothing is reaped between the look and the wait that may block: who is reaped has handed its children over, and
+/// those have not been killed yet. When the wait begins, all who were seen are dying, and one of them will end it.
 fn sweep() {
     loop {
         kill_children();
         // SAFETY: plain system call without a place for the answer.
-        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
-        // Those killed end at once, but for those in an uninterruptible wait.
-        // SAFETY: as above.
         let waited = unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
         if waited < 0 && sys::last_errno() != Errno::INTR {
             return;
         }
+        // SAFETY: as above.
+        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
     }
 }
 
