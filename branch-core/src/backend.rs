@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use branch_proto::{
     BranchInfo, Children, Choices, Client, ClientError, CommitOptions, CommitPlan, CommitReport, Compared,
-    DiffDetail, FileChange, GcMode, GcReport, GroupKind, KeepChange, LogEntry, Omitted, Quota, RebaseReport,
-    RestoreReport, WorkspaceStatus,
+    DiffDetail, FileChange, GcMode, GcReport, GroupAction, GroupInfo, GroupKind, KeepChange, LogEntry,
+    Omitted, Quota, RebaseReport, RestoreReport, WorkspaceStatus,
 };
 
 use branch_proto::Events;
@@ -78,6 +78,10 @@ pub trait Backend: Send + Sync {
     fn log(&self, limit: u32) -> Result<Vec<LogEntry>, Error>;
     /// One commit into the base, and whether the base before and after it can still be seen.
     fn show(&self, commit: u64) -> Result<(LogEntry, bool), Error>;
+    /// The process groups of a branch, or of all, in the order of their attachment.
+    fn groups(&self, branch: Option<&str>) -> Result<Vec<GroupInfo>, Error>;
+    /// Kills, freezes or thaws every process group of a branch; how many they were.
+    fn control_groups(&self, branch: &str, action: GroupAction) -> Result<u32, Error>;
     /// Binds a process group to the branch: it is killed when the branch ends.
     fn attach(&self, branch: &str, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Error>;
 }
@@ -233,6 +237,12 @@ impl Backend for Daemon {
     }
     fn show(&self, commit: u64) -> Result<(LogEntry, bool), Error> {
         self.call(|client| client.show(commit))
+    }
+    fn groups(&self, branch: Option<&str>) -> Result<Vec<GroupInfo>, Error> {
+        self.call(|client| client.groups(branch))
+    }
+    fn control_groups(&self, branch: &str, action: GroupAction) -> Result<u32, Error> {
+        self.call(|client| client.control_groups(branch, action))
     }
     fn attach(&self, branch: &str, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Error> {
         self.call(|client| client.attach(branch, pid, pidfd))

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod confinement;
 mod error;
 mod explore;
 mod follow;
@@ -28,11 +29,12 @@ pub use backend::{Backend, Daemon, Launcher, no_daemon};
 pub use branch_proto::{
     Bound, BranchInfo, ChangeStatus, Checkpoint, Children, Choice, Choices, ClientError, CommitAction,
     CommitOptions, CommitPlan, CommitReport, Compared, Conflict, ConflictKind, DiffDetail, Failure,
-    FileChange, FileKind, GcMode, GcReport, GroupKind, Keep, KeepChange, LogEntry, Omitted, OmittedBecause,
-    Part, PathBytes, PlannedStep, Quota, RebaseReport, Resolved, RestoreReport, Side, StepAction, Version,
-    WorkspaceStatus,
+    FileChange, FileKind, GcMode, GcReport, GroupAction, GroupInfo, GroupKind, Keep, KeepChange, LogEntry,
+    Omitted, OmittedBecause, Part, PathBytes, PlannedStep, ProcessInfo, Quota, RebaseReport, Resolved,
+    RestoreReport, Side, StepAction, Version, WorkspaceStatus,
 };
 pub use branch_proto::{CommitPhase, CommitProgress, Event, Events};
+pub use confinement::Confinement;
 pub use error::{Error, LaunchError};
 pub use explore::{ATTEMPTS_MAX, AttemptReport, Explore, ExploreReport, Progress, Verdict};
 pub use location::Location;

@@ -5,19 +5,22 @@ use std::path::{Path, PathBuf};
 
 use branch_proc::Command;
 
-/// A program with its arguments, working directory and additional environment.
+use crate::confinement::Confinement;
+
+/// A program with its arguments, working directory, additional environment and confinement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
     argv: Vec<OsString>,
     directory: Option<PathBuf>,
     env: Vec<(OsString, OsString)>,
+    confinement: Confinement,
 }
 
 impl Program {
     /// The program and its arguments; a name without `/` is looked up in `PATH`, in the branch.
     pub fn new(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Program {
         let argv = argv.into_iter().map(Into::into).collect();
-        Program { argv, directory: None, env: Vec::new() }
+        Program { argv, directory: None, env: Vec::new(), confinement: Confinement::default() }
     }
 
     /// A line for `sh -c`.
@@ -37,14 +40,21 @@ impl Program {
         self
     }
 
+    /// Bounds what it may use and do.
+    pub fn confine(mut self, confinement: Confinement) -> Program {
+        self.confinement = confinement;
+        self
+    }
+
     /// Program and arguments.
     pub fn argv(&self) -> &[OsString] {
         &self.argv
     }
 
     pub(crate) fn command(&self, base: &Path) -> Command {
-        Command::new(self.argv.iter().cloned())
+        let command = Command::new(self.argv.iter().cloned())
             .current_dir(self.directory.as_deref().unwrap_or(base))
-            .envs(self.env.iter().cloned())
+            .envs(self.env.iter().cloned());
+        self.confinement.apply(command)
     }
 }

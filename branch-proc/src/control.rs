@@ -52,6 +52,17 @@ impl Control {
         self.cgroup.as_ref()?.pressure()
     }
 
+    /// Whether it stands still because somebody has frozen it.
+    pub fn is_frozen(&self) -> bool {
+        match self.cgroup.as_ref().filter(|cgroup| cgroup.freezes()) {
+            Some(cgroup) => cgroup.is_frozen(),
+            None => {
+                let processes = processes::descendants(self.init);
+                !processes.is_empty() && processes.into_iter().all(processes::is_still)
+            }
+        }
+    }
+
     /// Stops all of it, until [`Control::thaw`]; returns when nothing in it runs. It can still be killed.
     ///
     /// # Errors

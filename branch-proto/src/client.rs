@@ -12,8 +12,9 @@ use crate::frame::{FrameError, encode, read_frame, write_frame};
 use crate::socket::with_short_path;
 use crate::wire::{
     Answer, BranchInfo, Children, Choices, CommitOptions, CommitPlan, CommitReport, Compared, DiffDetail,
-    Event, Failure, FileChange, GcMode, GcReport, GroupKind, Hello, KeepChange, LogEntry, Omitted,
-    PROTOCOL_VERSION, Quota, RebaseReport, Reply, Request, RestoreReport, Verb, Welcome, WorkspaceStatus,
+    Event, Failure, FileChange, GcMode, GcReport, GroupAction, GroupInfo, GroupKind, Hello, KeepChange,
+    LogEntry, Omitted, PROTOCOL_VERSION, Quota, RebaseReport, Reply, Request, RestoreReport, Verb, Welcome,
+    WorkspaceStatus,
 };
 
 /// A connection to the daemon, past the handshake. After an error other than [`ClientError::Failed`] the
@@ -251,6 +252,22 @@ impl Client {
     pub fn cancel(&mut self, branch: &str) -> Result<(), ClientError> {
         let answer = self.call(Verb::Cancel { branch: branch.to_owned() })?;
         expect_done(answer, "cancel")
+    }
+
+    /// The process groups of a branch, or of all, in the order of their attachment.
+    pub fn groups(&mut self, branch: Option<&str>) -> Result<Vec<GroupInfo>, ClientError> {
+        match self.call(Verb::Groups { branch: branch.map(str::to_owned) })? {
+            Answer::Groups { groups } => Ok(groups),
+            _ => Err(ClientError::Mismatch { verb: "groups" }),
+        }
+    }
+
+    /// Does something with every process group of a branch; how many they were.
+    pub fn control_groups(&mut self, branch: &str, action: GroupAction) -> Result<u32, ClientError> {
+        match self.call(Verb::ControlGroups { branch: branch.to_owned(), action })? {
+            Answer::Controlled { groups } => Ok(groups),
+            _ => Err(ClientError::Mismatch { verb: "control-groups" }),
+        }
     }
 
     /// Discards a branch; the names of those that ended, leaves first.

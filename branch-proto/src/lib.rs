@@ -19,8 +19,9 @@ pub use frame::{FRAME_MAX, FrameError, read_frame, write_frame};
 pub use wire::{
     Answer, Bound, BranchInfo, ChangeStatus, Checkpoint, Children, Choice, Choices, CommitAction,
     CommitOptions, CommitPlan, CommitReport, Compared, Conflict, ConflictKind, DiffDetail, EndReason, Event,
-    Failure, FileChange, FileKind, GcMode, GcReport, GroupKind, Hello, Keep, KeepChange, LogEntry, Omitted,
-    OmittedBecause, PROTOCOL_VERSION, Part, PathBytes, PlannedStep, Quota, RebaseReport, Reply, Request,
-    Resolved, RestoreReport, Side, StepAction, Verb, Version, Welcome, WorkspaceStatus,
+    Failure, FileChange, FileKind, GcMode, GcReport, GroupAction, GroupInfo, GroupKind, Hello, Keep,
+    KeepChange, LogEntry, Omitted, OmittedBecause, PROTOCOL_VERSION, Part, PathBytes, PlannedStep,
+    ProcessInfo, Quota, RebaseReport, Reply, Request, Resolved, RestoreReport, Side, StepAction, Verb,
+    Version, Welcome, WorkspaceStatus,
 };
 pub use wire::{CommitPhase, CommitProgress};

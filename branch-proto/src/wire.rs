@@ -17,6 +17,7 @@ pub use event::{EndReason, Event};
 pub use failure::Failure;
 pub use gc::{Bound, GcMode, GcReport, Keep, KeepChange};
 pub use options::{CommitOptions, Part};
+pub use process::{GroupAction, GroupInfo, ProcessInfo};
 pub use progress::{CommitPhase, CommitProgress};
 pub use verb::{Children, Verb};
 pub use workspace::WorkspaceStatus;
@@ -74,6 +75,7 @@ mod event;
 mod failure;
 mod gc;
 mod options;
+mod process;
 mod progress;
 #[cfg(test)]
 mod tests;

@@ -277,6 +277,12 @@ impl Backend for Fake {
     fn cancel(&self, _branch: &str) -> Result<(), Error> {
         unimplemented!("no test asks for it")
     }
+    fn groups(&self, _branch: Option<&str>) -> Result<Vec<branch_core::GroupInfo>, Error> {
+        unimplemented!("no test asks for it")
+    }
+    fn control_groups(&self, _branch: &str, _action: branch_core::GroupAction) -> Result<u32, Error> {
+        unimplemented!("no test asks for it")
+    }
     fn events(&self) -> Result<branch_core::Events, Error> {
         unimplemented!("no test asks for it")
     }
@@ -416,6 +422,10 @@ fn answer(fake: &Fake, verb: Verb, pidfd: Option<OwnedFd>) -> Result<Answer, Err
         Verb::Attach { branch, pid } => {
             fake.attach(&branch, pid, pidfd.expect("a pidfd").as_fd())?;
             Answer::Done
+        }
+        Verb::Groups { branch } => Answer::Groups { groups: fake.groups(branch.as_deref())? },
+        Verb::ControlGroups { branch, action } => {
+            Answer::Controlled { groups: fake.control_groups(&branch, action)? }
         }
         Verb::Shutdown => Answer::Done,
         Verb::Subscribe => panic!("not in the fake"),

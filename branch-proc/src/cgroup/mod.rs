@@ -203,6 +203,11 @@ impl Cgroup {
         self.unified.is_some()
     }
 
+    /// Whether the program and all it has started stand still.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.unified.as_deref().is_some_and(|directory| v2::is_frozen(&v2::inner(directory)))
+    }
+
     /// Freezes or thaws the program and all it has started; returns when it is so.
     pub(crate) fn freeze(&self, frozen: bool) -> Result<(), Error> {
         let Some(directory) = &self.unified else { return Ok(()) };

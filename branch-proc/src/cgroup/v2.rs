@@ -89,6 +89,11 @@ pub(super) fn freeze(directory: &Path, frozen: bool) -> io::Result<()> {
     }
 }
 
+/// Whether all of a directory is frozen.
+pub(super) fn is_frozen(directory: &Path) -> bool {
+    files::keyed(&directory.join("cgroup.events"), "frozen") == Some(1)
+}
+
 /// Which controllers serve a directory.
 pub(super) fn controllers(directory: &Path) -> String {
     // Unreadable is as good as none.

@@ -123,6 +123,11 @@ impl Op {
         }
     }
 
+    /// Whether it is about a name in its directory, so that a symbolic link there is not followed.
+    pub fn is_about_name(self) -> bool {
+        matches!(self.right(), Some((_, At::Parent)))
+    }
+
     /// The word for it on the command line and in data.
     pub fn name(self) -> &'static str {
         match self {

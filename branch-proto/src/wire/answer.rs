@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BranchInfo, CommitPlan, CommitReport, FileChange, GcReport, LogEntry, Omitted, RebaseReport,
+    BranchInfo, CommitPlan, CommitReport, FileChange, GcReport, GroupInfo, LogEntry, Omitted, RebaseReport,
     RestoreReport, WorkspaceStatus,
 };
 
@@ -82,6 +82,16 @@ pub enum Answer {
         entry: LogEntry,
         /// Whether the base before and after it can still be seen.
         kept: bool,
+    },
+    /// To `Groups`, in the order of attachment.
+    Groups {
+        /// The groups.
+        groups: Vec<GroupInfo>,
+    },
+    /// To `ControlGroups`.
+    Controlled {
+        /// How many groups it was done with.
+        groups: u32,
     },
     /// To `DeleteCheckpoint`, `Attach`, `Subscribe` and `Shutdown`.
     Done,

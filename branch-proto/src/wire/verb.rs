@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Choices, CommitOptions, Compared, DiffDetail, GcMode, GroupKind, KeepChange, Quota};
+use super::{
+    Choices, CommitOptions, Compared, DiffDetail, GcMode, GroupAction, GroupKind, KeepChange, Quota,
+};
 
 /// One request. Every variant names the states of the branch in which it is legal; in any other state the
 /// daemon answers a [`Failure`](super::Failure).
@@ -140,6 +142,19 @@ pub enum Verb {
         /// Process id of the group's init, in the daemon's pid namespace.
         pid: i32,
     },
+    /// The process groups of a branch, or of all. Live, or any state.
+    Groups {
+        /// Name of the branch; absent: all branches.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        branch: Option<String>,
+    },
+    /// Do something with every process group of a branch. Live.
+    ControlGroups {
+        /// Name of the branch.
+        branch: String,
+        /// What.
+        action: GroupAction,
+    },
     /// Turn this connection into an event stream. Any state.
     Subscribe,
     /// Unmount, write a checkpoint, exit. Branches stay. Any state.
@@ -171,6 +186,8 @@ impl Verb {
             Verb::Log { .. } => "log",
             Verb::Show { .. } => "show",
             Verb::Attach { .. } => "attach",
+            Verb::Groups { .. } => "groups",
+            Verb::ControlGroups { .. } => "control-groups",
             Verb::Subscribe => "subscribe",
             Verb::Shutdown => "shutdown",
         }

@@ -6,8 +6,10 @@ mod apply;
 mod branch_tree;
 mod checkpoint;
 mod commit;
+mod confine;
 mod conflicts;
 mod context;
+mod control_groups;
 mod create;
 mod daemon;
 mod decisions;
@@ -28,6 +30,8 @@ mod long;
 mod mount;
 mod output;
 mod path;
+mod process_table;
+mod ps;
 mod quota;
 mod rebase;
 mod redo;
@@ -39,12 +43,15 @@ mod size;
 mod status;
 mod stop;
 mod text;
+mod top;
 mod umount;
 mod undo;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use branch_core::GroupAction;
 use clap::{Parser, Subcommand};
 
 use context::Context;
@@ -83,6 +90,15 @@ enum Verb {
     Abort(abort::Args),
     Run(run::Args),
     Explore(explore::Args),
+    Ps(ps::Args),
+    Top(top::Args),
+    /// Kill everything that runs in a branch; the branch lives on
+    Kill(control_groups::Args),
+    /// Stop everything that runs in a branch until it is thawed
+    Freeze(control_groups::Args),
+    /// Let everything in a branch go on that was frozen
+    Thaw(control_groups::Args),
+    Why(why::Args),
     Log(log::Args),
     Gc(gc::Args),
     Show(show::Args),
@@ -130,6 +146,12 @@ impl Verb {
             Verb::Abort(args) => args.execute(context),
             Verb::Run(args) => args.execute(context),
             Verb::Explore(args) => args.execute(context),
+            Verb::Ps(args) => args.execute(context),
+            Verb::Top(args) => args.execute(context),
+            Verb::Kill(args) => args.execute(context, GroupAction::Kill),
+            Verb::Freeze(args) => args.execute(context, GroupAction::Freeze),
+            Verb::Thaw(args) => args.execute(context, GroupAction::Thaw),
+            Verb::Why(args) => args.execute(context),
             Verb::Log(args) => args.execute(context),
             Verb::Gc(args) => args.execute(context),
             Verb::Show(args) => args.execute(context),

@@ -2,26 +2,31 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use branch_core::{Branch, CommitReport, Error, Failure, GroupKind, MAIN, Names, Program, Quota, Workspace};
-use branch_proc::{Outcome, STOP_GRACE, SpawnError, Step, kill_pidfd};
+use branch_proc::{
+    Denial, Enforced, Level, Observe, Outcome, Rung, STOP_GRACE, SpawnError, Step, Tried, Usage, kill_pidfd,
+};
 use serde::Serialize;
 use signal_hook::consts::SIGINT;
 
 use super::commit;
+use super::confine;
 use super::context::Context;
 use super::duration;
 use super::error::CliError;
 use super::exit_code::Code;
 use super::interrupt::{Act, Interrupts};
 use super::output::{Format, Show};
-use super::size;
+use super::{size, text};
 
 /// A second Ctrl-C within this time kills a command that ignores it.
 const SECOND_PRESS: Duration = Duration::from_secs(2);
+/// Denials that are told in words on the terminal.
+const DENIALS_SHOWN: usize = 20;
 /// How long a kill may take; longer only if a process hangs in the kernel.
 const KILL_MAX: Duration = Duration::from_secs(10);
 
@@ -43,6 +48,11 @@ pub(super) struct Args {
     /// Kill the command after this time, such as 90s or 5m
     #[arg(long, value_parser = duration::parse)]
     timeout: Option<Duration>,
+    /// Confine nothing, and write a policy into FILE that allows just what the command did
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "no_watch"])]
+    learn: Option<PathBuf>,
+    #[command(flatten)]
+    confine: confine::Options,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -66,6 +76,18 @@ struct Ran {
     duration_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     commit: Option<CommitReport>,
+    #[serde(flatten)]
+    group: Facts,
+}
+
+/// What is told of the command's process group.
+#[derive(Serialize)]
+struct Facts {
+    level: Level,
+    usage: Usage,
+    denied: Vec<Denial>,
+    /// Denials beyond those that are kept.
+    denied_dropped: u64,
 }
 
 /// How the command came to its end.
@@ -80,8 +102,8 @@ impl Args {
         let workspace = context.workspace()?;
         let (branch, origin) = self.branch(&workspace)?;
         let begun = Instant::now();
-        let end = match self.supervise(context, &branch) {
-            Ok(end) => end,
+        let (end, group) = match self.supervise(context, &branch) {
+            Ok(ended) => ended,
             Err(error) => {
                 // A typing mistake must not cost the work that is in the branch already.
                 if origin == Origin::Existed || self.keep {
@@ -98,6 +120,7 @@ impl Args {
             timed_out: matches!(end, End::TimedOut),
             duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             commit: None,
+            group,
         };
         if self.keep {
             branch.keep();
@@ -134,9 +157,14 @@ impl Args {
         forked.pop().map(|branch| (branch, Origin::Made)).ok_or_else(missing)
     }
 
-    fn supervise(&self, context: &Context, branch: &Branch) -> Result<End, CliError> {
+    fn supervise(&self, context: &Context, branch: &Branch) -> Result<(End, Facts), CliError> {
         let directory = directory_in_base(context, branch.workspace())?;
-        let program = Program::new(self.command.iter().cloned()).current_dir(directory);
+        let mut confinement = self.confine.confinement()?;
+        if self.learn.is_some() {
+            confinement.policy = None;
+            confinement.observe = Some(Observe::Everything);
+        }
+        let program = Program::new(self.command.iter().cloned()).current_dir(directory).confine(confinement);
         let mut command = branch.command(&program).foreground();
         if context.format() == Format::Json {
             // Standard output is for our one document.
@@ -159,12 +187,49 @@ impl Args {
             None => Some(group.wait().map_err(watched)?),
             Some(timeout) => group.wait_timeout(timeout).map_err(watched)?,
         };
-        match outcome {
-            _ if interrupts.stopped() => Ok(End::Interrupted),
-            Some(outcome) => Ok(End::Exited(Box::new(outcome))),
-            None => group.stop(STOP_GRACE).map(|_| End::TimedOut).map_err(watched),
+        let end = match outcome {
+            _ if interrupts.stopped() => End::Interrupted,
+            Some(outcome) => End::Exited(Box::new(outcome)),
+            None => {
+                group.stop(STOP_GRACE).map_err(watched)?;
+                End::TimedOut
+            }
+        };
+        if let Some(file) = &self.learn {
+            learn(&group.take_tried(), branch.workspace().base(), file)?;
         }
+        let facts = Facts {
+            level: group.level().clone(),
+            usage: group.usage(),
+            denied: group.denials(),
+            denied_dropped: group.denials_dropped(),
+        };
+        Ok((end, facts))
     }
+}
+
+/// Writes the policy that allows what was tried.
+fn learn(tried: &Tried, base: &Path, file: &Path) -> Result<(), CliError> {
+    let name = file.file_stem().map_or("learned".into(), |stem| stem.to_string_lossy().into_owned());
+    let unusable = |reason: String| CliError::Other {
+        reason: format!("no policy can be written for this command: {reason}"),
+        hint: "write one by hand: docs/process.md".into(),
+    };
+    let variables = std::env::vars_os().map(|(variable, _)| variable);
+    let policy =
+        tried.policy(&name, &[base.to_owned()], variables).map_err(|error| unusable(error.to_string()))?;
+    let mut text = toml::to_string(&policy).map_err(|error| unusable(error.to_string()))?;
+    let hosts: Vec<&str> = tried.addresses().collect();
+    if !hosts.is_empty() {
+        text.push_str(
+            "# Connected to, so that net is open; name the hosts instead: net = { allow = [\"HOST\"] }\n",
+        );
+        text.extend(hosts.into_iter().map(|host| format!("#   {host}\n")));
+    }
+    if tried.dropped() > 0 {
+        text.push_str(&format!("# {} more things were tried than could be kept.\n", tried.dropped()));
+    }
+    fs::write(file, text).map_err(CliError::at("write", file))
 }
 
 /// Whether the branch was there before us.
@@ -250,6 +315,7 @@ fn spawn_code(error: &SpawnError) -> Code {
 
 impl Show for Ran {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.group.describe(out)?;
         let branch = &self.branch;
         match (self.state, &self.commit) {
             (State::Committed, Some(report)) => {
@@ -259,5 +325,42 @@ impl Show for Ran {
             (State::Kept, _) => writeln!(out, "branchfs: kept {branch}, exit code {}", self.exit_code),
             _ => writeln!(out, "branchfs: aborted {branch}, exit code {}", self.exit_code),
         }
+    }
+}
+
+impl Facts {
+    /// What there is to say about how the command was held; nothing if all was as asked for.
+    fn describe(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.level.rung == Rung::Subreaper {
+            writeln!(
+                out,
+                "branchfs: the command was held together by a subreaper only: it could have left its group"
+            )?;
+        }
+        for (limit, enforced) in &self.level.limits {
+            let how = match enforced {
+                Enforced::Fully => continue,
+                Enforced::EachProcess => "held for each process by itself only",
+                Enforced::Not => "not held",
+            };
+            writeln!(out, "branchfs: {limit:?} was {how}: no control group may be used ('branchfs doctor')")?;
+        }
+        if self.usage.oom_kills.is_some_and(|kills| kills > 0) {
+            let peak =
+                self.usage.memory_peak.map(|bytes| format!(" of {}", text::size(bytes))).unwrap_or_default();
+            writeln!(
+                out,
+                "branchfs: its memory{peak} was used up, and the kernel killed some of it; give it more with --memory"
+            )?;
+        }
+        for denial in self.denied.iter().take(DENIALS_SHOWN) {
+            let by = denial.by.as_ref().map(|(program, _)| format!(" ({program})")).unwrap_or_default();
+            writeln!(out, "branchfs: {}{}", text::plain(&denial.words), text::plain(&by))?;
+        }
+        let more = self.denied.len().saturating_sub(DENIALS_SHOWN) as u64 + self.denied_dropped;
+        if more > 0 {
+            writeln!(out, "branchfs: and {more} more denials; --json has those that are kept")?;
+        }
+        Ok(())
     }
 }

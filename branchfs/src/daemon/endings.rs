@@ -179,6 +179,13 @@ fn report(committed: &Committed) -> CommitReport {
     }
 }
 
+/// Kills the process groups of a branch, which lives on.
+pub(super) fn kill(daemon: &Daemon, branch: &Arc<Branch>, requester: Requester) -> io::Result<Farewell> {
+    let (killed, asking) = groups_of(daemon, branch.id(), std::slice::from_ref(branch), requester);
+    groups::kill(killed).wait()?;
+    Ok(Farewell(asking))
+}
+
 /// The groups of the branches that ended: those to kill now, and those the requester may be in. `named` is
 /// the branch the request was about.
 fn groups_of(

@@ -25,8 +25,20 @@ const WAKE_KEY: u64 = 0;
 /// Ended groups taken from one epoll_wait(2).
 const BATCH: usize = 64;
 
+/// A group to be attached.
+pub(super) struct Newcomer {
+    pub(super) branch: BranchId,
+    pub(super) name: String,
+    pub(super) identity: Identity,
+    pub(super) pidfd: OwnedFd,
+}
+
 /// One attached group.
 pub(super) struct Group {
+    /// Ascending in the order of attachment.
+    pub(super) key: u64,
+    /// Seconds since the epoch of its attachment.
+    pub(super) since: i64,
     pub(super) branch: BranchId,
     pub(super) name: String,
     /// Its init, in our pid namespace.
@@ -80,11 +92,13 @@ impl Groups {
     }
 
     /// Adds a group and watches it from now on, also if it has ended already.
-    pub(super) fn add(&self, group: Group) -> io::Result<Arc<Group>> {
-        let group = Arc::new(group);
+    pub(super) fn add(&self, newcomer: Newcomer) -> io::Result<Arc<Group>> {
+        let Newcomer { branch, name, identity, pidfd } = newcomer;
+        let since = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
         let mut table = self.table.lock();
         table.last += 1;
         let key = table.last;
+        let group = Arc::new(Group { key, since, branch, name, identity, pidfd });
         epoll::add(&self.epoll, &*group, epoll::EventData::new_u64(key), epoll::EventFlags::IN)?;
         table.groups.insert(key, group.clone());
         self.write(&table);

@@ -44,6 +44,7 @@ mod error;
 mod events;
 mod failure;
 mod globs;
+mod group_verbs;
 mod groups;
 mod maintenance;
 mod patch_pipe;

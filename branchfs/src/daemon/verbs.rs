@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use branch_proto::{
     Answer, Children, Choices, CommitOptions, CommitPlan, Compared, DiffDetail, Event, Failure, GcMode,
-    GroupKind, KeepChange, PathBytes, Quota, Verb, WorkspaceStatus,
+    GroupAction, GroupKind, KeepChange, PathBytes, Quota, Verb, WorkspaceStatus,
 };
 use branch_store::{Branch, CommitId, Committed, State, Store, Watch};
 
@@ -14,7 +14,8 @@ use super::choices::Chooser;
 use super::diff;
 use super::endings::{self, Farewell, Requester};
 use super::failure::{of_io, of_store};
-use super::groups::{self, Group};
+use super::group_verbs;
+use super::groups::{self, Newcomer};
 use super::peer::Peer;
 use super::processes::{self, Pidfd};
 use super::selection::{Selection, refused};
@@ -72,6 +73,10 @@ pub(super) fn carry_out(
         Verb::Gc { keep, mode } => gc(daemon, keep, mode).into(),
         Verb::Log { limit } => log(daemon, limit).into(),
         Verb::Show { commit } => show(daemon, commit).into(),
+        Verb::Groups { branch } => {
+            group_verbs::list(daemon, branch.as_deref()).map(|groups| Answer::Groups { groups }).into()
+        }
+        Verb::ControlGroups { branch, action } => control_groups(daemon, peer, &branch, action),
         Verb::Attach { branch, pid: _ } => attach(daemon, peer, &branch, descriptor).into(),
         Verb::Subscribe | Verb::Shutdown => Ok(Answer::Done).into(),
     }
@@ -207,6 +212,13 @@ fn abort(daemon: &Daemon, peer: Peer, branch: &str, children: Children) -> Done 
     }
 }
 
+fn control_groups(daemon: &Daemon, peer: Peer, branch: &str, action: GroupAction) -> Done {
+    match group_verbs::control(daemon, branch, action, Requester::Client(peer.pid)) {
+        Ok((groups, farewell)) => Done { outcome: Ok(Answer::Controlled { groups }), farewell },
+        Err(failure) => Err(failure).into(),
+    }
+}
+
 fn gc(daemon: &Daemon, change: KeepChange, mode: GcMode) -> Result<Answer, Failure> {
     let keep = to_keep(daemon.store.keep(), change);
     let collected = match mode {
@@ -251,8 +263,8 @@ fn attach(daemon: &Daemon, peer: Peer, branch: &str, descriptor: Option<OwnedFd>
             return Err(failure);
         }
     };
-    let group = Group { branch: live.id(), name: live.name().to_owned(), identity, pidfd };
-    let group = daemon.groups.add(group).map_err(|error| of_io("watching a process group", &error))?;
+    let newcomer = Newcomer { branch: live.id(), name: live.name().to_owned(), identity, pidfd };
+    let group = daemon.groups.add(newcomer).map_err(|error| of_io("watching a process group", &error))?;
     if live.is_live() {
         return Ok(Answer::Done);
     }

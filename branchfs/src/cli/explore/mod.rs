@@ -8,6 +8,7 @@ use std::time::Duration;
 use branch_core::{ATTEMPTS_MAX, Explore, ExploreReport, MAIN, Program, Quota, Workspace};
 use serde::Serialize;
 
+use super::confine;
 use super::context::Context;
 use super::duration;
 use super::error::CliError;
@@ -39,6 +40,8 @@ pub(super) struct Args {
     /// Fork off PARENT and commit into it
     #[arg(short, long, default_value = MAIN)]
     parent: String,
+    #[command(flatten)]
+    confine: confine::Options,
     /// The command of every attempt
     #[arg(last = true, required_unless_present = "lines", value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -66,7 +69,8 @@ impl Args {
 
     fn explore(self, context: &Context, workspace: &Workspace) -> Result<Explore, CliError> {
         let directory = directory_in_base(context, workspace)?;
-        let at = |program: Program| program.current_dir(&directory);
+        let confinement = self.confine.confinement()?;
+        let at = |program: Program| program.current_dir(&directory).confine(confinement.clone());
         let attempts = if self.lines.is_empty() {
             vec![at(Program::new(self.command)); self.n.unwrap_or(1).into()]
         } else {

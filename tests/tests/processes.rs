@@ -1,0 +1,161 @@
+//! What runs in branches, from the command line: shown, frozen, killed, bounded, confined, explained.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Output, Stdio};
+
+use branchfs_tests::Workspace;
+use serde_json::Value;
+
+fn workspace() -> Option<Workspace> {
+    Workspace::over(|base| fs::write(base.join("file"), "base\n").unwrap())
+}
+
+/// A `run` in branch `b` that has said "ready".
+fn running(workspace: &Workspace, script: &str) -> Child {
+    let line = format!("{script}; echo ready; read line");
+    let mut command = workspace.command(&["run", "-b", "b", "--", "sh", "-c", &line]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "ready\n");
+    child
+}
+
+fn json(workspace: &Workspace, args: &[&str]) -> Value {
+    serde_json::from_str(&workspace.ok(&[&["--json"], args].concat())).unwrap()
+}
+
+fn groups(workspace: &Workspace) -> Vec<Value> {
+    json(workspace, &["ps"])["groups"].as_array().unwrap().clone()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn what_runs_is_shown_frozen_thawed_and_killed_and_the_branch_lives_on() {
+    let Some(workspace) = workspace() else { return };
+    assert_eq!(groups(&workspace), Vec::<Value>::new());
+    let child = running(&workspace, "setsid sleep 60 & echo change > file");
+    let listed = groups(&workspace);
+    let [group] = &listed[..] else { panic!("{listed:?}") };
+    assert_eq!((&group["branch"], &group["frozen"]), (&"b".into(), &false.into()));
+    let processes = group["processes"].as_array().unwrap();
+    assert_eq!(processes[0]["command"][0], "sh");
+    assert!(processes.len() >= 2, "{processes:?}");
+    let table = workspace.ok(&["ps", "b"]);
+    assert!(table.starts_with("BRANCH") && table.contains("sh -c setsid sleep"), "{table}");
+    let watched = workspace.ok(&["top", "-n", "2", "--delay", "50ms"]);
+    assert!(watched.starts_with("1 process group in 1 branch\n"), "{watched}");
+
+    assert_eq!(workspace.ok(&["freeze", "b"]), "froze 1 process group of b\n");
+    assert_eq!(groups(&workspace)[0]["frozen"], true);
+    assert_eq!(workspace.ok(&["thaw", "b"]), "thawed 1 process group of b\n");
+    assert_eq!(groups(&workspace)[0]["frozen"], false);
+
+    assert_eq!(workspace.ok(&["freeze", "b"]), "froze 1 process group of b\n");
+    assert_eq!(workspace.ok(&["kill", "b"]), "killed 1 process group of b\n");
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(137), "{}", stderr(&ended));
+    assert_eq!(workspace.ok(&["kill", "main"]), "nothing runs in main\n");
+}
+
+#[test]
+fn a_branch_that_is_not_there_has_no_processes_to_kill() {
+    let Some(workspace) = workspace() else { return };
+    for verb in ["ps", "kill", "freeze", "thaw"] {
+        let output = workspace.cli(&[verb, "nobody"]);
+        assert_eq!(output.status.code(), Some(4), "{verb}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_command_kills_all_of_its_own_branch_itself_included() {
+    let Some(workspace) = workspace() else { return };
+    let program = workspace.command(&["x"]).get_program().to_owned();
+    let script = format!("{} kill b; sleep 60", program.display());
+    let output = workspace.cli(&["run", "-b", "b", "--", "sh", "-c", &script]);
+    assert_eq!(output.status.code(), Some(137), "{}", stderr(&output));
+}
+
+#[test]
+fn a_command_over_its_memory_is_told_so() {
+    let Some(workspace) = workspace() else { return };
+    let hungry = "head -c 300000000 /dev/zero | tail -c 300000000 > /dev/null";
+    let output = workspace.cli(&["run", "--memory", "64M", "--", "sh", "-c", hungry]);
+    if stderr(&output).contains("no control group may be used") {
+        println!("SKIPPED: no memory controller for this user");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(137), "{}", stderr(&output));
+    assert!(stderr(&output).contains("was used up"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_denied_write_is_told_in_words_explained_and_allowed_by_the_policy_that_was_learned() {
+    let Some(workspace) = workspace() else { return };
+    let outside = workspace.outside().join("outside");
+    fs::create_dir(&outside).unwrap();
+    // /tmp is open to `edit`: the denied place lies elsewhere.
+    let script = "echo change > file; echo x > /etc/branchfs-test; true";
+    let output = workspace.cli(&["--json", "run", "--policy", "edit", "--", "sh", "-c", script]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{report}");
+    let words: Vec<&str> =
+        report["denied"].as_array().unwrap().iter().map(|d| d["words"].as_str().unwrap()).collect();
+    assert!(words.iter().any(|words| words.contains("/etc/branchfs-test")), "{words:?}");
+    assert_eq!(fs::read_to_string(workspace.base().join("file")).unwrap(), "change\n");
+
+    let why = workspace.cli(&["why", "create", "/etc/branchfs-test", "--policy", "edit"]);
+    assert_eq!(why.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&why.stdout).starts_with("denied: "), "{why:?}");
+    assert!(workspace.ok(&["why", "write", "file", "--policy", "edit"]).starts_with("allowed: "));
+    assert!(workspace.ok(&["why", "connect", "crates.io", "--policy", "build"]).starts_with("allowed: "));
+
+    let learned = outside.join("learned.toml");
+    let place = outside.join("made");
+    let script = format!("echo x > {}; cat file > /dev/null", place.display());
+    workspace.ok(&["run", "--learn", learned.to_str().unwrap(), "--", "sh", "-c", &script]);
+    fs::remove_file(&place).unwrap();
+    workspace.ok(&["run", "--policy", learned.to_str().unwrap(), "--", "sh", "-c", &script]);
+    assert_eq!(fs::read_to_string(&place).unwrap(), "x\n");
+    let output = workspace.cli(&["run", "--policy", learned.to_str().unwrap(), "--", "sh", "-c", "rm file"]);
+    assert_ne!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[test]
+fn a_network_of_its_own_reaches_nobody() {
+    let Some(workspace) = workspace() else { return };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = format!("exec 3<>/dev/tcp/127.0.0.1/{port}");
+    workspace.ok(&["run", "--", "bash", "-c", &script]);
+    for net in ["none", "loopback", "allow=crates.io"] {
+        let output = workspace.cli(&["run", "--net", net, "--", "bash", "-c", &script]);
+        assert_eq!(output.status.code(), Some(1), "{net}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn wrong_options_are_named() {
+    let Some(workspace) = workspace() else { return };
+    for (args, said) in [
+        (vec!["run", "--policy", "biuld", "--", "true"], "neither a preset nor a file"),
+        (vec!["run", "--net", "lo", "--", "true"], "no network mode"),
+        (vec!["run", "--cpu", "0", "--", "true"], "no number of processors"),
+        (vec!["why", "wrte", "/etc", "--policy", "build"], "wrte"),
+        (vec!["why", "write", "/etc"], "no policy is named"),
+    ] {
+        let output = workspace.cli(&args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(said), "{args:?}: {}", stderr(&output));
+    }
+    let output =
+        workspace.cli(&["run", "--ladder", "subreaper", "--require", "inescapable-kill", "--", "true"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("inescapable kill"), "{}", stderr(&output));
+}
