@@ -74,15 +74,6 @@ fn a_branch_that_is_not_there_has_no_processes_to_kill() {
 }
 
 #[test]
-fn a_command_kills_all_of_its_own_branch_itself_included() {
-    let Some(workspace) = workspace() else { return };
-    let program = workspace.command(&["x"]).get_program().to_owned();
-    let script = format!("{} kill b; sleep 60", program.display());
-    let output = workspace.cli(&["run", "-b", "b", "--", "sh", "-c", &script]);
-    assert_eq!(output.status.code(), Some(137), "{}", stderr(&output));
-}
-
-#[test]
 fn a_command_over_its_memory_is_told_so() {
     let Some(workspace) = workspace() else { return };
     let hungry = "head -c 300000000 /dev/zero | tail -c 300000000 > /dev/null";
