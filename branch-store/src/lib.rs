@@ -31,6 +31,7 @@ mod host_times;
 mod ids;
 mod journal;
 mod keep;
+mod lease;
 mod measuring;
 mod node;
 mod note;

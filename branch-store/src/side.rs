@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use crate::branch::{Branch, Mark, Shared, View};
 use crate::error::{Error, Result};
 use crate::ids::CommitId;
+use crate::lease::Lease;
 use crate::node::{DirEntry, Object, Stat};
 use crate::tree::Tree;
 
@@ -21,6 +22,8 @@ pub struct Side {
     tree: Tree,
     epoch: CommitId,
     keeper: Keeper,
+    /// Keeps the base of `epoch`, also if the branch is rebased meanwhile.
+    _lease: Lease,
 }
 
 /// What keeps the bytes of a side from being deleted. Asked after each read, so that no answer that came too late
@@ -30,7 +33,7 @@ enum Keeper {
     Branch(Arc<Branch>),
     /// As long as this branch lives and has this mark.
     Mark(Arc<Branch>, Arc<Mark>),
-    /// As long as the preimages of the commits since are kept.
+    /// The lease, if the preimages of the commits since were kept when it was taken.
     History,
 }
 
@@ -43,6 +46,8 @@ impl Side {
             tree: tree.clone(),
             epoch: data.epoch,
             keeper: Keeper::Branch(branch.clone()),
+            // Under the data lock: from then on the branch may go on to another epoch.
+            _lease: branch.shared.leases.take(data.epoch),
         };
         (side(&data.fork_tree), side(&data.tree))
     }
@@ -56,12 +61,14 @@ impl Side {
             tree: mark.tree.clone(),
             epoch: data.epoch,
             keeper: Keeper::Mark(branch.clone(), mark.clone()),
+            _lease: branch.shared.leases.take(data.epoch),
         })
     }
 
     /// The base after a commit. Nothing is known of it yet: [`Side::check`].
     pub(crate) fn base_after(shared: &Arc<Shared>, epoch: CommitId) -> Side {
-        Side { shared: shared.clone(), tree: Tree::default(), epoch, keeper: Keeper::History }
+        let lease = shared.leases.take(epoch);
+        Side { shared: shared.clone(), tree: Tree::default(), epoch, keeper: Keeper::History, _lease: lease }
     }
 
     /// Finds a path, relative to the workspace; `None` if nothing is there. The empty path is the root.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use branch_store::*;
 use common::{Paths, Workspace};
 
+const NOTHING: Keep = Keep { commits: 0, age: Some(Duration::ZERO), bytes: Some(0) };
 const ALL: Keep = Keep { commits: 1000, age: None, bytes: None };
 
 fn commit(workspace: &Workspace, n: usize, bytes: usize) {
@@ -93,12 +94,11 @@ fn what_a_live_branch_sees_stays_whatever_the_policy() {
     let workspace = Workspace::new(&[("file", "before")]);
     let old = workspace.fork("main", "old");
     (0..3).for_each(|n| commit(&workspace, n, 10));
-    let nothing = Keep { commits: 0, age: Some(Duration::ZERO), bytes: Some(0) };
-    workspace.store().set_keep(nothing).unwrap();
-    assert_eq!(workspace.store().collect(&nothing).unwrap().commits, []);
+    workspace.store().set_keep(NOTHING).unwrap();
+    assert_eq!(workspace.store().collect(&NOTHING).unwrap().commits, []);
     assert_eq!(old.read_all("file").unwrap(), "before");
     workspace.store().abort(&old, Children::Refuse).unwrap();
-    assert_eq!(numbers(&workspace.store().collect(&nothing).unwrap()), [1, 2, 3]);
+    assert_eq!(numbers(&workspace.store().collect(&NOTHING).unwrap()), [1, 2, 3]);
     assert_eq!(undone(&workspace), 0);
 }
 
@@ -113,14 +113,43 @@ fn what_an_undoing_took_is_kept_for_the_branches_that_see_it() {
     let again = workspace.fork("main", "again");
     workspace.store().redo().unwrap();
     commit(&workspace, 1, 10);
-    let nothing = Keep { commits: 0, age: Some(Duration::ZERO), bytes: Some(0) };
-    assert_eq!(workspace.store().collect(&nothing).unwrap().commits, []);
+    assert_eq!(workspace.store().collect(&NOTHING).unwrap().commits, []);
     assert_eq!(seeing.read_all("file").unwrap(), "0".repeat(10));
     workspace.store().abort(&seeing, Children::Refuse).unwrap();
-    assert_eq!(workspace.store().collect(&nothing).unwrap().commits, []);
+    assert_eq!(workspace.store().collect(&NOTHING).unwrap().commits, []);
     assert_eq!(again.read_all("file").unwrap(), "before");
     workspace.store().abort(&again, Children::Refuse).unwrap();
-    assert_eq!(numbers(&workspace.store().collect(&nothing).unwrap()), [1, 2, 3, 4]);
+    assert_eq!(numbers(&workspace.store().collect(&NOTHING).unwrap()), [1, 2, 3, 4]);
+}
+
+fn text(side: &Side, path: &str) -> String {
+    let (object, _) = side.resolve(path.as_bytes()).unwrap().unwrap();
+    String::from_utf8(side.read(&object, 1 << 20).unwrap().unwrap()).unwrap()
+}
+
+/// Story: a collection took from under a comparison the base that it was reading; it failed half way, or, of a branch
+/// that was rebased meanwhile, told of a base that never was.
+#[test]
+fn a_comparison_under_way_keeps_what_it_sees_also_of_a_branch_that_is_rebased() {
+    let workspace = Workspace::new(&[("file", "before")]);
+    let branch = workspace.fork("main", "branch");
+    branch.put("own", "own").unwrap();
+    (0..3).for_each(|n| commit(&workspace, n, 10));
+    let store = workspace.store();
+    let (fork, now) = store.fork_and_now(&branch).unwrap();
+    let first = store.base_after(CommitId(1)).unwrap();
+    store.rebase(&branch, &|_| Choice::Refuse).unwrap();
+    assert_eq!(store.collect(&NOTHING).unwrap().commits, []);
+    assert_eq!([&fork, &now].map(|side| text(side, "file")), ["before", "before"]);
+    assert_eq!(store.compare(&fork, &now, Directories::Whole).unwrap().len(), 1);
+    drop(fork);
+    assert_eq!(store.collectable(&NOTHING).unwrap().commits, [], "the other side sees the same");
+    drop(now);
+    assert_eq!(numbers(&store.collect(&NOTHING).unwrap()), [1]);
+    assert_eq!(text(&first, "file"), "0".repeat(10));
+    assert!(matches!(store.base_after(CommitId(0)), Err(Error::NotKept { oldest: 1, .. })));
+    drop(first);
+    assert_eq!(numbers(&store.collect(&NOTHING).unwrap()), [2, 3]);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! `gc` as a user types it.
 
 use std::fs;
+use std::io::Read;
+use std::process::Stdio;
 
 use branchfs_tests::Workspace;
 
@@ -44,4 +46,29 @@ fn gc_says_what_it_frees_keeps_what_it_is_told_and_remembers_what_is_saved() {
     for args in [["gc", "--keep-age", "30"], ["gc", "--keep-size", "1X"], ["gc", "--keep-commits", "-1"]] {
         assert_eq!(workspace.cli(&args).status.code(), Some(2), "{args:?}");
     }
+}
+
+/// Story: the daemon forgot what a patch was being made of; the patch ended in the middle.
+#[test]
+fn a_diff_held_in_the_middle_goes_on_after_a_collection_and_is_right() {
+    // More than the pipes between daemon and reader hold.
+    let files: Vec<String> = (0..20).map(|n| format!("f{n:02}")).collect();
+    let fill = |dir: &std::path::Path, line: &str| {
+        files.iter().for_each(|file| fs::write(dir.join(file), line.repeat(5_000)).expect("written"));
+    };
+    let Some(workspace) = Workspace::over(|base| fill(base, "before\n")) else { return };
+    fill(&workspace.branch("change"), "after\n");
+    workspace.commit("change");
+    let everything = workspace.ok(&["diff", "@0", "@1"]);
+    assert!(everything.len() > 1_000_000);
+    let mut diff = workspace.command(&["diff", "@0", "@1"]).stdout(Stdio::piped()).spawn().expect("it runs");
+    let mut pipe = diff.stdout.take().expect("a pipe");
+    let mut told = vec![0];
+    pipe.read_exact(&mut told).expect("it has begun");
+    let nothing = ["gc", "--keep-commits", "0", "--keep-age", "none", "--json"];
+    assert!(workspace.ok(&nothing).contains(r#""commits":[]"#));
+    pipe.read_to_end(&mut told).expect("the rest");
+    assert!(diff.wait().expect("it ends").success());
+    assert_eq!(String::from_utf8_lossy(&told), everything);
+    assert!(workspace.ok(&nothing).contains(r#""commits":[1]"#));
 }

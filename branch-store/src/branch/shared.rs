@@ -17,11 +17,12 @@ use crate::ids::{BranchId, CommitId, GroupKind, LayerId};
 use crate::journal::record::LogLine;
 use crate::journal::{Journal, WorkspaceId};
 use crate::keep::Keep;
+use crate::lease::Leases;
 
 /// What store and branches share.
 ///
 /// Lock order: `writeback`, `decide`, `gate`, then branch data (parents before children), then
-/// `registry`, `settling`, then the journal's own. Nothing is taken in the other direction.
+/// `leases`, `registry`, `settling`, then the journal's own. Nothing is taken in the other direction.
 pub(crate) struct Shared {
     pub(crate) base_path: PathBuf,
     pub(crate) dir_path: PathBuf,
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) settling: Mutex<u64>,
     /// How much of the past is kept.
     pub(crate) keep: Mutex<Keep>,
+    /// Who reads the base as it was.
+    pub(crate) leases: Arc<Leases>,
     /// Bytes of preimage directories that were measured.
     pub(crate) park_bytes: Mutex<ParkBytes>,
     /// Number of the journal in use.

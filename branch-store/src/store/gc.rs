@@ -49,7 +49,8 @@ impl Store {
         let (mut gone, mut preimage_bytes, mut kept_bytes) = (Vec::new(), 0, 0);
         {
             let _no_commit = shared.writeback.lock();
-            let upto = unneeded(shared, keep)?;
+            let (upto, no_lease) = unneeded(shared, keep)?;
+            drop(no_lease);
             for commit in parks(shared)? {
                 let bytes = park_bytes(shared, commit)?;
                 if commit <= upto {

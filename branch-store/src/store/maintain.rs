@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::ids::CommitId;
 use crate::journal::record::{Origin, Record};
 use crate::keep::Keep;
+use crate::lease::NoLease;
 use crate::measuring::{allocated, bytes_below};
 use crate::node::Time;
 use crate::store::{Store, litter};
@@ -36,11 +37,12 @@ pub(super) fn reclaim(shared: &Shared, keep: &Keep) -> Result<()> {
     {
         let _no_commit = shared.writeback.lock();
         let _gate = shared.gate.read();
-        let upto = unneeded(shared, keep)?;
+        let (upto, no_lease) = unneeded(shared, keep)?;
         let parks = parks(shared)?.into_iter().filter(|commit| *commit <= upto).collect::<Vec<_>>();
         if !parks.is_empty() {
             shared.journal.append(&Record::Prune { upto })?;
             apply_prune(shared, upto);
+            drop(no_lease);
             shared.make_durable()?;
             for commit in parks {
                 let name = commit.0.to_string();
@@ -53,19 +55,23 @@ pub(super) fn reclaim(shared: &Shared, keep: &Keep) -> Result<()> {
     shared.contents.empty_trash()
 }
 
-/// Up to which commit preimages and displacements are no longer needed: no live snapshot is older or sees what was put
-/// there later, and nobody may undo it any more. To be called while no commit into the base is under way.
-pub(super) fn unneeded(shared: &Shared, keep: &Keep) -> Result<CommitId> {
+/// Up to which commit preimages and displacements are no longer needed: no live snapshot and no lease is older or sees
+/// what was put there later, and nobody may undo it any more. To be called while no commit into the base is under way.
+/// It is so as long as no lease is taken.
+pub(super) fn unneeded<'a>(shared: &'a Shared, keep: &Keep) -> Result<(CommitId, NoLease<'a>)> {
     let head = shared.counters.commit.load(Ordering::Acquire);
     let epochs = shared.registry.read().all().into_iter().map(|branch| branch.data.read().epoch);
-    let oldest = epochs.min().unwrap_or(CommitId(head));
+    // A branch goes on to later epochs only: what it leases from here on is no older.
+    let of_branches = epochs.min().unwrap_or(CommitId(head));
     let stack = Stack::of(&shared.log.lock());
-    let seen = stack.oldest_seen(oldest).map_or(oldest, |first| oldest.min(before_commit(first)));
     let steps = usize::try_from(keep.commits).unwrap_or(usize::MAX);
     let since = keep.age.map(|age| before(Time::now(), age));
     let unneeded = stack.oldest_needed(steps, since).map_or(CommitId(head), before_commit);
     let large = keep.bytes.map_or(Ok(CommitId(0)), |bytes| too_much(shared, bytes))?;
-    Ok(seen.min(unneeded.max(large)))
+    let no_lease = shared.leases.hold();
+    let oldest = no_lease.oldest().map_or(of_branches, |leased| of_branches.min(leased));
+    let seen = stack.oldest_seen(oldest).map_or(oldest, |first| oldest.min(before_commit(first)));
+    Ok((seen.min(unneeded.max(large)), no_lease))
 }
 
 fn before_commit(commit: CommitId) -> CommitId {

@@ -133,6 +133,7 @@ fn build(store: Unrecovered, read: &Read, report: &mut Report) -> Result<Arc<Sha
         gate: RwLock::default(),
         settling: Mutex::default(),
         keep: Mutex::new(keep),
+        leases: Arc::default(),
         park_bytes: Mutex::default(),
         journal_number: AtomicU64::new(number),
     });
