@@ -37,6 +37,23 @@ fn a_commit_of_nothing_says_so_and_is_not_in_the_log() {
     assert!(ran.status.success() && said.starts_with("branchfs: nothing to commit from "), "{said}");
 }
 
+/// Story: in a fresh workspace `log` printed nothing, and refusals pointed to it, or to the help.
+#[test]
+fn a_workspace_without_commits_says_so() {
+    let Some(workspace) = Workspace::over(|base| fs::write(base.join("a"), "a").expect("a file")) else {
+        return;
+    };
+    assert_eq!(workspace.ok(&["log"]), "no commits yet\n");
+    assert_eq!(workspace.ok(&["log", "-n", "0"]), "");
+    workspace.ok(&["create", "idle"]);
+    assert_eq!(workspace.ok(&["diff", "idle", "--stat"]), "");
+    let show = workspace.cli(&["show", "1"]);
+    let said = String::from_utf8_lossy(&show.stderr).into_owned();
+    assert_eq!(show.status.code(), Some(1), "{said}");
+    assert!(said.contains("there is no commit 1: nothing was committed into the base yet"), "{said}");
+    assert!(said.contains("run 'branchfs log'"), "{said}");
+}
+
 #[test]
 fn globs_without_a_change_are_named_and_nothing_has_happened() {
     let Some(workspace) = Workspace::over(|base| fs::write(base.join("a"), "a").expect("a file")) else {

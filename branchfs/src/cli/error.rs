@@ -36,6 +36,9 @@ pub(super) enum CliError {
     Kept { reason: Box<CliError>, branch: String },
     #[error("{reason}")]
     NotTurned { reason: Error },
+    /// A commit asked for by its number.
+    #[error("{reason}")]
+    NotLogged { reason: Error },
     #[error("{reason}")]
     Spawn { reason: String, hint: String, code: Code },
     #[error("{reason}")]
@@ -53,7 +56,7 @@ impl CliError {
             CliError::Daemon { .. } => "daemon",
             CliError::Usage { .. } => "usage",
             CliError::Kept { reason, .. } => reason.kind(),
-            CliError::NotTurned { reason } => core_facts(reason).0,
+            CliError::NotTurned { reason } | CliError::NotLogged { reason } => core_facts(reason).0,
             CliError::Spawn { .. } => "spawn",
             CliError::Other { .. } => "failure",
         }
@@ -64,7 +67,7 @@ impl CliError {
             CliError::Core(error) | CliError::Undecided(error) => core_facts(error).1,
             CliError::Usage { .. } => Code::USAGE,
             CliError::Kept { reason, .. } => reason.code(),
-            CliError::NotTurned { reason } => core_facts(reason).1,
+            CliError::NotTurned { reason } | CliError::NotLogged { reason } => core_facts(reason).1,
             CliError::Spawn { code, .. } => *code,
             _ => Code::FAILURE,
         }
@@ -91,7 +94,10 @@ impl CliError {
             CliError::NotTurned { reason: Error::Failed(Failure::NotAllowed { .. }) } => {
                 "run 'branchfs log' to see what was committed and undone".into()
             }
-            CliError::NotTurned { reason } => core_hint(reason),
+            CliError::NotLogged { reason: Error::Failed(Failure::NotAllowed { .. }) } => {
+                "run 'branchfs log' to see the commits and their numbers".into()
+            }
+            CliError::NotTurned { reason } | CliError::NotLogged { reason } => core_hint(reason),
             CliError::Kept { branch, .. } => format!(
                 "nothing is lost: the work is in branch '{branch}'; see 'branchfs diff {branch}', then commit or abort it"
             ),

@@ -20,17 +20,24 @@ pub(super) struct Args {
 #[derive(Serialize)]
 struct Logged {
     commits: Vec<LogEntry>,
+    /// At most so many were asked for.
+    #[serde(skip)]
+    limit: u32,
 }
 
 impl Args {
     pub(super) fn execute(self, context: &Context) -> Result<Code, CliError> {
-        context.emit(&Logged { commits: context.workspace()?.log(self.limit)? })?;
+        let commits = context.workspace()?.log(self.limit)?;
+        context.emit(&Logged { commits, limit: self.limit })?;
         Ok(Code::OK)
     }
 }
 
 impl Show for Logged {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.commits.is_empty() && self.limit > 0 {
+            return writeln!(out, "no commits yet");
+        }
         for entry in &self.commits {
             let (changed, size) = (text::count(entry.changed, "path"), text::size(entry.bytes));
             let (commit, when, origin) = (entry.commit, text::moment(entry.time), origin(entry));

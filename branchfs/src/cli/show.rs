@@ -42,7 +42,8 @@ struct Shown {
 impl Args {
     pub(super) fn execute(self, context: &Context) -> Result<Code, CliError> {
         let workspace = context.workspace()?;
-        let (commit, kept) = workspace.show(self.commit)?;
+        let found = workspace.show(self.commit);
+        let (commit, kept) = found.map_err(|reason| CliError::NotLogged { reason })?;
         let side = |commit| Side::Commit { commit };
         let compared = Compared::Between { old: side(self.commit.saturating_sub(1)), new: side(self.commit) };
         let detail = if self.stat { DiffDetail::Stat } else { DiffDetail::NameStatus };

@@ -237,7 +237,10 @@ fn log(daemon: &Daemon, limit: u32) -> Result<Answer, Failure> {
 fn show(daemon: &Daemon, commit: u64) -> Result<Answer, Failure> {
     let Some(entry) = daemon.store.logged(CommitId(commit)) else {
         let newest = daemon.store.usage().map_err(of_store)?.commits;
-        return Err(not_allowed(&format!("there is no commit {commit} in the log; the newest is {newest}")));
+        return Err(not_allowed(&match newest {
+            0 => format!("there is no commit {commit}: nothing was committed into the base yet"),
+            newest => format!("there is no commit {commit} in the log; the newest is {newest}"),
+        }));
     };
     // Commits are numbered from 1.
     let kept =

@@ -193,6 +193,9 @@ pub(super) fn name_status(out: &mut dyn Write, change: &FileChange) -> io::Resul
 }
 
 fn stat(out: &mut dyn Write, changes: &[FileChange]) -> io::Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
     let names: Vec<String> = changes.iter().map(name).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     for (change, name) in changes.iter().zip(names) {
@@ -263,6 +266,13 @@ mod tests {
  3 paths changed, lines: +3 -1
 ";
         assert_eq!(shown(DiffDetail::Stat), expected);
+    }
+
+    #[test]
+    fn of_nothing_stat_says_nothing_as_git() {
+        let mut out = Vec::new();
+        changes(&mut out, &[], DiffDetail::Stat).unwrap();
+        assert_eq!(out, b"");
     }
 
     #[test]
