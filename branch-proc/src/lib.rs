@@ -25,6 +25,7 @@
 //! The caller's environment is handed on to the program (unless [`Command::env_clear`] is called) and
 //! looked into only for `PATH`.
 
+mod calls;
 mod capture;
 mod cgroup;
 mod command;
@@ -53,6 +54,10 @@ mod terminal;
 mod usage;
 mod wire;
 
+pub use calls::{
+    Call, CallOptions, CallRecord, HINT_VARIABLE, HISTORY_COMMANDS_MAX, HISTORY_PEAKS_MAX, HintError,
+    HintSizes, History, LimitFrom, MemoryHint, Priority, RunningCall, ToolCalls, Verdict,
+};
 pub use capture::{CaptureOptions, Captured, OUTPUT_CAP_DEFAULT, Output, STOP_GRACE, Stream};
 pub use command::{Command, FD_TARGET_MAX, Stdio};
 pub use control::Control;

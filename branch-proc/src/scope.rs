@@ -44,6 +44,17 @@ impl Scope {
         self.cgroup.as_home()
     }
 
+    /// Bytes used that cannot be taken back without loss: without the cache of files. What is below `rough` is not
+    /// looked at that closely. None where nobody counts.
+    pub(crate) fn memory_in_use(&self, rough: u64) -> Option<u64> {
+        self.cgroup.memory_in_use(rough)
+    }
+
+    /// Whether groups in it can have [`Limits::memory_low`].
+    pub(crate) fn protects_memory(&self) -> bool {
+        self.home().is_delegated_v2()
+    }
+
     /// How the limits that were asked for are held.
     pub fn limits(&self) -> &[(Limit, Enforced)] {
         &self.limits

@@ -45,6 +45,13 @@ pub(super) fn keyed_in(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(value)
 }
 
+/// A number, if it is at least `rough` without those of a keyed file.
+pub(super) fn without(number: u64, rough: u64, file: &Path, keys: [&str; 2]) -> u64 {
+    let text = (number >= rough).then(|| std::fs::read_to_string(file).ok()).flatten();
+    let parts = |text: &str| keys.iter().filter_map(|key| keyed_in(text, key)).sum::<u64>();
+    number.saturating_sub(text.as_deref().map_or(0, parts))
+}
+
 /// The sum of all words `key…` of `io.stat`.
 pub(super) fn sum(text: &str, key: &str) -> u64 {
     text.split_whitespace().filter_map(|word| word.strip_prefix(key)?.parse::<u64>().ok()).sum()

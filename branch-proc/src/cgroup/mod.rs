@@ -193,6 +193,15 @@ impl Cgroup {
         }
     }
 
+    /// Bytes of memory without the cache of files, which is looked at from `rough` bytes on.
+    pub(crate) fn memory_in_use(&self, rough: u64) -> Option<u64> {
+        let v2 = self.unified.as_deref().and_then(|directory| v2::memory_in_use(directory, rough));
+        v2.or_else(|| {
+            let (_, directory) = self.v1.iter().find(|(controller, _)| *controller == Controller::Memory)?;
+            v1::memory_in_use(directory, rough)
+        })
+    }
+
     /// How much the group waits for memory.
     pub(crate) fn pressure(&self) -> Option<Pressure> {
         v2::pressure(self.unified.as_deref()?)

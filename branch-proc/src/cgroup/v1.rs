@@ -1,6 +1,6 @@
 //! The files of cgroup v1's controllers (kernel documentation, `admin-guide/cgroup-v1`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::files::{self, Setting};
@@ -68,4 +68,11 @@ pub(super) fn usage(directories: &[(Controller, PathBuf)]) -> Usage {
         io_written: moved("Write"),
         oom_kills: file(Controller::Memory, "memory.oom_control").and_then(|f| files::keyed(&f, "oom_kill")),
     }
+}
+
+/// As [`super::Cgroup::memory_in_use`].
+pub(super) fn memory_in_use(directory: &Path, rough: u64) -> Option<u64> {
+    let used = files::number(&directory.join("memory.usage_in_bytes"))?;
+    let cache = ["total_inactive_file", "total_active_file"];
+    Some(files::without(used, rough, &directory.join("memory.stat"), cache))
 }

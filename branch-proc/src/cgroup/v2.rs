@@ -63,6 +63,12 @@ pub(super) fn usage(directory: &Path) -> Usage {
     }
 }
 
+/// As [`super::Cgroup::memory_in_use`].
+pub(super) fn memory_in_use(directory: &Path, rough: u64) -> Option<u64> {
+    let used = files::number(&directory.join("memory.current"))?;
+    Some(files::without(used, rough, &directory.join("memory.stat"), ["inactive_file", "active_file"]))
+}
+
 /// How much the group waits for memory; None where the kernel does not account for it.
 pub(super) fn pressure(directory: &Path) -> Option<Pressure> {
     Pressure::parse(&std::fs::read_to_string(directory.join("memory.pressure")).ok()?)
