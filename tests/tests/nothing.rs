@@ -54,6 +54,35 @@ fn a_workspace_without_commits_says_so() {
     assert!(said.contains("run 'branchfs log'"), "{said}");
 }
 
+/// Story: who had set the time of a directory, or made and removed a file in it, was told of a commit of "0 paths".
+#[test]
+fn a_commit_that_changes_directories_only_says_so() {
+    let fill = |base: &std::path::Path| fs::create_dir(base.join("d")).expect("a directory");
+    let Some(workspace) = Workspace::over(fill) else { return };
+    let (past, dir) = (std::time::SystemTime::UNIX_EPOCH, workspace.branch("touched").join("d"));
+    fs::File::open(&dir).expect("it is there").set_modified(past).expect("a time");
+    let planned = workspace.ok(&["commit", "touched", "--dry-run"]);
+    assert!(planned.starts_with("touched would be committed into main: directories only\n"), "{planned}");
+    let said = workspace.ok(&["commit", "touched"]);
+    assert_eq!(said, "committed touched into main as commit 1: directories only\n");
+    let time = fs::metadata(workspace.base().join("d")).and_then(|found| found.modified()).expect("a time");
+    assert_eq!(time, past, "what was set on purpose is there");
+    workspace.branch("parent");
+    workspace.ok(&["create", "child", "-p", "parent"]);
+    let file = workspace.view("child").join("d/file");
+    fs::write(&file, "").expect("made");
+    fs::remove_file(&file).expect("removed");
+    assert_eq!(workspace.ok(&["commit", "child"]), "committed child into parent: directories at most\n");
+    assert_eq!(
+        workspace.ok(&["commit", "parent"]),
+        "committed parent into main as commit 2: directories only\n"
+    );
+    let log = workspace.ok(&["log"]);
+    assert!(log.lines().count() == 2 && log.lines().all(|line| line.contains("directories only")), "{log}");
+    let undone = workspace.ok(&["undo"]);
+    assert_eq!(undone, "undid commit 2 (parent) as commit 3: directories only\n");
+}
+
 #[test]
 fn globs_without_a_change_are_named_and_nothing_has_happened() {
     let Some(workspace) = Workspace::over(|base| fs::write(base.join("a"), "a").expect("a file")) else {

@@ -89,7 +89,7 @@ impl Show for Planned {
             writeln!(out, "{branch} has nothing to commit into {into}: it would end")?;
             return decided(out, resolved);
         }
-        let changed = text::count(*changed, "path");
+        let changed = text::changed(*changed, into == MAIN);
         writeln!(out, "{branch} would be committed into {into}: {changed}")?;
         decided(out, resolved)?;
         steps.iter().try_for_each(|step| planned(out, step))?;
@@ -117,7 +117,7 @@ pub(super) fn is_nothing(report: &CommitReport) -> bool {
 /// What a commit did, in a line and its warnings.
 pub(super) fn describe(out: &mut dyn Write, report: &CommitReport) -> io::Result<()> {
     let number = report.commit.map(|n| format!(" as commit {n}")).unwrap_or_default();
-    let changed = text::count(report.changed, "path");
+    let changed = text::changed(report.changed, report.commit.is_some());
     match report.action {
         CommitAction::Commit if is_nothing(report) => {
             writeln!(

@@ -39,7 +39,7 @@ impl Show for Logged {
             return writeln!(out, "no commits yet");
         }
         for entry in &self.commits {
-            let (changed, size) = (text::count(entry.changed, "path"), text::size(entry.bytes));
+            let (changed, size) = (text::changed(entry.changed, true), text::size(entry.bytes));
             let (commit, when, origin) = (entry.commit, text::moment(entry.time), origin(entry));
             let subject =
                 entry.message.lines().next().map_or(String::new(), |line| format!("  {}", text::plain(line)));

@@ -82,7 +82,7 @@ fn describe(out: &mut dyn Write, entry: &LogEntry, kept: bool) -> io::Result<()>
         writeln!(out, "user    {by}")?;
     }
     writeln!(out, "time    {}", text::moment(entry.time))?;
-    writeln!(out, "size    {}, {}", text::count(entry.changed, "path"), text::size(entry.bytes))?;
+    writeln!(out, "size    {}, {}", text::changed(entry.changed, true), text::size(entry.bytes))?;
     if !kept {
         writeln!(out, "changes no longer kept: what it replaced in the base has been given up")?;
     }

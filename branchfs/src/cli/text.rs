@@ -10,6 +10,16 @@ pub(super) fn path(path: &PathBytes) -> String {
     crate::patch::quoted(&path.0)
 }
 
+/// What a commit changed. Directories that were there before are not counted; a commit into the base (`in_base`) that
+/// counts nothing has changed those.
+pub(super) fn changed(paths: u64, in_base: bool) -> String {
+    match (paths, in_base) {
+        (0, true) => "directories only".to_owned(),
+        (0, false) => "directories at most".to_owned(),
+        (paths, _) => count(paths, "path"),
+    }
+}
+
 /// `3 paths`, `1 path`.
 pub(super) fn count(n: u64, thing: &str) -> String {
     let plural = match (n, thing.ends_with("ch") || thing.ends_with('s')) {
