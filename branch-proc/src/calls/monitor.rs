@@ -20,13 +20,14 @@ struct Last {
     used: u64,
     at: Instant,
     changed: Instant,
-    waited: Duration,
+    /// None: it was not looked at then.
+    waited: Option<Duration>,
 }
 
 /// Until the end.
 pub(super) fn watch(shared: &Shared) {
     let now = Instant::now();
-    let mut last = Last { used: 0, at: now, changed: now, waited: Duration::ZERO };
+    let mut last = Last { used: 0, at: now, changed: now, waited: None };
     while let Some(mut table) = shared.wait_for_calls() {
         let near = look(shared, &mut table, &mut last);
         shared.rest(table, if near { LOOK_NEAR } else { LOOK_FAR });
@@ -42,7 +43,7 @@ fn look(shared: &Shared, table: &mut Table, last: &mut Last) -> bool {
     let limit = shared.options.memory;
     let used = used(shared.scope.as_ref(), table, limit / 2);
     let near = used >= limit / 2;
-    let stalled = near && last.stalls(shared.scope.as_ref());
+    let stalled = last.stalls(shared.scope.as_ref().filter(|_| near));
     let calls: Vec<_> = table.calls.iter().map(|entry| entry.seen()).collect();
     let growth = used.saturating_sub(last.used);
     let reading = Reading { limit, used, growth, stalled, unchanged: last.changed.elapsed(), calls: &calls };
@@ -87,9 +88,9 @@ fn used(scope: Option<&Scope>, table: &mut Table, rough: u64) -> u64 {
 impl Last {
     /// Whether some have waited for memory for a good part of the time since the last look.
     fn stalls(&mut self, scope: Option<&Scope>) -> bool {
-        let Some(pressure) = scope.and_then(Scope::pressure) else { return false };
-        let waited = pressure.some_total.saturating_sub(self.waited);
-        let first = std::mem::replace(&mut self.waited, pressure.some_total).is_zero();
-        !first && waited > self.at.elapsed() / STALL_PART
+        let now = scope.and_then(Scope::pressure).map(|pressure| pressure.some_total);
+        let before = std::mem::replace(&mut self.waited, now);
+        let waited = now.zip(before).map(|(now, before)| now.saturating_sub(before));
+        waited.is_some_and(|waited| waited > self.at.elapsed() / STALL_PART)
     }
 }
