@@ -13,10 +13,21 @@ pub struct Confinement {
     pub net: Option<Net>,
     /// How closely it is looked at; without it, for denials where there is a policy.
     pub observe: Option<Observe>,
+    /// Which `/tmp` it sees.
+    pub tmp: Tmp,
     /// The best means by which it is held together.
     pub at_most: Rung,
     /// What it must not be without.
     pub requirements: Vec<Requirement>,
+}
+
+/// The `/tmp` of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tmp {
+    /// The host's.
+    Shared,
+    /// One of its own, empty, in memory.
+    Private,
 }
 
 impl Default for Confinement {
@@ -26,6 +37,7 @@ impl Default for Confinement {
             policy: None,
             net: None,
             observe: None,
+            tmp: Tmp::Shared,
             at_most: Rung::CgroupV2,
             requirements: Vec::new(),
         }
@@ -43,6 +55,9 @@ impl Confinement {
         }
         if let Some(observe) = self.observe {
             command = command.observe(observe);
+        }
+        if self.tmp == Tmp::Private {
+            command = command.private_tmp();
         }
         self.requirements.iter().fold(command, |command, &requirement| command.require(requirement))
     }

@@ -34,7 +34,7 @@ pub use branch_proto::{
     RestoreReport, Side, StepAction, Version, WorkspaceStatus,
 };
 pub use branch_proto::{CommitPhase, CommitProgress, Event, Events};
-pub use confinement::Confinement;
+pub use confinement::{Confinement, Tmp};
 pub use error::{Error, LaunchError};
 pub use explore::{ATTEMPTS_MAX, AttemptReport, Explore, ExploreReport, Progress, Verdict};
 pub use location::Location;

@@ -35,6 +35,13 @@ impl From<OwnedFd> for Stdio {
     }
 }
 
+/// Which `/tmp` a group sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tmp {
+    Callers,
+    Own,
+}
+
 /// A program to run in a group of its own.
 ///
 /// Unless told otherwise it inherits the caller's environment, standard streams and working directory (by
@@ -54,6 +61,7 @@ pub struct Command {
     pub(crate) way: Way,
     pub(crate) policy: Option<Policy>,
     pub(crate) observe: Option<Observe>,
+    pub(crate) tmp: Tmp,
     pub(crate) at_most: Rung,
     pub(crate) requirements: Vec<Requirement>,
     pub(crate) limits: Limits,
@@ -77,6 +85,7 @@ impl Command {
             way: Way(Arc::new(SystemResolver)),
             policy: None,
             observe: None,
+            tmp: Tmp::Callers,
             at_most: Rung::CgroupV2,
             requirements: Vec::new(),
             limits: Limits::default(),
@@ -178,6 +187,13 @@ impl Command {
     /// work), and no group within can be looked at as well.
     pub fn observe(mut self, observe: Observe) -> Command {
         self.observe = Some(observe);
+        self
+    }
+
+    /// Gives the group a `/tmp` of its own, empty but for what is bound there. Its files are memory, and count as
+    /// the group's.
+    pub fn private_tmp(mut self) -> Command {
+        self.tmp = Tmp::Own;
         self
     }
 

@@ -9,6 +9,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::error::Step;
 use crate::net::inside::{self, Namespace};
+use crate::private_tmp::PrivateTmp;
 use crate::sandbox::ReadOnly;
 use crate::wire::Fail;
 
@@ -21,6 +22,8 @@ pub(crate) struct Confinement {
     pub(crate) net: Namespace,
     /// (view, over), bound in this order.
     pub(crate) binds: Vec<(CString, CString)>,
+    /// A `/tmp` of its own, with what is bound there.
+    pub(crate) private_tmp: Option<PrivateTmp>,
     pub(crate) proc: ProcRule,
     /// What a policy leaves writable.
     pub(crate) read_only: Option<ReadOnly>,
@@ -73,11 +76,17 @@ pub(crate) fn enter(plan: &Confinement) -> Result<ProcMounted, Fail> {
     }
     rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(|e| Fail::new(Step::MakePrivate, e))?;
+    if let Some(tmp) = &plan.private_tmp {
+        tmp.stage()?;
+    }
     for (index, (view, over)) in plan.binds.iter().enumerate() {
         // Recursive: in a less privileged mount namespace, submounts of the view are locked to it and a
         // plain bind is EINVAL (mount_namespaces(7)).
         rustix::mount::mount_bind_recursive(view.as_c_str(), over.as_c_str())
             .map_err(|e| Fail::new(Step::Bind, e).at(index))?;
+    }
+    if let Some(tmp) = &plan.private_tmp {
+        tmp.enter()?;
     }
     if plan.net != Namespace::Callers {
         inside::hide_resolvers()?;

@@ -38,6 +38,8 @@ pub enum Step {
     Bind,
     /// Hiding the host's resolvers from a group with a network of its own.
     Resolvers,
+    /// Making a `/tmp` of its own.
+    PrivateTmp,
     /// Mounting a fresh `/proc` for the new pid namespace.
     MountProc,
     /// Making all mounts read-only but those a policy lets the program write (`mount_setattr(2)`).
@@ -70,7 +72,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order; a step's place is its number on the error pipe.
-    pub(crate) const ALL: [Step; 29] = [
+    pub(crate) const ALL: [Step; 30] = [
         Step::Prepare,
         Step::Cgroup,
         Step::Require,
@@ -86,6 +88,7 @@ impl Step {
         Step::MakePrivate,
         Step::Bind,
         Step::Resolvers,
+        Step::PrivateTmp,
         Step::MountProc,
         Step::ReadOnly,
         Step::Chdir,
@@ -119,6 +122,7 @@ impl Step {
             Step::MakePrivate => "make mounts private for",
             Step::Bind => "bind",
             Step::Resolvers => "hide the host's resolvers from",
+            Step::PrivateTmp => "make a private /tmp for",
             Step::MountProc => "mount a fresh",
             Step::ReadOnly => "make read-only",
             Step::Chdir => "enter directory",

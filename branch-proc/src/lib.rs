@@ -44,6 +44,7 @@ mod pidfd;
 mod place;
 mod plan;
 mod policy;
+mod private_tmp;
 mod processes;
 mod program;
 mod sandbox;

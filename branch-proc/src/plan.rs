@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use crate::cgroup::Home;
-use crate::command::{Command, FD_TARGET_MAX, Stdio};
+use crate::command::{Command, FD_TARGET_MAX, Stdio, Tmp};
 use crate::confine::{Confinement, IdMaps, Namespaces, ProcRule};
 use crate::error::{SpawnError, Step};
 use crate::ladder::{Requirement, Rung};
@@ -17,6 +17,7 @@ use crate::net::inside::Namespace;
 use crate::net::{Egress, Net, environment as net_environment};
 use crate::observe::Observe;
 use crate::policy::{Policy, lets_through};
+use crate::private_tmp::PrivateTmp;
 use crate::program::{Program, StringArray};
 use crate::sandbox::{ReadOnly, Sandbox};
 use crate::sys;
@@ -62,11 +63,18 @@ impl Plan {
             true => ProcRule::Require,
             false => ProcRule::Prefer,
         };
+        let mut binds = binds(&command)?;
+        let private_tmp = (command.tmp == Tmp::Own).then(|| {
+            let mut tmp = PrivateTmp::default();
+            binds.retain(|(view, over)| !tmp.take(view, over));
+            tmp
+        });
         let confinement = Confinement {
             namespaces: Namespaces::Own,
             maps: id_maps(),
             net: Namespace::of(&command.net),
-            binds: binds(&command)?,
+            binds,
+            private_tmp,
             proc,
             read_only,
             cwd: directory(&command)?,
@@ -92,6 +100,7 @@ impl Plan {
         let confinement = &self.confinement;
         confinement.binds.is_empty()
             && confinement.net == Namespace::Callers
+            && confinement.private_tmp.is_none()
             && self.program.sandbox.is_none()
             && self.requirements.is_empty()
     }
@@ -102,6 +111,9 @@ impl Plan {
         let refused = |thing| Err(SpawnError::new(Step::Require, libc::ENOTSUP, thing));
         if confinement.net != Namespace::Callers {
             return refused("a network of its own");
+        }
+        if confinement.private_tmp.is_some() {
+            return refused("a /tmp of its own");
         }
         if self.program.sandbox.as_ref().is_some_and(Sandbox::has_walls) {
             return refused("a policy without namespaces");
@@ -133,7 +145,7 @@ fn moved(path: &CStr, over: &CStr, view: &CStr) -> Result<Option<CString>, Spawn
 /// A confinement without binds, for a look at what the host can do.
 pub(crate) fn bare_confinement(maps: Option<IdMaps>, net: Namespace) -> Confinement {
     let (namespaces, binds, proc) = (Namespaces::Own, Vec::new(), ProcRule::Prefer);
-    Confinement { namespaces, maps, net, binds, proc, read_only: None, cwd: None }
+    Confinement { namespaces, maps, net, binds, private_tmp: None, proc, read_only: None, cwd: None }
 }
 
 /// The maps for a user namespace, if there has to be one.

@@ -304,3 +304,19 @@ fn the_host_report_agrees_with_what_a_spawn_does() {
     assert_eq!(report.fresh_proc.is_available(), group.level().proc == ProcView::Fresh);
     group.wait().unwrap();
 }
+
+#[test]
+fn a_private_tmp_is_empty_but_for_the_bound_view_and_nothing_of_it_comes_out() {
+    let dir = tempfile::tempdir_in("/tmp").unwrap();
+    let (base, view) = base_and_view(dir.path());
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "theirs").unwrap();
+    let script =
+        "cat file; test ! -e $SECRET && echo mine > /tmp/made && echo in > $BASE/made; stat -c %a /tmp";
+    let command = sh(script).bind(&view, &base).current_dir(&base).env("BASE", &base).env("SECRET", &secret);
+    assert_eq!(stdout_of(command.private_tmp()), "view1777\n");
+    assert_eq!(fs::read_to_string(view.join("made")).unwrap(), "in\n");
+    assert!(!base.join("made").exists() && !Path::new("/tmp/made").exists());
+    // The fresh /proc is in its place again.
+    assert_eq!(stdout_of(sh("cat /proc/1/comm").current_dir("/").private_tmp()), "branch-init\n");
+}

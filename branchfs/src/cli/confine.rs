@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::str::FromStr;
 
-use branch_core::Confinement;
+use branch_core::{Confinement, Tmp};
 use branch_proc::{Limits, Net, Observe, Policy, Preset, Requirement, Rung};
 
 use super::error::CliError;
@@ -33,6 +33,9 @@ pub(super) struct Options {
     /// The most processors it may use, such as 1.5
     #[arg(long, value_name = "N", value_parser = processors)]
     cpu: Option<u32>,
+    /// Give it a /tmp of its own, empty and in memory
+    #[arg(long)]
+    private_tmp: bool,
     /// Hold it together by nothing better than this
     #[arg(long, value_name = "RUNG", value_enum, default_value = "cgroup-v2")]
     ladder: Ladder,
@@ -84,6 +87,7 @@ impl Options {
             policy,
             net: self.net.clone(),
             observe: self.no_watch.then_some(Observe::Nothing),
+            tmp: if self.private_tmp { Tmp::Private } else { Tmp::Shared },
             at_most: match self.ladder {
                 Ladder::CgroupV2 => Rung::CgroupV2,
                 Ladder::CgroupHybrid => Rung::CgroupHybrid,

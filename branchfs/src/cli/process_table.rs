@@ -12,6 +12,9 @@ const UNKNOWN: &str = "?";
 
 /// A row for each process, indented below its parent.
 pub(super) fn processes(out: &mut dyn Write, groups: &[GroupInfo]) -> io::Result<()> {
+    if groups.is_empty() {
+        return writeln!(out, "nothing runs");
+    }
     let header = ["BRANCH", "PID", "STATE", "CPU", "MEMORY", "AGE", "COMMAND"].map(str::to_owned).to_vec();
     let rows = groups.iter().flat_map(|group| {
         let depths = depths(group);

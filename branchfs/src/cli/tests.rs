@@ -58,7 +58,7 @@ fn every_verb_parses() {
         "run --memory 2GiB --pids 100 --cpu 1.5 -- make",
         "run --require inescapable-kill --ladder pid-namespace -- make",
         "run --policy build --net allow=crates.io,*.github.com:443 --no-watch -- make",
-        "run --learn mine.toml -- make",
+        "run --learn mine.toml --private-tmp -- make",
         "explore -n 2 --policy edit --memory 1G -- make",
         "why write /etc/hosts --policy build",
         "why connect crates.io:443 --policy mine.toml --json",
