@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How much a call matters. What matters less is slowed down, stopped for a while, and at the very last killed for
+/// How much a call matters. What matters less has a smaller share of the processor, and is slowed down, stopped for a while, and at the very last killed for
 /// what matters more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -19,6 +19,17 @@ pub enum Priority {
     High,
 }
 
+impl Priority {
+    /// Its share of the processor against the others'.
+    pub(super) fn cpu_weight(self) -> u16 {
+        match self {
+            Priority::Low => 25,
+            Priority::Normal => 100,
+            Priority::High => 400,
+        }
+    }
+}
+
 /// Of the joint limit, in percent: below it what was stopped goes on.
 const THAW: u64 = 65;
 /// From here on lower calls are slowed down.
@@ -28,7 +39,7 @@ const FREEZE: u64 = 80;
 /// From here on all lower ones at once.
 const URGENT: u64 = 88;
 /// From here on, if all that can stand still does and memory still grows, one is killed.
-const KILL: u64 = 92;
+const KILL: u64 = 94;
 /// How many looks ahead the growth is taken to go on; not for killing, which goes by what is used.
 const AHEAD: u64 = 2;
 /// How long nothing was changed before something is thawed.
@@ -214,7 +225,7 @@ mod tests {
             (70, 10, &all, vec![Freeze(2), Freeze(1)]),
             (99, 1, &all, vec![Freeze(2), Freeze(1)]),
             (90, 9, &none, vec![]),
-            (93, 1, &none, vec![Kill(2)]),
+            (94, 1, &none, vec![Kill(2)]),
             (93, 0, &none, vec![]),
             (99, 9, &[(High, Free), (Low, Ending), (Low, Frozen)], vec![]),
         ];

@@ -161,7 +161,10 @@ impl ToolCalls {
             None => command,
         };
         let group = command.limits(limits.clone()).spawn()?;
-        let entry = Entry::new(group, argv, priority, limits, (hint, hint_error), limit_from);
+        let mut entry = Entry::new(group, argv, priority, limits, (hint, hint_error), limit_from);
+        if priority != Priority::Normal {
+            entry.ease();
+        }
         RunningCall::begin(&self.shared, entry, timeout)
     }
 

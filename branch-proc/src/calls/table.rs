@@ -15,9 +15,8 @@ use crate::limits::Limits;
 use crate::pidfd::wait_readable;
 use crate::scope::Scope;
 
-/// The share of the processor that a slowed call has against the 100 of others.
+/// The share of the processor that a slowed call has; see [`Priority::cpu_weight`].
 const SLOWED_WEIGHT: u16 = 1;
-const USUAL_WEIGHT: u16 = 100;
 
 /// What all parts of one [`super::ToolCalls`] share. The groups lie before the scope, and so go first.
 #[derive(Debug)]
@@ -211,10 +210,11 @@ impl Entry {
         self.limit(Limits { cpu_weight: Some(SLOWED_WEIGHT), memory_high, ..Limits::default() });
     }
 
+    /// Gives it what its priority and its own limits say.
     pub(super) fn ease(&mut self) {
         self.motion = Motion::Free;
         self.limit(Limits {
-            cpu_weight: self.limits.cpu_weight.or(Some(USUAL_WEIGHT)),
+            cpu_weight: self.limits.cpu_weight.or(Some(self.priority.cpu_weight())),
             memory_high: self.limits.memory_high.or(Some(u64::MAX)),
             ..Limits::default()
         });
