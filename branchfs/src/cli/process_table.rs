@@ -144,7 +144,7 @@ try-1   12   sleeps  5 ms  2.0 KiB  0s     cc\\u{1b}[2J a.c
     #[test]
     fn what_the_host_does_not_tell_is_a_question_mark_and_lines_are_cut() {
         let mut out = Vec::new();
-        groups(&mut out, &[GroupInfo { frozen: true, ..group() }], |_| Some(12.34), 70).unwrap();
+        groups(&mut out, &[GroupInfo { frozen: true, ..group() }], |_| Some(12.34), 71).unwrap();
         let expected = "\
 BRANCH  PID  STATE   CPU%  CPU   MEMORY   PEAK  PIDS  READ  WRITTEN  CO
 try-1   10   frozen  12.3  5 ms  4.0 KiB  ?     3     ?     ?        ma
