@@ -25,6 +25,7 @@ pub(crate) struct Confinement {
     /// A `/tmp` of its own, with what is bound there.
     pub(crate) private_tmp: Option<PrivateTmp>,
     pub(crate) proc: ProcRule,
+    pub(crate) shared_memory: SharedMemory,
     /// What a policy leaves writable.
     pub(crate) read_only: Option<ReadOnly>,
     /// Entered after the binds: a directory inherited from the caller would still be the one underneath.
@@ -53,6 +54,15 @@ pub(crate) enum ProcRule {
     Prefer,
     /// Fail.
     Require,
+}
+
+/// Whose `/dev/shm` and `/dev/mqueue` the group sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SharedMemory {
+    /// Its own, empty.
+    Own,
+    /// The caller's: something that the group works on lies there.
+    Callers,
 }
 
 /// What became of `/proc`.
@@ -92,6 +102,9 @@ pub(crate) fn enter(plan: &Confinement) -> Result<ProcMounted, Fail> {
         inside::hide_resolvers()?;
     }
     let proc = mount_proc(plan.proc)?;
+    if plan.shared_memory == SharedMemory::Own {
+        mount_shared_memory()?;
+    }
     if let Some(read_only) = &plan.read_only {
         read_only.enter()?;
     }
@@ -136,6 +149,22 @@ fn mount_proc(rule: ProcRule) -> Result<ProcMounted, Fail> {
         Err(Errno::PERM) if rule == ProcRule::Prefer => Ok(ProcMounted::Refused),
         Err(e) => Err(Fail::new(Step::MountProc, e)),
     }
+}
+
+/// What `shm_open(3)` and named semaphores use is a directory of the host's, which namespaces alone do not fence, and
+/// so is a mounted file system of message queues: it shows those of the ipc namespace in which it was mounted.
+fn mount_shared_memory() -> Result<(), Fail> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    let places: [(&CStr, &CStr, Option<&CStr>); 2] =
+        [(c"/dev/shm", c"tmpfs", Some(c"mode=1777")), (c"/dev/mqueue", c"mqueue", None)];
+    for (place, kind, options) in places {
+        match rustix::mount::mount(kind, place, kind, flags, options) {
+            // No such place here, or no message queues in this kernel: nothing to fence.
+            Ok(()) | Err(Errno::NOENT | Errno::NOTDIR | Errno::NODEV) => {}
+            Err(e) => return Err(Fail::new(Step::SharedMemory, e)),
+        }
+    }
+    Ok(())
 }
 
 fn write_file(path: &CStr, content: &[u8]) -> Result<(), Errno> {

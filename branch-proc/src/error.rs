@@ -42,6 +42,8 @@ pub enum Step {
     PrivateTmp,
     /// Mounting a fresh `/proc` for the new pid namespace.
     MountProc,
+    /// Mounting shared memory (`/dev/shm`) and message queues (`/dev/mqueue`) of its own (`shm_overview(7)`).
+    SharedMemory,
     /// Making all mounts read-only but those a policy lets the program write (`mount_setattr(2)`).
     ReadOnly,
     /// Entering the working directory, by its path after the binds.
@@ -72,7 +74,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order; a step's place is its number on the error pipe.
-    pub(crate) const ALL: [Step; 30] = [
+    pub(crate) const ALL: [Step; 31] = [
         Step::Prepare,
         Step::Cgroup,
         Step::Require,
@@ -90,6 +92,7 @@ impl Step {
         Step::Resolvers,
         Step::PrivateTmp,
         Step::MountProc,
+        Step::SharedMemory,
         Step::ReadOnly,
         Step::Chdir,
         Step::Session,
@@ -124,6 +127,7 @@ impl Step {
             Step::Resolvers => "hide the host's resolvers from",
             Step::PrivateTmp => "make a private /tmp for",
             Step::MountProc => "mount a fresh",
+            Step::SharedMemory => "mount shared memory of its own for",
             Step::ReadOnly => "make read-only",
             Step::Chdir => "enter directory",
             Step::Session => "start a session for",
@@ -195,6 +199,9 @@ impl Step {
             }
             (Step::MountProc, _) => {
                 "parts of /proc are masked here, as in most containers: allow the inherited /proc, or unmask it"
+            }
+            (Step::SharedMemory, _) => {
+                "to share the caller's instead, bind it over itself: /dev/shm over /dev/shm"
             }
             (Step::Chdir, libc::ENOENT) => {
                 "the path is looked up after the view is bound: does it exist in the branch?"

@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::cgroup::Home;
 use crate::command::{Command, FD_TARGET_MAX, Stdio, Tmp};
-use crate::confine::{Confinement, IdMaps, Namespaces, ProcRule};
+use crate::confine::{Confinement, IdMaps, Namespaces, ProcRule, SharedMemory};
 use crate::error::{SpawnError, Step};
 use crate::ladder::{Requirement, Rung};
 use crate::limits::Limits;
@@ -63,7 +63,8 @@ impl Plan {
             true => ProcRule::Require,
             false => ProcRule::Prefer,
         };
-        let mut binds = binds(&command)?;
+        let (mut binds, cwd) = (binds(&command)?, directory(&command)?);
+        let shared_memory = shared_memory(&binds, cwd.as_deref(), name);
         let private_tmp = (command.tmp == Tmp::Own).then(|| {
             let mut tmp = PrivateTmp::default();
             binds.retain(|(view, over)| !tmp.take(view, over));
@@ -75,9 +76,10 @@ impl Plan {
             net: Namespace::of(&command.net),
             binds,
             private_tmp,
+            shared_memory,
             proc,
             read_only,
-            cwd: directory(&command)?,
+            cwd,
         };
         let (at_most, home) = (command.at_most, command.home.clone());
         let (requirements, limits) = (command.requirements.clone(), command.limits.clone());
@@ -145,7 +147,21 @@ fn moved(path: &CStr, over: &CStr, view: &CStr) -> Result<Option<CString>, Spawn
 /// A confinement without binds, for a look at what the host can do.
 pub(crate) fn bare_confinement(maps: Option<IdMaps>, net: Namespace) -> Confinement {
     let (namespaces, binds, proc) = (Namespaces::Own, Vec::new(), ProcRule::Prefer);
-    Confinement { namespaces, maps, net, binds, private_tmp: None, proc, read_only: None, cwd: None }
+    let shared_memory = SharedMemory::Own;
+    let (private_tmp, read_only, cwd) = (None, None, None);
+    Confinement { namespaces, maps, net, binds, private_tmp, proc, shared_memory, read_only, cwd }
+}
+
+/// The group's own, unless that would hide what it works on: a view, what is bound over, where it starts, or the
+/// program itself.
+fn shared_memory(binds: &[(CString, CString)], cwd: Option<&CStr>, program: &OsStr) -> SharedMemory {
+    let named = binds.iter().flat_map(|(view, over)| [view.as_bytes(), over.as_bytes()]);
+    let mut named = named.chain(cwd.map(CStr::to_bytes)).chain([program.as_bytes()]);
+    let hidden = |path: &[u8]| {
+        let path = Path::new(OsStr::from_bytes(path));
+        ["/dev/shm", "/dev/mqueue"].iter().any(|place| path.starts_with(place))
+    };
+    if named.any(hidden) { SharedMemory::Callers } else { SharedMemory::Own }
 }
 
 /// The maps for a user namespace, if there has to be one.
