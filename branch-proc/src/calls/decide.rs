@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// How much a call matters. What matters less has a smaller share of the processor, and is slowed down, stopped for a while, and at the very last killed for
-/// what matters more.
+/// How much a call matters. What matters less has a smaller share of the processor, and is slowed down, stopped for
+/// a while, and at the very last killed for what matters more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Priority {
