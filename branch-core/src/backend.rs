@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use branch_proto::{
     BranchInfo, Children, Choices, Client, ClientError, CommitOptions, CommitPlan, CommitReport, Compared,
     DiffDetail, FileChange, GcMode, GcReport, GroupAction, GroupInfo, GroupKind, KeepChange, LogEntry,
-    Omitted, Quota, RebaseReport, RestoreReport, WorkspaceStatus,
+    Omitted, OnEnd, Quota, RebaseReport, RestoreReport, WorkspaceStatus,
 };
 
 use branch_proto::Events;
@@ -123,6 +123,17 @@ impl Daemon {
         let first = daemon.connection()?;
         daemon.idle().push(first);
         Ok(daemon)
+    }
+
+    /// As [`Backend::attach`], saying what the end of the group means for the branch.
+    pub fn attach_until(
+        &self,
+        branch: &str,
+        pid: i32,
+        pidfd: BorrowedFd<'_>,
+        on_end: OnEnd,
+    ) -> Result<(), Error> {
+        self.call(|client| client.attach_until(branch, pid, pidfd, on_end))
     }
 
     fn connection(&self) -> Result<Client, Error> {

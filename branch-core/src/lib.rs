@@ -30,7 +30,7 @@ pub use branch_proto::{
     Bound, BranchInfo, ChangeStatus, Checkpoint, Children, Choice, Choices, ClientError, CommitAction,
     CommitOptions, CommitPlan, CommitReport, Compared, Conflict, ConflictKind, DiffDetail, Failure,
     FileChange, FileKind, GcMode, GcReport, GroupAction, GroupInfo, GroupKind, Keep, KeepChange, LogEntry,
-    Omitted, OmittedBecause, Part, PathBytes, PlannedStep, ProcessInfo, Quota, RebaseReport, Resolved,
+    Omitted, OmittedBecause, OnEnd, Part, PathBytes, PlannedStep, ProcessInfo, Quota, RebaseReport, Resolved,
     RestoreReport, Side, StepAction, Version, WorkspaceStatus,
 };
 pub use branch_proto::{CommitPhase, CommitProgress, Event, Events};

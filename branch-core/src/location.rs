@@ -44,6 +44,11 @@ impl Location {
         Ok(store_of(&base)?.map(|store| Location { base, store }))
     }
 
+    /// A workspace known to be there, with its store by any path that leads to it now.
+    pub fn through(base: PathBuf, store: PathBuf) -> Location {
+        Location { base, store }
+    }
+
     /// Where the store of `base` lives unless told otherwise.
     pub fn default_store(base: &Path) -> PathBuf {
         base.join(MARKER)

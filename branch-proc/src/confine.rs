@@ -36,7 +36,9 @@ pub(crate) struct Confinement {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Namespaces {
     Own,
-    /// The caller's: the init adopts orphans instead, and nothing is mounted.
+    /// Only its own mounts: the init adopts orphans instead of being the first of a pid namespace.
+    Mounts,
+    /// The caller's: as above, and nothing is mounted.
     Callers,
 }
 
@@ -101,7 +103,10 @@ pub(crate) fn enter(plan: &Confinement) -> Result<ProcMounted, Fail> {
     if plan.net != Namespace::Callers {
         inside::hide_resolvers()?;
     }
-    let proc = mount_proc(plan.proc)?;
+    let proc = match plan.namespaces {
+        Namespaces::Own => mount_proc(plan.proc)?,
+        Namespaces::Mounts | Namespaces::Callers => become_subreaper().map(|()| ProcMounted::Refused)?,
+    };
     if plan.shared_memory == SharedMemory::Own {
         mount_shared_memory()?;
     }
@@ -114,10 +119,14 @@ pub(crate) fn enter(plan: &Confinement) -> Result<ProcMounted, Fail> {
 
 /// The lowest rung: what loses its parent becomes the init's child, so that the init can find and kill it.
 fn adopt(plan: &Confinement) -> Result<(), Fail> {
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-        .map_err(|e| Fail::new(Step::Subreaper, e))?;
+    become_subreaper()?;
     hide_memory()?;
     change_directory(plan)
+}
+
+fn become_subreaper() -> Result<(), Fail> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .map_err(|e| Fail::new(Step::Subreaper, e))
 }
 
 fn change_directory(plan: &Confinement) -> Result<(), Fail> {

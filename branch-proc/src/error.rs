@@ -60,7 +60,7 @@ pub enum Step {
     Capabilities,
     /// Limits of each process (`setrlimit(2)`).
     Rlimit,
-    /// Marking every other descriptor close-on-exec (`close_range(2)`).
+    /// Marking every other descriptor close-on-exec, or closing it (`close_range(2)`).
     CloseRest,
     /// Giving up gaining privileges by `execve(2)`, which a policy needs (`PR_SET_NO_NEW_PRIVS(2const)`).
     NoNewPrivs,

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use crate::confine::{self, Confinement, Namespaces, ProcMounted};
 use crate::error::Step;
 use crate::net::inside::hand_over_listener;
+use crate::outcome::Exit;
 use crate::program::{Program, Session, become_program};
 use crate::sys::{self, Side};
 use crate::wire::{Ended, Fail, Report};
@@ -28,7 +29,7 @@ const FORWARDED: [i32; 6] =
 /// Exit code of an init or program process that failed to start; the error pipe says why.
 const EXIT_NOT_STARTED: i32 = 127;
 /// Exit code of an init whose spawner has died. Nobody is left to read it.
-const EXIT_ORPHANED: i32 = 125;
+pub(crate) const EXIT_ORPHANED: i32 = 125;
 
 /// The child's ends of what ties it to its spawner.
 #[derive(Debug)]
@@ -56,11 +57,16 @@ pub(crate) struct ChildEnds {
 pub(crate) fn run(confinement: &Confinement, program: &Program, ends: &ChildEnds) -> ! {
     match start(confinement, program, ends) {
         Ok((main, signals)) => supervise(
-            &Supervised { main, session: program.session, inside: confinement.namespaces },
+            &Supervised {
+                main,
+                session: program.session,
+                inside: confinement.namespaces,
+                spawner: &ends.spawner,
+                last_words: LastWords::Pipe(&ends.status),
+            },
             &signals,
-            ends,
         ),
-        Err(fail) => give_up(fail, ends),
+        Err(fail) => give_up(fail, &ends.errors),
     }
 }
 
@@ -68,16 +74,28 @@ pub(crate) fn run(confinement: &Confinement, program: &Program, ends: &ChildEnds
 pub(crate) fn run_probe(confinement: &Confinement, ends: &ChildEnds) {
     match confine::enter(confinement) {
         Ok(ProcMounted::Fresh) => {}
-        Ok(ProcMounted::Refused) => tell(Report::ProcInherited, ends),
-        Err(fail) => give_up(fail, ends),
+        Ok(ProcMounted::Refused) => tell(Report::ProcInherited, &ends.errors),
+        Err(fail) => give_up(fail, &ends.errors),
     }
 }
 
 /// What the init looks after.
-struct Supervised {
-    main: i32,
-    session: Session,
-    inside: Namespaces,
+pub(crate) struct Supervised<'a> {
+    pub(crate) main: i32,
+    pub(crate) session: Session,
+    pub(crate) inside: Namespaces,
+    /// Readable when the spawner's process is gone.
+    pub(crate) spawner: &'a OwnedFd,
+    pub(crate) last_words: LastWords<'a>,
+}
+
+/// How the init tells of the program's end.
+#[derive(Clone, Copy)]
+pub(crate) enum LastWords<'a> {
+    /// One [`Ended`] into this pipe.
+    Pipe(&'a OwnedFd),
+    /// By ending as the program did: its exit code, or 128+n after signal n.
+    ExitCode,
 }
 
 fn start(confinement: &Confinement, program: &Program, ends: &ChildEnds) -> Result<(i32, OwnedFd), Fail> {
@@ -85,7 +103,7 @@ fn start(confinement: &Confinement, program: &Program, ends: &ChildEnds) -> Resu
     close_all_but(3, &ends.keep);
     rustix::thread::set_name(sys::INIT_NAME).map_err(|e| Fail::new(Step::Signals, e))?;
     if confine::enter(confinement)? == ProcMounted::Refused {
-        tell(Report::ProcInherited, ends);
+        tell(Report::ProcInherited, &ends.errors);
     }
     if let Some(to) = &ends.egress {
         hand_over_listener(to)?;
@@ -93,22 +111,26 @@ fn start(confinement: &Confinement, program: &Program, ends: &ChildEnds) -> Resu
     if program.session == Session::Own {
         rustix::process::setsid().map_err(|e| Fail::new(Step::Session, e))?;
     }
-    // All signals are blocked since before the clone, so none of these can have been lost.
+    let signals = signals_to_handle()?;
+    tell(Report::Ready, &ends.errors);
+    wait_for_release(&signals, ends);
+    // SAFETY: the child only runs become_program and give_up, both async-signal-safe, and ends there.
+    match unsafe { sys::fork(ends.program_cgroup.as_ref()) } {
+        Ok(Side::Parent(main)) => Ok((main, signals)),
+        Ok(Side::Child) => give_up(become_program(program), &ends.errors),
+        Err(e) => Err(Fail::new(Step::Fork, e)),
+    }
+}
+
+/// All signals are blocked since before the clone, so none of these can have been lost.
+pub(crate) fn signals_to_handle() -> Result<OwnedFd, Fail> {
     let mut handled = sys::signal_set(&FORWARDED);
     // SAFETY: an initialised set and a valid signal number.
     unsafe {
         libc::sigaddset(&raw mut handled, libc::SIGCHLD);
         libc::sigaddset(&raw mut handled, sys::SIGNAL_END);
     }
-    let signals = sys::signalfd(&handled).map_err(|e| Fail::new(Step::Signals, e))?;
-    tell(Report::Ready, ends);
-    wait_for_release(&signals, ends);
-    // SAFETY: the child only runs become_program and give_up, both async-signal-safe, and ends there.
-    match unsafe { sys::fork(ends.program_cgroup.as_ref()) } {
-        Ok(Side::Parent(main)) => Ok((main, signals)),
-        Ok(Side::Child) => give_up(become_program(program), ends),
-        Err(e) => Err(Fail::new(Step::Fork, e)),
-    }
+    sys::signalfd(&handled).map_err(|e| Fail::new(Step::Signals, e))
 }
 
 /// Everything is in place; whoever has to know of the group before its program runs is being told.
@@ -134,13 +156,20 @@ fn wait_for_release(signals: &OwnedFd, ends: &ChildEnds) {
     }
 }
 
-fn supervise(group: &Supervised, signals: &OwnedFd, ends: &ChildEnds) -> ! {
+/// From the program's start to its end.
+pub(crate) fn supervise(group: &Supervised<'_>, signals: &OwnedFd) -> ! {
     // Holding a copy of the program's streams would keep its readers from seeing their end.
-    let mut keep = [signals.as_raw_fd(), ends.status.as_raw_fd(), ends.spawner.as_raw_fd()];
+    let status = match group.last_words {
+        LastWords::Pipe(status) => status.as_raw_fd(),
+        LastWords::ExitCode => signals.as_raw_fd(),
+    };
+    let mut keep = [signals.as_raw_fd(), status, group.spawner.as_raw_fd()];
     keep.sort_unstable();
     close_all_but(0, &keep);
     loop {
-        let mut watched = [PollFd::new(signals, PollFlags::IN), PollFd::new(&ends.spawner, PollFlags::IN)];
+        // First, for whoever ended before SIGCHLD was the init's: a disposition that is reset forgets what is pending.
+        reap(group);
+        let mut watched = [PollFd::new(signals, PollFlags::IN), PollFd::new(group.spawner, PollFlags::IN)];
         match rustix::event::poll(&mut watched, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => leave(group, EXIT_ORPHANED),
@@ -154,13 +183,12 @@ fn supervise(group: &Supervised, signals: &OwnedFd, ends: &ChildEnds) -> ! {
             }
             forward(&signal, group);
         }
-        reap(group, ends);
     }
 }
 
 /// Ends, and with it everything in the group: the kernel sees to that in a pid namespace, else the init itself.
-fn leave(group: &Supervised, code: i32) -> ! {
-    if group.inside == Namespaces::Callers {
+fn leave(group: &Supervised<'_>, code: i32) -> ! {
+    if group.inside != Namespaces::Own {
         sweep();
     }
     sys::exit(code)
@@ -208,7 +236,7 @@ fn kill_children() {
 
 /// To the program's process group where it leads one, else to the program. What a terminal sends
 /// (`SI_KERNEL`) it sends to the whole foreground group itself.
-fn forward(signal: &libc::signalfd_siginfo, group: &Supervised) {
+fn forward(signal: &libc::signalfd_siginfo, group: &Supervised<'_>) {
     let number = signal.ssi_signo as i32;
     if number == libc::SIGCHLD || signal.ssi_code == libc::SI_KERNEL {
         return;
@@ -222,40 +250,45 @@ fn forward(signal: &libc::signalfd_siginfo, group: &Supervised) {
 }
 
 /// Reaps everything that has ended; ends when the program has.
-fn reap(group: &Supervised, ends: &ChildEnds) {
+fn reap(group: &Supervised<'_>) {
     loop {
         let mut status = 0;
         // SAFETY: status is a valid place for the answer.
         match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) } {
-            pid if pid == group.main => finish(group, status, ends),
+            pid if pid == group.main => finish(group, status),
             pid if pid > 0 => {}
             _ => return,
         }
     }
 }
 
-fn finish(group: &Supervised, wait_status: i32, ends: &ChildEnds) -> ! {
+fn finish(group: &Supervised<'_>, wait_status: i32) -> ! {
+    let LastWords::Pipe(status) = group.last_words else {
+        leave(group, Exit::from_wait_status(wait_status).shell_code())
+    };
     let ended = Ended { wait_status, at_nanos: sys::monotonic_nanos() };
     // Fails only when the spawner has closed its end or died: then nobody wants to know.
-    let told = rustix::io::write(&ends.status, &ended.encode());
+    let told = rustix::io::write(status, &ended.encode());
     leave(group, if told.is_ok() { 0 } else { EXIT_ORPHANED })
 }
 
-fn tell(report: Report, ends: &ChildEnds) {
+/// To the spawner.
+pub(crate) fn tell(report: Report, errors: &OwnedFd) {
     // An unread report means a spawner that is gone, which the init notices by itself.
-    if rustix::io::write(&ends.errors, &report.encode()).is_err() {
+    if rustix::io::write(errors, &report.encode()).is_err() {
         sys::exit(EXIT_ORPHANED);
     }
 }
 
-fn give_up(fail: Fail, ends: &ChildEnds) -> ! {
-    tell(Report::Failed(fail), ends);
+/// Ends, and says why.
+pub(crate) fn give_up(fail: Fail, errors: &OwnedFd) -> ! {
+    tell(Report::Failed(fail), errors);
     sys::exit(EXIT_NOT_STARTED)
 }
 
 /// Closes everything from `first` on but the descriptors of `keep`, which ascend. A group whose init keeps
 /// strangers' descriptors open would hang their readers: rather none at all.
-fn close_all_but(mut first: RawFd, keep: &[RawFd]) {
+pub(crate) fn close_all_but(mut first: RawFd, keep: &[RawFd]) {
     for &fd in keep {
         close_between(first, fd - 1);
         first = fd + 1;

@@ -25,6 +25,7 @@
 //! The caller's environment is handed on to the program (unless [`Command::env_clear`] is called) and
 //! looked into only for `PATH`.
 
+pub mod branch;
 mod calls;
 mod capture;
 mod cgroup;

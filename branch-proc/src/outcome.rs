@@ -25,6 +25,14 @@ impl Exit {
             Exit::Code(libc::WEXITSTATUS(status))
         }
     }
+
+    /// The code a shell would give: the exit code, or 128 + n for signal n.
+    pub(crate) fn shell_code(self) -> i32 {
+        match self {
+            Exit::Code(code) => code,
+            Exit::Signal(signal) => 128 + signal,
+        }
+    }
 }
 
 /// The end of a group: exit of its program, time and memory used.
@@ -69,10 +77,7 @@ pub struct Denial {
 impl Outcome {
     /// The code a shell would give: the exit code, or 128 + n for signal n.
     pub fn shell_code(&self) -> i32 {
-        match self.exit {
-            Exit::Code(code) => code,
-            Exit::Signal(signal) => 128 + signal,
-        }
+        self.exit.shell_code()
     }
 
     /// Whether the kernel has killed something of it because the group's memory was used up.

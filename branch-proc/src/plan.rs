@@ -154,7 +154,11 @@ pub(crate) fn bare_confinement(maps: Option<IdMaps>, net: Namespace) -> Confinem
 
 /// The group's own, unless that would hide what it works on: a view, what is bound over, where it starts, or the
 /// program itself.
-fn shared_memory(binds: &[(CString, CString)], cwd: Option<&CStr>, program: &OsStr) -> SharedMemory {
+pub(crate) fn shared_memory(
+    binds: &[(CString, CString)],
+    cwd: Option<&CStr>,
+    program: &OsStr,
+) -> SharedMemory {
     let named = binds.iter().flat_map(|(view, over)| [view.as_bytes(), over.as_bytes()]);
     let mut named = named.chain(cwd.map(CStr::to_bytes)).chain([program.as_bytes()]);
     let hidden = |path: &[u8]| {
@@ -165,7 +169,7 @@ fn shared_memory(binds: &[(CString, CString)], cwd: Option<&CStr>, program: &OsS
 }
 
 /// The maps for a user namespace, if there has to be one.
-fn id_maps() -> Option<IdMaps> {
+pub(crate) fn id_maps() -> Option<IdMaps> {
     sys::lacks_sys_admin().then(own_id_maps)
 }
 

@@ -300,7 +300,7 @@ fn read_reports(errors: &OwnedFd) -> Told {
                 }
                 Some(Report::Ready) => None,
                 Some(Report::Failed(fail)) => Some(fail),
-                None => Some(Fail::new(Step::Clone, Errno::PROTO)),
+                Some(Report::Init(_)) | None => Some(Fail::new(Step::Clone, Errno::PROTO)),
             },
             Ok(_) => None,
             Err(Errno::INTR) => continue,

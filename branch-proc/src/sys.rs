@@ -42,7 +42,7 @@ unsafe fn clone3(
 ) -> Result<Side, Errno> {
     // SAFETY: all-zero is the documented "absent" value of every field.
     let mut args: libc::clone_args = unsafe { mem::zeroed() };
-    args.flags = flags | CLONE_CLEAR_SIGHAND;
+    args.flags = flags;
     args.exit_signal = exit_signal as u64;
     args.pidfd = &raw mut *pidfd as u64;
     if let Some(cgroup) = cgroup {
@@ -74,7 +74,9 @@ pub(crate) unsafe fn clone_init(
 ) -> Result<(i32, OwnedFd), Errno> {
     let mut pidfd: RawFd = -1;
     // SAFETY: the child goes straight into `run`, which the caller promises to be async-signal-safe.
-    match unsafe { clone3(namespaces | libc::CLONE_PIDFD as u64, 0, &mut pidfd, cgroup)? } {
+    match unsafe {
+        clone3(namespaces | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND, 0, &mut pidfd, cgroup)?
+    } {
         Side::Child => {
             run();
             exit(0)
@@ -92,7 +94,76 @@ pub(crate) unsafe fn clone_init(
 pub(crate) unsafe fn fork(cgroup: Option<&OwnedFd>) -> Result<Side, Errno> {
     let mut unused: RawFd = -1;
     // SAFETY: passed on to the caller.
-    unsafe { clone3(0, libc::SIGCHLD, &mut unused, cgroup) }
+    unsafe { clone3(CLONE_CLEAR_SIGHAND, libc::SIGCHLD, &mut unused, cgroup) }
+}
+
+/// Clones a sibling: a child of the calling process's own parent, signal handlers and all. The parent gets SIGCHLD
+/// for it if it gets that for the caller.
+///
+/// # Safety
+/// The calling process has one thread.
+pub(crate) unsafe fn clone_sibling(namespaces: u64) -> Result<Side, Errno> {
+    let mut unused: RawFd = -1;
+    // SAFETY: with one thread nobody else can hold a lock, and the child may do whatever the caller may.
+    unsafe { clone3(namespaces | libc::CLONE_PARENT as u64, 0, &mut unused, None) }
+}
+
+/// `fork(3)` of the C library, which goes on in the child.
+///
+/// # Safety
+/// The child of a process with several threads may only do what its C library allows there.
+pub(crate) unsafe fn fork_with_libc() -> Result<Side, Errno> {
+    // SAFETY: passed on to the caller.
+    match unsafe { libc::fork() } {
+        -1 => Err(last_errno()),
+        0 => Ok(Side::Child),
+        pid => Ok(Side::Parent(pid)),
+    }
+}
+
+/// Sets what a signal does, if told; what it did before (`sigaction(2)`).
+pub(crate) fn signal_action(signal: i32, action: Option<&libc::sigaction>) -> Result<libc::sigaction, Errno> {
+    // SAFETY: sigaction is plain data, for which zero is valid: SIG_DFL, no flags, empty mask.
+    let mut old: libc::sigaction = unsafe { mem::zeroed() };
+    let new = action.map_or(std::ptr::null(), |action| &raw const *action);
+    // SAFETY: both places are valid for the call; a handler is only ever put back where it was.
+    match unsafe { libc::sigaction(signal, new, &raw mut old) } {
+        0 => Ok(old),
+        _ => Err(last_errno()),
+    }
+}
+
+/// What a signal does by default.
+pub(crate) fn default_action() -> libc::sigaction {
+    // SAFETY: as in [`signal_action`].
+    unsafe { mem::zeroed() }
+}
+
+/// Waits for the end of a child and reaps it; None if somebody else has.
+pub(crate) fn reap(pid: i32) -> Option<i32> {
+    loop {
+        let mut status = 0;
+        // SAFETY: status is a valid place for the answer.
+        match unsafe { libc::waitpid(pid, &raw mut status, 0) } {
+            reaped if reaped == pid => return Some(status),
+            _ if last_errno() == Errno::INTR => {}
+            _ => return None,
+        }
+    }
+}
+
+/// `kill(2)` of one process; whether it is there and may be signalled.
+pub(crate) fn signal_process(pid: i32, signal: i32) -> bool {
+    // SAFETY: plain system call.
+    unsafe { libc::kill(pid, signal) == 0 }
+}
+
+/// Waits for signals, which are all that can end this.
+pub(crate) fn wait_for_the_end() -> ! {
+    loop {
+        // SAFETY: plain system call.
+        unsafe { libc::pause() };
+    }
 }
 
 /// `_exit(2)`: no atexit handlers, no flushing of the caller's buffers.

@@ -29,6 +29,8 @@ pub(crate) enum Report {
     ProcInherited,
     /// The confinement is entered; the program waits to be released.
     Ready,
+    /// The init's pid, where its parent has not made it itself.
+    Init(i32),
     /// A step failed; nothing more will come.
     Failed(Fail),
 }
@@ -36,6 +38,7 @@ pub(crate) enum Report {
 const TAG_PROC_INHERITED: u32 = 1;
 const TAG_FAILED: u32 = 2;
 const TAG_READY: u32 = 3;
+const TAG_INIT: u32 = 4;
 /// Size of a [`Report`] on the pipe.
 pub(crate) const REPORT_BYTES: usize = 16;
 /// Size of an [`Ended`] on the pipe.
@@ -46,6 +49,7 @@ impl Report {
         let (tag, step, index, errno) = match self {
             Report::ProcInherited => (TAG_PROC_INHERITED, 0, 0, 0),
             Report::Ready => (TAG_READY, 0, 0, 0),
+            Report::Init(pid) => (TAG_INIT, 0, 0, pid as u32),
             Report::Failed(fail) => (TAG_FAILED, fail.step as u32, fail.index, fail.errno as u32),
         };
         pack([tag, step, index, errno])
@@ -57,6 +61,7 @@ impl Report {
         match tag {
             TAG_PROC_INHERITED => Some(Report::ProcInherited),
             TAG_READY => Some(Report::Ready),
+            TAG_INIT => Some(Report::Init(errno as i32)),
             TAG_FAILED => {
                 let step = *Step::ALL.get(step as usize)?;
                 Some(Report::Failed(Fail { step, index, errno: errno as i32 }))

@@ -13,8 +13,8 @@ use crate::socket::with_short_path;
 use crate::wire::{
     Answer, BranchInfo, Children, Choices, CommitOptions, CommitPlan, CommitReport, Compared, DiffDetail,
     Event, Failure, FileChange, GcMode, GcReport, GroupAction, GroupInfo, GroupKind, Hello, KeepChange,
-    LogEntry, Omitted, PROTOCOL_VERSION, Quota, RebaseReport, Reply, Request, RestoreReport, Verb, Welcome,
-    WorkspaceStatus,
+    LogEntry, Omitted, OnEnd, PROTOCOL_VERSION, Quota, RebaseReport, Reply, Request, RestoreReport, Verb,
+    Welcome, WorkspaceStatus,
 };
 
 /// A connection to the daemon, past the handshake. After an error other than [`ClientError::Failed`] the
@@ -304,7 +304,18 @@ impl Client {
 
     /// Hands the daemon a process group of `branch`, to be killed when the branch ends.
     pub fn attach(&mut self, branch: &str, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), ClientError> {
-        let answer = self.call_with(Verb::Attach { branch: branch.to_owned(), pid }, pidfd)?;
+        self.attach_until(branch, pid, pidfd, OnEnd::Keep)
+    }
+
+    /// The same, saying what the end of the group means for the branch.
+    pub fn attach_until(
+        &mut self,
+        branch: &str,
+        pid: i32,
+        pidfd: BorrowedFd<'_>,
+        on_end: OnEnd,
+    ) -> Result<(), ClientError> {
+        let answer = self.call_with(Verb::Attach { branch: branch.to_owned(), pid, on_end }, pidfd)?;
         expect_done(answer, "attach")
     }
 
@@ -450,7 +461,7 @@ mod tests {
         let (mut reader, writer) = std::io::pipe().expect("pipe");
         let serve = |stream: &UnixStream| {
             let (request, descriptor) = server::recv_request(stream).expect("whole").expect("a request");
-            assert_eq!(request.verb, Verb::Attach { branch: "b".into(), pid: 7 });
+            assert_eq!(request.verb, Verb::Attach { branch: "b".into(), pid: 7, on_end: OnEnd::Keep });
             let descriptor = descriptor.expect("the descriptor came along");
             let flags = rustix::io::fcntl_getfd(&descriptor).expect("flags");
             assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));

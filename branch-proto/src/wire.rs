@@ -19,7 +19,7 @@ pub use gc::{Bound, GcMode, GcReport, Keep, KeepChange};
 pub use options::{CommitOptions, Part};
 pub use process::{GroupAction, GroupInfo, ProcessInfo};
 pub use progress::{CommitPhase, CommitProgress};
-pub use verb::{Children, Verb};
+pub use verb::{Children, OnEnd, Verb};
 pub use workspace::WorkspaceStatus;
 
 pub use crate::path_bytes::PathBytes;

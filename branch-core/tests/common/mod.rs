@@ -419,7 +419,7 @@ fn answer(fake: &Fake, verb: Verb, pidfd: Option<OwnedFd>) -> Result<Answer, Err
             Answer::Shown { entry, kept }
         }
         Verb::Log { limit } => Answer::Log { commits: fake.log(limit)? },
-        Verb::Attach { branch, pid } => {
+        Verb::Attach { branch, pid, on_end: _ } => {
             fake.attach(&branch, pid, pidfd.expect("a pidfd").as_fd())?;
             Answer::Done
         }

@@ -1,5 +1,6 @@
 //! What stood in the way.
 
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::Conflict;
@@ -118,4 +119,26 @@ pub enum Failure {
         /// The operation, the thing, the cause.
         detail: String,
     },
+}
+
+impl Failure {
+    /// As an error number (`errno(3)`), for those who have no room for words.
+    pub fn errno(&self) -> i32 {
+        let errno = match self {
+            Failure::NoSuchBranch { .. } | Failure::NoSuchCheckpoint { .. } => Errno::NOENT,
+            Failure::Exists { .. } | Failure::CheckpointExists { .. } | Failure::Conflicts { .. } => {
+                Errno::EXIST
+            }
+            Failure::BadName { .. } | Failure::NotAllowed { .. } | Failure::Malformed { .. } => Errno::INVAL,
+            Failure::Cancelled => Errno::CANCELED,
+            Failure::Stale { .. } => Errno::STALE,
+            Failure::HasChildren { .. } => Errno::NOTEMPTY,
+            Failure::Busy { .. } => Errno::BUSY,
+            Failure::Limit { .. } => Errno::NOSPC,
+            Failure::Version { .. } => Errno::PROTO,
+            Failure::Poisoned { errno: 0, .. } | Failure::Io { errno: 0, .. } => Errno::IO,
+            Failure::Poisoned { errno, .. } | Failure::Io { errno, .. } => return *errno,
+        };
+        errno.raw_os_error()
+    }
 }

@@ -117,7 +117,7 @@ fn every_verb_comes_back_under_its_name() {
         Verb::Abort { branch: branch(), children: Children::Refuse },
         Verb::Abort { branch: branch(), children: Children::Cascade },
         Verb::Log { limit: u32::MAX },
-        Verb::Attach { branch: branch(), pid: 1 },
+        Verb::Attach { branch: branch(), pid: 1, on_end: OnEnd::Abort },
         Verb::Subscribe,
         Verb::Shutdown,
     ];

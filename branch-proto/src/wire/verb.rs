@@ -141,6 +141,9 @@ pub enum Verb {
         branch: String,
         /// Process id of the group's init, in the daemon's pid namespace.
         pid: i32,
+        /// What the end of the group means for the branch.
+        #[serde(default, skip_serializing_if = "OnEnd::keeps")]
+        on_end: OnEnd,
     },
     /// The process groups of a branch, or of all. Live, or any state.
     Groups {
@@ -191,6 +194,23 @@ impl Verb {
             Verb::Subscribe => "subscribe",
             Verb::Shutdown => "shutdown",
         }
+    }
+}
+
+/// What happens to a branch when a group of it ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnEnd {
+    /// Nothing.
+    #[default]
+    Keep,
+    /// It is aborted, with those below it. A request that the daemon gets after the end finds it gone.
+    Abort,
+}
+
+impl OnEnd {
+    fn keeps(&self) -> bool {
+        *self == OnEnd::Keep
     }
 }
 

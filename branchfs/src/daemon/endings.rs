@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::Arc;
 
-use branch_proto::{Choices, CommitOptions, CommitReport, EndReason, Event, Failure, RebaseReport};
+use branch_proto::{Choices, CommitOptions, CommitReport, EndReason, Event, Failure, OnEnd, RebaseReport};
 use branch_store::{
     Branch, BranchId, Children, Committed, Conflict, Invalid, NodeId, Note, Selector, Store, Watch,
 };
@@ -149,6 +149,28 @@ pub(super) fn abort(
         daemon.publish(Event::Ended { branch: branch.clone(), reason: EndReason::Aborted });
     }
     Ok((names, Farewell(asking)))
+}
+
+/// What the end of a group means for its branch.
+pub(super) fn after(daemon: &Daemon, group: &Group) {
+    if group.on_end == OnEnd::Keep || daemon.store.branch_by_id(group.branch).is_none() {
+        return;
+    }
+    match abort(daemon, &group.name, Children::Cascade, Requester::Client(None)) {
+        // Somebody else was faster.
+        Ok(_) | Err(Failure::NoSuchBranch { .. } | Failure::Stale { .. }) => {}
+        Err(failure) => {
+            tracing::warn!(branch = group.name, %failure, "its process has ended, and it is still there")
+        }
+    }
+}
+
+/// Ends the branches of all groups that have ended by now: who has waited for such a group finds its branch gone.
+pub(super) fn settle(daemon: &Daemon) {
+    match daemon.groups.ended_with_branch() {
+        Ok(groups) => groups.iter().for_each(|group| after(daemon, group)),
+        Err(error) => tracing::error!(%error, "cannot look which process groups have ended"),
+    }
 }
 
 /// Takes the last commit into the base back, or takes that back. No branch ends by it.

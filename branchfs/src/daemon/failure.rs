@@ -61,19 +61,7 @@ pub(super) fn of_stop(error: &super::error::Error) -> Failure {
 
 /// What a control file answers, the same numbers as [`Error::errno`].
 pub(super) fn errno(failure: &Failure) -> Errno {
-    match failure {
-        Failure::NoSuchBranch { .. } | Failure::NoSuchCheckpoint { .. } => Errno::NOENT,
-        Failure::Exists { .. } | Failure::CheckpointExists { .. } | Failure::Conflicts { .. } => Errno::EXIST,
-        Failure::BadName { .. } | Failure::NotAllowed { .. } | Failure::Malformed { .. } => Errno::INVAL,
-        Failure::Cancelled => Errno::CANCELED,
-        Failure::Stale { .. } => Errno::STALE,
-        Failure::HasChildren { .. } => Errno::NOTEMPTY,
-        Failure::Busy { .. } => Errno::BUSY,
-        Failure::Limit { .. } => Errno::NOSPC,
-        Failure::Version { .. } => Errno::PROTO,
-        Failure::Poisoned { errno: 0, .. } | Failure::Io { errno: 0, .. } => Errno::IO,
-        Failure::Poisoned { errno, .. } | Failure::Io { errno, .. } => Errno::from_raw_os_error(*errno),
-    }
+    Errno::from_raw_os_error(failure.errno())
 }
 
 #[cfg(test)]

@@ -10,10 +10,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use branch_proto::Event;
+use branch_proto::{Event, OnEnd};
 use branch_store::BranchId;
 use parking_lot::Mutex;
-use rustix::event::epoll;
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use super::events::Events;
 use super::pidfds;
@@ -31,6 +31,7 @@ pub(super) struct Newcomer {
     pub(super) name: String,
     pub(super) identity: Identity,
     pub(super) pidfd: OwnedFd,
+    pub(super) on_end: OnEnd,
 }
 
 /// One attached group.
@@ -44,6 +45,7 @@ pub(super) struct Group {
     /// Its init, in our pid namespace.
     pub(super) identity: Identity,
     pub(super) pidfd: OwnedFd,
+    pub(super) on_end: OnEnd,
 }
 
 impl AsFd for Group {
@@ -93,12 +95,12 @@ impl Groups {
 
     /// Adds a group and watches it from now on, also if it has ended already.
     pub(super) fn add(&self, newcomer: Newcomer) -> io::Result<Arc<Group>> {
-        let Newcomer { branch, name, identity, pidfd } = newcomer;
+        let Newcomer { branch, name, identity, pidfd, on_end } = newcomer;
         let since = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
         let mut table = self.table.lock();
         table.last += 1;
         let key = table.last;
-        let group = Arc::new(Group { key, since, branch, name, identity, pidfd });
+        let group = Arc::new(Group { key, since, branch, name, identity, pidfd, on_end });
         epoll::add(&self.epoll, &*group, epoll::EventData::new_u64(key), epoll::EventFlags::IN)?;
         table.groups.insert(key, group.clone());
         self.write(&table);
@@ -122,8 +124,24 @@ impl Groups {
         self.table.lock().groups.values().cloned().collect()
     }
 
-    /// The watcher's thread: drops groups that ended and tells subscribers, until [`Groups::stop_watching`].
-    pub(super) fn watch(&self, events: &Events) {
+    /// Those that have ended, are not dropped yet, and whose branches are to go with them.
+    pub(super) fn ended_with_branch(&self) -> io::Result<Vec<Arc<Group>>> {
+        let mut groups: Vec<_> =
+            self.all().into_iter().filter(|group| group.on_end == OnEnd::Abort).collect();
+        let mut watched: Vec<_> = groups.iter().map(|group| PollFd::new(group, PollFlags::IN)).collect();
+        if watched.is_empty() {
+            return Ok(Vec::new());
+        }
+        rustix::io::retry_on_intr(|| poll(&mut watched, Some(&Timespec::default())))?;
+        let ended: Vec<bool> = watched.iter().map(|one| !one.revents().is_empty()).collect();
+        let mut ended = ended.into_iter();
+        groups.retain(|_| ended.next() == Some(true));
+        Ok(groups)
+    }
+
+    /// The watcher's thread: has `conclude` see to groups that ended, drops them and tells subscribers, until
+    /// [`Groups::stop_watching`].
+    pub(super) fn watch(&self, events: &Events, conclude: impl Fn(&Group)) {
         let mut batch = Vec::with_capacity(BATCH);
         while self.table.lock().watching == Watching::On {
             batch.clear();
@@ -134,7 +152,7 @@ impl Groups {
             }
             self.wake.clear();
             for event in &batch {
-                self.ended(event.data.u64(), events);
+                self.ended(event.data.u64(), events, &conclude);
             }
         }
     }
@@ -145,7 +163,10 @@ impl Groups {
         self.wake.notify();
     }
 
-    fn ended(&self, key: u64, events: &Events) {
+    fn ended(&self, key: u64, events: &Events, conclude: &impl Fn(&Group)) {
+        let Some(group) = self.table.lock().groups.get(&key).cloned() else { return };
+        // While it is in the table: nobody overlooks it who has to know that it is over.
+        conclude(&group);
         let group = {
             let mut table = self.table.lock();
             let Some(group) = table.groups.remove(&key) else { return };

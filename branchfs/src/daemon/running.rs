@@ -12,7 +12,7 @@ use super::error::Error;
 use super::maintenance::{self, Mailbox};
 use super::state::Daemon;
 use super::stop::{self, Cause, Signals};
-use super::{failure, groups};
+use super::{endings, failure, groups};
 use crate::fuse::Mounted;
 
 /// Everything that has to be taken down again.
@@ -42,7 +42,9 @@ impl Threads {
         let (watcher, store, served) = (daemon.clone(), daemon.store.clone(), daemon.clone());
         let (serving, mounted) = channel::<()>();
         Ok(Threads {
-            groups: spawn("groups", move || watcher.groups.watch(&watcher.events))?,
+            groups: spawn("groups", move || {
+                watcher.groups.watch(&watcher.events, |group| endings::after(&watcher, group));
+            })?,
             maintenance: spawn("maintenance", move || maintenance::run(&store, &mailbox))?,
             mount: spawn("mount", move || {
                 served.until_unmounted();
@@ -78,6 +80,7 @@ impl Running {
     pub(super) fn take_down(self, listener: Option<UnixListener>) -> Result<(), Error> {
         let Running { daemon, signals: _signals, socket, threads } = self;
         let killed = groups::kill(daemon.groups.all()).wait().map_err(Error::Processes);
+        endings::settle(&daemon);
         let unmounted = daemon.unmount();
         daemon.groups.stop_watching();
         daemon.maintenance.stop();

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use branch_proto::{
     Answer, Children, Choices, CommitOptions, CommitPlan, Compared, DiffDetail, Event, Failure, GcMode,
-    GroupAction, GroupKind, KeepChange, PathBytes, Quota, Verb, WorkspaceStatus,
+    GroupAction, GroupKind, KeepChange, OnEnd, PathBytes, Quota, Verb, WorkspaceStatus,
 };
 use branch_store::{Branch, CommitId, Committed, State, Store, Watch};
 
@@ -46,6 +46,7 @@ pub(super) fn carry_out(
     verb: Verb,
     descriptor: Option<OwnedFd>,
 ) -> Done {
+    endings::settle(daemon);
     match verb {
         Verb::Create { names, parent, group, quota } => create(daemon, &names, &parent, group, quota).into(),
         Verb::SetQuota { branch, quota } => set_quota(daemon, &branch, quota).into(),
@@ -77,7 +78,7 @@ pub(super) fn carry_out(
             group_verbs::list(daemon, branch.as_deref()).map(|groups| Answer::Groups { groups }).into()
         }
         Verb::ControlGroups { branch, action } => control_groups(daemon, peer, &branch, action),
-        Verb::Attach { branch, pid: _ } => attach(daemon, peer, &branch, descriptor).into(),
+        Verb::Attach { branch, pid: _, on_end } => attach(daemon, peer, &branch, on_end, descriptor).into(),
         Verb::Subscribe | Verb::Shutdown => Ok(Answer::Done).into(),
     }
 }
@@ -251,7 +252,13 @@ fn show(daemon: &Daemon, commit: u64) -> Result<Answer, Failure> {
 /// Takes a process group under the branch's fate. The pidfd says who it is: the pid in the request is the
 /// client's view, which may be of another pid namespace. A group whose branch is dead has no view to live
 /// in, so it is killed; the client hears why.
-fn attach(daemon: &Daemon, peer: Peer, branch: &str, descriptor: Option<OwnedFd>) -> Result<Answer, Failure> {
+fn attach(
+    daemon: &Daemon,
+    peer: Peer,
+    branch: &str,
+    on_end: OnEnd,
+    descriptor: Option<OwnedFd>,
+) -> Result<Answer, Failure> {
     let pidfd = descriptor.ok_or_else(|| malformed("attach comes with a pidfd"))?;
     let Some(identity) = identify(&pidfd)? else {
         // It was over before we heard of it.
@@ -266,7 +273,7 @@ fn attach(daemon: &Daemon, peer: Peer, branch: &str, descriptor: Option<OwnedFd>
             return Err(failure);
         }
     };
-    let newcomer = Newcomer { branch: live.id(), name: live.name().to_owned(), identity, pidfd };
+    let newcomer = Newcomer { branch: live.id(), name: live.name().to_owned(), identity, pidfd, on_end };
     let group = daemon.groups.add(newcomer).map_err(|error| of_io("watching a process group", &error))?;
     if live.is_live() {
         return Ok(Answer::Done);
