@@ -64,6 +64,36 @@ fn what_runs_is_shown_frozen_thawed_and_killed_and_the_branch_lives_on() {
     assert_eq!(workspace.ok(&["kill", "main"]), "nothing runs in main\n");
 }
 
+/// Everybody on this machine who has this in the environment.
+fn having(variable: &str) -> Vec<String> {
+    let environ = |process: &fs::DirEntry| fs::read(process.path().join("environ")).unwrap_or_default();
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    all.filter(|process| environ(process).split(|byte| *byte == 0).any(|it| it == variable.as_bytes()))
+        .map(|process| process.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+#[test]
+fn who_holds_an_open_file_a_map_and_a_root_of_a_branch_is_gone_with_it() {
+    let Some(workspace) = workspace() else { return };
+    let marker = format!("BRANCHFS_TEST_HOLDER={}", std::process::id());
+    // A program that is executed is mapped.
+    let script = format!(
+        "export {marker}; cp /bin/sleep mapped; setsid ./mapped 60 & \
+         until readlink /proc/$!/exe | grep -q mapped; do :; done; \
+         setsid sh -c 'cd \"/proc/self/root$PWD\" && exec 7<>file && : > entered && sleep 60' & \
+         until test -e entered; do :; done"
+    );
+    let child = running(&workspace, &script);
+    assert!(having(&marker).len() >= 3, "{:?}", having(&marker));
+    workspace.ok(&["abort", "b"]);
+    assert_eq!(having(&marker), Vec::<String>::new());
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(4), "{}", stderr(&ended));
+    assert_eq!(fs::read_to_string(workspace.base().join("file")).unwrap(), "base\n");
+    assert!(!workspace.base().join("entered").exists());
+}
+
 #[test]
 fn a_branch_that_is_not_there_has_no_processes_to_kill() {
     let Some(workspace) = workspace() else { return };
