@@ -288,16 +288,8 @@ pub(crate) fn give_up(fail: Fail, errors: &OwnedFd) -> ! {
 
 /// Closes everything from `first` on but the descriptors of `keep`, which ascend. A group whose init keeps
 /// strangers' descriptors open would hang their readers: rather none at all.
-pub(crate) fn close_all_but(mut first: RawFd, keep: &[RawFd]) {
-    for &fd in keep {
-        close_between(first, fd - 1);
-        first = fd + 1;
-    }
-    close_between(first, i32::MAX);
-}
-
-fn close_between(first: RawFd, last: RawFd) {
-    if last >= first && sys::close_range(first as u32, last as u32, 0).is_err() {
+fn close_all_but(first: RawFd, keep: &[RawFd]) {
+    if sys::close_all_but(first, keep).is_err() {
         sys::exit(EXIT_NOT_STARTED);
     }
 }

@@ -26,6 +26,7 @@
 //! looked into only for `PATH`.
 
 pub mod branch;
+mod c_path;
 mod calls;
 mod capture;
 mod cgroup;

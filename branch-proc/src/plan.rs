@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+use crate::c_path::path_of;
 use crate::cgroup::Home;
 use crate::command::{Command, FD_TARGET_MAX, Stdio, Tmp};
 use crate::confine::{Confinement, IdMaps, Namespaces, ProcRule, SharedMemory};
@@ -135,7 +136,6 @@ impl Plan {
 
 /// A path below `over` as the same below `view`; None if it is not below.
 fn moved(path: &CStr, over: &CStr, view: &CStr) -> Result<Option<CString>, SpawnError> {
-    let path_of = |text: &CStr| Path::new(OsStr::from_bytes(text.to_bytes())).to_owned();
     match path_of(path).strip_prefix(path_of(over)) {
         // Joining nothing would add a slash.
         Ok(rest) if rest.as_os_str().is_empty() => Ok(Some(view.to_owned())),

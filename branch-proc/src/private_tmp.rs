@@ -9,6 +9,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
+use crate::c_path::path_of;
 use crate::error::Step;
 use crate::wire::Fail;
 
@@ -35,14 +36,13 @@ struct StagedBind {
 impl PrivateTmp {
     /// Takes a bind over if it lies below `/tmp`; whether it did.
     pub(crate) fn take(&mut self, view: &CStr, over: &CStr) -> bool {
-        let over = Path::new(std::ffi::OsStr::from_bytes(over.to_bytes()));
-        let Ok(below) = over.strip_prefix(TMP) else { return false };
+        let Ok(below) = path_of(over).strip_prefix(TMP) else { return false };
         if below.as_os_str().is_empty() {
             return false;
         }
         let place = staged(below);
         // In what another bind shows there are directories already, and they are the view's.
-        let inside = self.binds.iter().any(|bind| starts_with(&place, &bind.place));
+        let inside = self.binds.iter().any(|bind| path_of(&place).starts_with(path_of(&bind.place)));
         let ancestors: Vec<&Path> = below.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
         let way = if inside { Vec::new() } else { ancestors.into_iter().rev().map(staged).collect() };
         self.binds.push(StagedBind { way, view: view.to_owned(), place });
@@ -77,11 +77,6 @@ fn staged(below: &Path) -> CString {
     let path = Path::new(STAGING).join(below);
     // It came from a string of the kernel's, and nothing with a NUL was added.
     CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
-}
-
-fn starts_with(path: &CStr, prefix: &CStr) -> bool {
-    let path_of = |text: &CStr| Path::new(std::ffi::OsStr::from_bytes(text.to_bytes())).to_owned();
-    path_of(path).starts_with(path_of(prefix))
 }
 
 #[cfg(test)]

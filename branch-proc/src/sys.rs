@@ -272,6 +272,17 @@ pub(crate) fn close_range(first: u32, last: u32, flags: u32) -> Result<(), Errno
     }
 }
 
+/// Closes everything from `first` on but the descriptors of `keep`, which ascend.
+pub(crate) fn close_all_but(mut first: RawFd, keep: &[RawFd]) -> Result<(), Errno> {
+    for last in keep.iter().map(|fd| fd - 1).chain([RawFd::MAX]) {
+        if last >= first {
+            close_range(first as u32, last as u32, 0)?;
+        }
+        first = last.saturating_add(2);
+    }
+    Ok(())
+}
+
 /// `dup2(2)` onto a number, which stays open over exec.
 pub(crate) fn dup2(from: RawFd, to: RawFd) -> Result<(), Errno> {
     // SAFETY: dup2 of plain numbers; the child owns all its descriptors and drops no OwnedFd afterwards.

@@ -169,14 +169,7 @@ fn close_rest(mut ours: Vec<RawFd>, keeps: Option<Vec<RawFd>>) -> Result<(), Fai
     let Some(keeps) = keeps else { return Ok(()) };
     ours.extend(keeps.into_iter().filter(|fd| *fd > libc::STDERR_FILENO));
     ours.sort_unstable();
-    let mut first = libc::STDERR_FILENO + 1;
-    for last in ours.into_iter().map(|fd| fd - 1).chain([RawFd::MAX]) {
-        if last >= first {
-            sys::close_range(first as u32, last as u32, 0).map_err(|e| Fail::new(Step::CloseRest, e))?;
-        }
-        first = last.saturating_add(2);
-    }
-    Ok(())
+    sys::close_all_but(libc::STDERR_FILENO + 1, &ours).map_err(|e| Fail::new(Step::CloseRest, e))
 }
 
 /// Until the parent opens the gate; its end means that nobody goes on.
