@@ -10,31 +10,22 @@ use std::process;
 use std::time::Duration;
 
 use branch_proc::{Exit, Group, KillError, Stdio, kill_all, kill_pidfd};
-use common::{PATIENCE, Seen, Witness, alone, sh};
+use common::{ESCAPES, ESCAPES_COUNT, PATIENCE, Seen, Witness, alone, sh};
 
 const ROUNDS: usize = 20;
-
-/// Ways out of a process group, each of which writes a byte to descriptor 9 and keeps it open. The program
-/// then waits for a line on its stdin and exits with 7.
-const ESCAPES: &str = r#"
-    setsid sh -c 'echo >&9; exec sleep 60' &
-    (trap '' TERM HUP INT QUIT; echo >&9; exec sleep 60) &
-    nohup sh -c 'echo >&9; exec sleep 60' >/dev/null 2>&1 &
-    (setsid sh -c '(setsid sh -c "echo >&9; exec sleep 60" &)' &)
-    sh -c 'kill -STOP $$' &
-    while ! grep -q '^State:.T' /proc/$!/status; do :; done
-    echo >&9
-    read line
-    exit 7
-"#;
-const ESCAPES_COUNT: usize = 5;
 
 /// A running group with all its escaped processes, its stdin, and their witness.
 fn escaped() -> (Group, File, Witness) {
     let alone = alone();
     let (mut witness, write) = Witness::new();
     let (read, stdin) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
-    let group = sh(ESCAPES).stdin(read).stdout(Stdio::Null).fd(write, 9).spawn().unwrap();
+    // It waits for a line on its stdin and exits with 7.
+    let group = sh(&format!("{ESCAPES}\nread line\nexit 7"))
+        .stdin(read)
+        .stdout(Stdio::Null)
+        .fd(write, 9)
+        .spawn()
+        .unwrap();
     drop(alone);
     witness.wait_for(ESCAPES_COUNT);
     (group, File::from(stdin), witness)
@@ -201,7 +192,7 @@ fn the_spawner_to_be_killed() {
     }
     let stdout = rustix::io::fcntl_dupfd_cloexec(std::io::stdout(), 3).unwrap();
     // It must not depend on the spawner in any other way: a program reading a pipe of ours would end by itself.
-    let script = ESCAPES.replace("    read line", &format!("echo {READY} >&9; wait"));
+    let script = format!("{ESCAPES}\necho {READY} >&9; wait\nexit 7");
     let mut group = sh(&script).stdin(Stdio::Null).stdout(Stdio::Null).fd(stdout, 9).spawn().unwrap();
     assert_eq!(group.wait().unwrap().exit, Exit::Code(7), "it ends when its children do");
 }

@@ -11,30 +11,19 @@ use branch_proc::{
     Command, Control, Enforced, Exit, Group, Limit, Limits, Requirement, Rung, Scope, SpawnError, Stdio,
     Step, kill_pidfd,
 };
-use common::{PATIENCE, Seen, Witness, alone, run, sh, stdout_of};
+use common::{ESCAPES, ESCAPES_COUNT, PATIENCE, Seen, Witness, alone, run, sh, stdout_of};
 
 const RUNGS: [Rung; 4] = [Rung::CgroupV2, Rung::CgroupHybrid, Rung::PidNamespace, Rung::Subreaper];
 
 /// Takes 300 MB.
 const HUNGRY: &str = "head -c 300000000 /dev/zero | tail -c 300000000";
 
-/// Processes in sessions of their own, deaf to signals, orphaned, stopped; each writes a byte to descriptor 9.
-const ESCAPES: &str = r#"
-    setsid sh -c 'echo >&9; exec sleep 60' &
-    (trap '' TERM HUP INT QUIT; echo >&9; exec sleep 60) &
-    (setsid sh -c '(setsid sh -c "echo >&9; exec sleep 60" &)' &)
-    sh -c 'kill -STOP $$' &
-    while ! grep -q '^State:.T' /proc/$!/status; do :; done
-    echo >&9
-    read line
-"#;
-const ESCAPES_COUNT: usize = 4;
-
 fn escaped(rung: Rung) -> (Group, File, Witness) {
     let alone = alone();
     let (mut witness, write) = Witness::new();
     let (read, stdin) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
-    let command = sh(ESCAPES).stdin(read).stdout(Stdio::Null).fd(write, 9).at_most(rung);
+    let command =
+        sh(&format!("{ESCAPES}\nread line")).stdin(read).stdout(Stdio::Null).fd(write, 9).at_most(rung);
     let group = command.spawn().unwrap();
     drop(alone);
     witness.wait_for(ESCAPES_COUNT);

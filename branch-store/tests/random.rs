@@ -10,20 +10,12 @@ use std::sync::Arc;
 
 use branch_store::*;
 use common::picture::{Picture, picture};
-use common::random::{Random, assert_same, step};
+use common::random::{Random, assert_same, sample, step};
 use common::{Paths, Workspace};
 
 fn one_run(seed: u64, log: &mut Vec<String>) {
     let mut random = Random(seed);
-    let mut w = Workspace::new(&[
-        ("a/a/a", "1"),
-        ("a/b", "2"),
-        ("b/c", "3"),
-        ("b/a/d", "4"),
-        ("c/d/a", "5"),
-        ("d", "6"),
-    ]);
-    std::fs::hard_link(w.base().join("d"), w.base().join("c/b")).unwrap();
+    let mut w = sample();
     w.fork_as("main", &["witness-0"], GroupKind::Independent);
     let mut witnesses = vec![("witness-0".to_owned(), w.base_tree())];
     let mut turns = Turns { states: vec![picture(&w.base())], at: 0 };

@@ -16,6 +16,20 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 /// Far longer than anything here takes: a test that reaches it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Ways out of a process group, each of which writes a byte to descriptor 9 and keeps it open: sessions of their own,
+/// deaf to signals, orphaned, stopped. A line that says for what the program then waits belongs after it.
+pub(crate) const ESCAPES: &str = r#"
+    setsid sh -c 'echo >&9; exec sleep 60' &
+    (trap '' TERM HUP INT QUIT; echo >&9; exec sleep 60) &
+    nohup sh -c 'echo >&9; exec sleep 60' >/dev/null 2>&1 &
+    (setsid sh -c '(setsid sh -c "echo >&9; exec sleep 60" &)' &)
+    sh -c 'kill -STOP $$' &
+    while ! grep -q '^State:.T' /proc/$!/status; do :; done
+    echo >&9
+"#;
+/// How many bytes come of it.
+pub(crate) const ESCAPES_COUNT: usize = 5;
+
 /// A shell script to run.
 pub(crate) fn sh(script: &str) -> Command {
     Command::new(["/bin/sh", "-c", script])

@@ -8,24 +8,13 @@ use branch_proc::{Exit, Limits, Rung, Stdio};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags};
 
-use crate::common::{PATIENCE, Seen, Witness, alone, sh};
+use crate::common::{ESCAPES, ESCAPES_COUNT, PATIENCE, Seen, Witness, alone, sh};
 use crate::escapers::MARKER;
 use crate::running::{marker, survivors};
 
 /// Says to a copy of this binary that it is a spawner, and on which rung; with `+` that it freezes its group.
 const SPAWNER: &str = "BRANCH_PROC_TEST_SPAWNER";
 const READY: &str = "the group is running";
-/// Orphaned, deaf, stopped, all with the witness as descriptor 9.
-const ESCAPES: &str = r#"
-    setsid sh -c 'echo >&9; exec sleep 60' &
-    (trap '' TERM HUP INT QUIT; echo >&9; exec sleep 60) &
-    (setsid sh -c '(setsid sh -c "echo >&9; exec sleep 60" &)' &)
-    sh -c 'kill -STOP $$' &
-    while ! grep -q '^State:.T' /proc/$!/status; do :; done
-    echo >&9
-    wait
-"#;
-const ESCAPES_COUNT: usize = 4;
 
 fn names() -> [(&'static str, Rung); 3] {
     crate::RUNGS.map(|rung| (rung.name(), rung))
@@ -107,7 +96,8 @@ pub(crate) fn be_a_spawner_if_asked() {
     let (mut seen, theirs) = Witness::new();
     // Two numbers: what the escapes say comes here, and the test sees who holds its own pipe.
     let limits = Limits { pids_max: Some(60), ..Limits::default() };
-    let command = sh(ESCAPES).stdin(Stdio::Null).stdout(Stdio::Null).limits(limits).at_most(rung);
+    let command =
+        sh(&format!("{ESCAPES}\nwait")).stdin(Stdio::Null).stdout(Stdio::Null).limits(limits).at_most(rung);
     let mut group = command.fd(theirs, 9).fd(stdout, 10).spawn().unwrap();
     seen.wait_for(ESCAPES_COUNT);
     if frozen {
