@@ -3,7 +3,7 @@
 
 use std::io::{self, PipeReader, Read};
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use branch_proc::{Command, Group, Outcome, Stdio};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,8 +16,8 @@ use crate::workspace::Branch;
 /// How a followed command ended. Nothing of its group is left in any case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum End {
-    Exited(Box<Outcome>),
-    TimedOut,
+    /// By itself, or by the clock.
+    Ended(Box<Outcome>),
     Stopped,
 }
 
@@ -42,21 +42,15 @@ pub(crate) fn follow(
     let [stdout, stderr] = ends;
     let mut group =
         branch.spawn(command.stdin(Stdio::Null).stdout(Stdio::Fd(stdout)).stderr(Stdio::Fd(stderr)))?;
-    let kill = |group: &mut Group| group.kill().map_err(|source| Error::Group { source });
+    let failed = |source| Error::Group { source };
     let mut open = true;
     let end = loop {
         match wait(&group, open.then_some(&output), deadline, stopper)? {
             Woken::Output => open = read_once(&mut output, tail) != Flow::Ended,
-            Woken::Gone => {
-                let outcome = group.wait().map_err(|source| Error::Group { source })?;
-                break End::Exited(Box::new(outcome));
-            }
-            Woken::Time => {
-                kill(&mut group)?;
-                break End::TimedOut;
-            }
+            Woken::Gone => break End::Ended(Box::new(group.wait().map_err(failed)?)),
+            Woken::Time => break End::Ended(Box::new(group.time_out(Duration::ZERO).map_err(failed)?)),
             Woken::Stopped => {
-                kill(&mut group)?;
+                group.kill().map_err(failed)?;
                 break End::Stopped;
             }
         }
@@ -97,7 +91,7 @@ fn wait(
     })
 }
 
-fn timespec(span: std::time::Duration) -> Timespec {
+fn timespec(span: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(span.subsec_nanos()),

@@ -11,7 +11,7 @@ use crate::command::{Command, Stdio};
 use crate::error::{CaptureError, GroupError, SpawnError, Step};
 use crate::group::{Group, Signal};
 use crate::observe::Tried;
-use crate::outcome::{Denial, Outcome};
+use crate::outcome::Outcome;
 use crate::pidfd::time_left;
 
 /// How many bytes of each stream are kept unless told otherwise.
@@ -70,18 +70,12 @@ impl Output {
 /// A finished run and its output.
 #[derive(Debug, Clone)]
 pub struct Captured {
-    /// How it ended.
+    /// How it ended, and what was denied to it.
     pub outcome: Outcome,
     /// What it wrote to standard output.
     pub stdout: Output,
     /// What it wrote to standard error.
     pub stderr: Output,
-    /// Whether it was stopped because its time was up.
-    pub timed_out: bool,
-    /// What was denied to it, as [`Group::denials`] tells.
-    pub denials: Vec<Denial>,
-    /// How many more there were, as [`Group::denials_dropped`] tells.
-    pub denials_dropped: u64,
     /// What it tried, if it was looked at with [`crate::Observe::Everything`].
     pub tried: Tried,
 }
@@ -125,11 +119,9 @@ fn capture_with(
         stopping: Stopping::No,
     };
     let outcome = run.follow(&mut each)?;
-    let timed_out = run.stopping != Stopping::No;
-    let (denials_dropped, tried) = (run.group.denials_dropped(), run.group.take_tried());
-    let denials = run.group.denials();
+    let tried = run.group.take_tried();
     let [stdout, stderr] = run.taps.map(|tap| tap.output);
-    Ok(Captured { outcome, stdout, stderr, timed_out, denials, denials_dropped, tried })
+    Ok(Captured { outcome, stdout, stderr, tried })
 }
 
 /// How far the stopping of a run that is out of time has come.
@@ -193,6 +185,7 @@ impl Run {
     fn escalate(&mut self) -> Result<(), GroupError> {
         match self.stopping {
             Stopping::No => {
+                self.group.is_out_of_time();
                 self.group.signal(Signal::Term)?;
                 self.stopping = Stopping::Asked;
                 self.deadline = Instant::now().checked_add(STOP_GRACE);

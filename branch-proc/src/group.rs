@@ -116,6 +116,8 @@ pub struct Group {
     proxy: Option<Proxy>,
     /// Who looks at what it tries.
     watch: Option<Watch>,
+    /// It was to end because its time is up.
+    timed_out: bool,
     outcome: Option<Outcome>,
 }
 
@@ -127,8 +129,8 @@ impl Group {
         terminal: Option<Terminal>,
     ) -> Group {
         let Init { pid, pidfd, status, started_nanos } = init;
-        let (proxy, watch, outcome) = (None, None, None);
-        Group { pid, pidfd, status, started_nanos, level, cgroup, terminal, proxy, watch, outcome }
+        let (proxy, watch, timed_out, outcome) = (None, None, false, None);
+        Group { pid, pidfd, status, started_nanos, level, cgroup, terminal, proxy, watch, timed_out, outcome }
     }
 
     /// Moves its init where it was not made: before it runs anything.
@@ -146,18 +148,11 @@ impl Group {
         self.proxy = Some(proxy);
     }
 
-    /// What was denied to it so far, with how often: of the network the latest if there were many different ones.
-    /// Of the network only an allow list knows: without a way out, nobody is there to see what was tried. With a
-    /// policy also what of files and system calls that denied, the first of many.
+    /// What was denied to it so far; see [`Outcome::denials`].
     pub fn denials(&self) -> Vec<Denial> {
         let mut denials = self.proxy.as_ref().map(Proxy::denials).unwrap_or_default();
         denials.extend(self.watch.iter().flat_map(Watch::denials));
         denials
-    }
-
-    /// How many different denials were too many to be kept ([`crate::DENIALS_MAX`]).
-    pub fn denials_dropped(&self) -> u64 {
-        self.watch.as_ref().map_or(0, Watch::dropped)
     }
 
     pub(crate) fn watched_by(&mut self, watch: Watch) {
@@ -237,7 +232,7 @@ impl Group {
     }
 
     fn set_frozen(&self, frozen: bool) -> Result<(), GroupError> {
-        match self.outcome {
+        match &self.outcome {
             Some(_) => Ok(()),
             None => control::set_frozen(self.pid, self.cgroup(), frozen),
         }
@@ -296,6 +291,24 @@ impl Group {
         }
     }
 
+    /// As [`Group::stop`], of a group whose time is up, as [`Outcome::timed_out`] then tells; killed at once if
+    /// `grace` is zero. One that has ended meanwhile by itself is in time.
+    ///
+    /// # Errors
+    /// As [`Group::kill`].
+    pub fn time_out(&mut self, grace: Duration) -> Result<Outcome, GroupError> {
+        if let Some(outcome) = self.wait_timeout(Duration::ZERO)? {
+            return Ok(outcome);
+        }
+        self.is_out_of_time();
+        if grace.is_zero() { self.kill() } else { self.stop(grace) }
+    }
+
+    /// Whoever calls this makes it end.
+    pub(crate) fn is_out_of_time(&mut self) {
+        self.timed_out = true;
+    }
+
     /// Kills without waiting.
     pub(crate) fn signal_kill(&self) -> Result<(), GroupError> {
         self.send(if self.level.rung.has_namespaces() { libc::SIGKILL } else { sys::SIGNAL_END })
@@ -317,7 +330,7 @@ impl Group {
         {
             self.outcome = Some(self.reap());
         }
-        Ok(self.outcome)
+        Ok(self.outcome.clone())
     }
 
     /// Collects what is left of an init that has ended.
@@ -348,6 +361,9 @@ impl Group {
             user: duration(usage.ru_utime),
             sys: duration(usage.ru_stime),
             max_rss: usage.ru_maxrss as u64 * 1024,
+            timed_out: self.timed_out,
+            denials: self.denials(),
+            denials_dropped: self.watch.as_ref().map_or(0, Watch::dropped),
         }
     }
 

@@ -35,11 +35,14 @@ impl Exit {
     }
 }
 
-/// The end of a group: exit of its program, time and memory used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Everything there is to say of a group that has ended: how, what it used, what it was not allowed to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// How the program ended. [`Exit::Signal`] with 9 when the group was killed before the program ended.
     pub exit: Exit,
+    /// Whether it was stopped because its time was up: by [`crate::CaptureOptions::timeout`],
+    /// [`crate::Call::timeout`] or [`crate::Group::time_out`]. How it took that, `exit` tells.
+    pub timed_out: bool,
     /// From the spawn to the program's end (or to the group's, when it was killed).
     pub wall: Duration,
     /// User CPU time of the program and its reaped descendants (`getrusage(2)`); what was still running
@@ -53,6 +56,11 @@ pub struct Outcome {
     pub max_rss: u64,
     /// What the group's control group has counted by its end; all None where it had none.
     pub usage: Usage,
+    /// What was denied to it, with how often: of the network the latest where there were many different ones, of
+    /// files and system calls the first ([`crate::DENIALS_MAX`]). Who is looked at and what is told: [`crate::Observe`].
+    pub denials: Vec<Denial>,
+    /// How many different denials were too many to be kept.
+    pub denials_dropped: u64,
 }
 
 /// Something a group tried and was not allowed to do.
@@ -80,7 +88,17 @@ impl Outcome {
         self.exit.shell_code()
     }
 
-    /// Whether the kernel has killed something of it because the group's memory was used up.
+    /// The number of the signal that killed the program; None if it exited.
+    pub fn signal(&self) -> Option<i32> {
+        match self.exit {
+            Exit::Signal(signal) => Some(signal),
+            Exit::Code(_) => None,
+        }
+    }
+
+    /// Whether the kernel has killed something of it because the group's memory was used up. Only a control group
+    /// counts that: where a limit is held for each process by itself, allocating fails in the program, and this is
+    /// false.
     pub fn out_of_memory(&self) -> bool {
         self.usage.oom_kills.is_some_and(|kills| kills > 0)
     }

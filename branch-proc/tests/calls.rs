@@ -122,7 +122,7 @@ fn a_call_gets_what_its_hint_says_and_a_bad_hint_is_told_and_not_followed() {
     let hinted = |hint: &str| ends(&calls, Call::new(sh("exit 3").env(HINT_VARIABLE, hint)));
     let record = hinted("memory:low");
     assert_eq!((record.limits.memory_max, record.limit_from), (Some(mib(32)), LimitFrom::Hint));
-    assert_eq!((record.exit, record.verdict, record.advice), (Exit::Code(3), Verdict::Ended, None));
+    assert_eq!((record.outcome.exit, record.verdict, record.advice), (Exit::Code(3), Verdict::Ended, None));
     let record = hinted("memory:high");
     assert_eq!(record.limits.memory_max, Some(mib(256)), "no more than all together");
     let record =
@@ -145,7 +145,11 @@ fn a_call_over_its_limit_gets_words_and_more_the_next_time() {
         return;
     }
     let record = ends(&calls, Call::new(takes(100)).hint(MemoryHint::Bytes(mib(32))));
-    assert_eq!((record.exit, record.verdict), (Exit::Code(128 + 9), Verdict::OverLimit), "{record:?}");
+    assert_eq!(
+        (record.outcome.exit, record.verdict),
+        (Exit::Code(128 + 9), Verdict::OverLimit),
+        "{record:?}"
+    );
     let advice = record.advice.unwrap();
     let expected =
         "this call was stopped after using 32 MiB, its limit; rerun with AGENT_RESOURCE_HINT=memory:64M";
@@ -169,13 +173,17 @@ fn what_matters_less_stands_still_while_memory_is_short_and_then_goes_on_to_its_
     low.wait_until_frozen();
     let high = high.end();
     assert_eq!(
-        (high.verdict, high.exit, high.frozen),
+        (high.verdict, high.outcome.exit, high.frozen),
         (Verdict::Ended, Exit::Code(0), Duration::ZERO),
         "{high:?}"
     );
     let low = low.end();
-    assert_eq!((low.verdict, low.exit, &low.trouble), (Verdict::Ended, Exit::Code(0), &None), "{low:?}");
-    assert!(low.frozen > Duration::ZERO && low.frozen <= low.duration, "{low:?}");
+    assert_eq!(
+        (low.verdict, low.outcome.exit, &low.trouble),
+        (Verdict::Ended, Exit::Code(0), &None),
+        "{low:?}"
+    );
+    assert!(low.frozen > Duration::ZERO && low.frozen <= low.outcome.wall, "{low:?}");
     assert!(low.peak.is_some_and(|peak| peak >= mib(60)), "{low:?}");
 }
 
@@ -200,13 +208,13 @@ fn the_lowest_is_killed_last_of_all_and_nobody_else() {
     }
     assert!(second.is_gone(Duration::ZERO) && !first.is_gone(Duration::ZERO));
     let record = second.call.wait().unwrap();
-    assert_eq!((record.verdict, record.exit), (Verdict::GaveWay, Exit::Signal(9)), "{record:?}");
+    assert_eq!((record.verdict, record.outcome.exit), (Verdict::GaveWay, Exit::Signal(9)), "{record:?}");
     assert!(record.frozen > Duration::ZERO, "it was not frozen first: {record:?}");
     assert!(record.advice.is_some_and(|words| words.contains("to make room for calls that matter more")));
     assert!(!high.is_gone(Duration::ZERO));
     drop(high);
     let record = first.end();
-    assert_eq!((record.verdict, record.exit), (Verdict::Ended, Exit::Code(0)), "{record:?}");
+    assert_eq!((record.verdict, record.outcome.exit), (Verdict::Ended, Exit::Code(0)), "{record:?}");
     assert_eq!(beside.wait_timeout(Duration::ZERO).unwrap(), None);
 }
 
@@ -216,10 +224,14 @@ fn a_call_is_stopped_when_its_time_is_up() {
     let calls = calls(100);
     let call = Call::new(sh("exec sleep 60")).timeout(Duration::from_millis(50));
     let record = ends(&calls, call);
-    assert_eq!((record.verdict, record.exit), (Verdict::TimedOut, Exit::Signal(libc::SIGTERM)), "{record:?}");
+    assert_eq!(
+        (record.verdict, record.outcome.exit),
+        (Verdict::TimedOut, Exit::Signal(libc::SIGTERM)),
+        "{record:?}"
+    );
     assert!(record.advice.is_some_and(|words| words.contains("its time limit")));
     let record = ends(&calls, Call::new(sh("exit 4")).timeout(PATIENCE));
-    assert_eq!((record.verdict, record.exit), (Verdict::Ended, Exit::Code(4)), "{record:?}");
+    assert_eq!((record.verdict, record.outcome.exit), (Verdict::Ended, Exit::Code(4)), "{record:?}");
 }
 
 #[test]

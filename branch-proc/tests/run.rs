@@ -11,8 +11,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use branch_proc::{
-    CaptureError, CaptureOptions, Command, Exit, ProcView, Signal, Stdio, Step, Stream, UserNamespace, host,
+    CaptureError, CaptureOptions, Command, Exit, Outcome, ProcView, Signal, Stdio, Step, Stream,
+    UserNamespace, host,
 };
+use rustix::event::{PollFd, PollFlags};
+
 use common::{PATIENCE, Witness, run, sh, stdout_of};
 
 /// A base and a view next to each other, each with a file that names it.
@@ -224,9 +227,27 @@ fn output_up_to_the_cap_is_kept_whole() {
 fn a_run_that_is_out_of_time_is_stopped_and_keeps_its_output() {
     let options = CaptureOptions { timeout: Some(Duration::from_millis(300)), ..Default::default() };
     let captured = sh("echo before; sleep 1000").capture(options).unwrap();
-    assert!(captured.timed_out);
+    assert!(captured.outcome.timed_out);
     assert_eq!(captured.outcome.exit, Exit::Signal(libc::SIGTERM));
     assert_eq!(captured.stdout.bytes, b"before\n");
+}
+
+#[test]
+fn one_outcome_says_how_a_group_ended_and_whether_in_time() {
+    let mut slow = sh("exec sleep 1000").spawn().unwrap();
+    let outcome = slow.time_out(Duration::ZERO).unwrap();
+    assert!(outcome.timed_out && outcome.signal() == Some(libc::SIGKILL), "{outcome:?}");
+    assert!(!outcome.out_of_memory() && outcome.denials.is_empty());
+    let text = serde_json::to_string(&outcome).unwrap();
+    assert_eq!(serde_json::from_str::<Outcome>(&text).unwrap(), outcome);
+
+    let mut killed = sh("exec sleep 1000").spawn().unwrap();
+    assert!(!killed.kill().unwrap().timed_out, "killed, but not for its time");
+
+    let mut quick = sh("exit 3").spawn().unwrap();
+    rustix::event::poll(&mut [PollFd::new(&quick.pidfd(), PollFlags::IN)], None).unwrap();
+    let outcome = quick.time_out(PATIENCE).unwrap();
+    assert_eq!((outcome.timed_out, outcome.exit, outcome.signal()), (false, Exit::Code(3), None));
 }
 
 #[test]

@@ -104,13 +104,13 @@ impl Attempt<'_> {
             branch.command(program).env("BRANCH_ATTEMPT", &number).env("BRANCHING_ATTEMPT", &number);
         let stopper = &self.explore.stopper;
         match follow(branch, command, self.deadline, stopper, &mut self.output) {
-            Ok(End::TimedOut) => Err(Verdict::TimedOut),
             Ok(End::Stopped) => Err(self.stopped()),
-            Ok(End::Exited(outcome)) if outcome.success() => Ok(0),
+            Ok(End::Ended(outcome)) if outcome.timed_out => Err(Verdict::TimedOut),
+            Ok(End::Ended(outcome)) if outcome.success() => Ok(0),
             // The view of a branch that ended fails every call, and the daemon kills what runs in it: the exit
             // code of a loser says nothing.
-            Ok(End::Exited(outcome)) if !self.has_ended(branch) => Ok(outcome.shell_code()),
-            Ok(End::Exited(_)) => Err(self.stopped()),
+            Ok(End::Ended(outcome)) if !self.has_ended(branch) => Ok(outcome.shell_code()),
+            Ok(End::Ended(_)) => Err(self.stopped()),
             Err(_) if self.explore.stopper.reason().is_some() => Err(self.stopped()),
             // Nor does it say anything that its program could not be started: there is no view any more.
             Err(error) if error.is_gone() || self.has_ended(branch) => Err(self.stopped()),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::decide::Priority;
 use super::hint::{HintError, HintSizes, MemoryHint};
 use crate::limits::{Enforced, Limit, Limits};
-use crate::outcome::Exit;
+use crate::outcome::{Exit, Outcome};
 
 /// A standstill shorter than this is not worth a word.
 const STANDSTILL_TOLD: Duration = Duration::from_secs(1);
@@ -66,13 +66,11 @@ pub struct CallRecord {
     pub joint_limit: u64,
     /// The most bytes of memory that it used; where no control group counts, the most that was seen.
     pub peak: Option<u64>,
-    /// From its start to its end.
-    pub duration: Duration,
-    /// How much of that it stood still for others.
+    /// How its program ended, how long it took, what it used, and what was denied to it.
+    pub outcome: Outcome,
+    /// For how much of its time it stood still for others.
     pub frozen: Duration,
-    /// How its program ended.
-    pub exit: Exit,
-    /// How the call ended.
+    /// Why the call ended.
     pub verdict: Verdict,
     /// What its time limit was.
     pub timeout: Option<Duration>,
@@ -122,7 +120,7 @@ pub(super) fn advice(record: &CallRecord, sizes: &HintSizes) -> Option<String> {
         ),
         Verdict::TimedOut => format!(
             "this call was stopped after {}, its time limit; rerun it with a longer one, or let it do less",
-            seconds(record.timeout.unwrap_or(record.duration)),
+            seconds(record.timeout.unwrap_or(record.outcome.wall)),
         ),
     };
     let mut add = |sentence: String| {
@@ -143,7 +141,7 @@ pub(super) fn advice(record: &CallRecord, sizes: &HintSizes) -> Option<String> {
 
 /// The kernel may have killed a part that the program could do without.
 fn stopped(record: &CallRecord) -> &'static str {
-    match record.exit {
+    match record.outcome.exit {
         Exit::Code(0) => "something that this call started was stopped",
         _ => "this call was stopped",
     }
@@ -176,8 +174,23 @@ fn seconds(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::usage::Usage;
 
     const GIB: u64 = 1 << 30;
+
+    fn outcome(exit: Exit) -> Outcome {
+        Outcome {
+            exit,
+            timed_out: false,
+            wall: Duration::from_millis(2500),
+            user: Duration::ZERO,
+            sys: Duration::ZERO,
+            max_rss: 0,
+            usage: Usage::default(),
+            denials: Vec::new(),
+            denials_dropped: 0,
+        }
+    }
 
     fn record(verdict: Verdict) -> CallRecord {
         CallRecord {
@@ -190,9 +203,8 @@ mod tests {
             held: vec![(Limit::MemoryMax, Enforced::Fully)],
             joint_limit: 16 * GIB,
             peak: Some(2 * GIB - 4096),
-            duration: Duration::from_millis(2500),
+            outcome: outcome(Exit::Signal(9)),
             frozen: Duration::ZERO,
-            exit: Exit::Signal(9),
             verdict,
             timeout: Some(Duration::from_secs(60)),
             trouble: None,
@@ -222,7 +234,7 @@ mod tests {
         let all =
             CallRecord { joint_limit: 2 * GIB, command: vec!["./x".into()], ..record(Verdict::OverLimit) };
         assert!(words(&all).contains("there is no more to be had, so rerun with fewer jobs (as make -j2)"));
-        let part = CallRecord { exit: Exit::Code(0), ..all };
+        let part = CallRecord { outcome: outcome(Exit::Code(0)), ..all };
         assert!(words(&part).starts_with("something that this call started was stopped"));
     }
 

@@ -71,11 +71,11 @@ impl RunningCall {
     /// # Errors
     /// Only when `poll(2)` does not work (out of memory), or the kernel refuses a signal.
     pub fn wait(self) -> Result<CallRecord, GroupError> {
-        let timed_out = match self.time_left() {
-            None => self.ends_by(None).map(|_| false)?,
-            Some(left) => !self.ends_within(left)?,
+        let in_time = match self.time_left() {
+            None => self.ends_by(None)?,
+            Some(left) => self.ends_within(left)?,
         };
-        if timed_out {
+        if !in_time {
             self.make_end()?;
         }
         let mut table = self.shared.table();
@@ -83,7 +83,7 @@ impl RunningCall {
             return Err(self.error("find", Errno::SRCH));
         };
         let outcome = entry.group.wait()?;
-        let record = self.record(&entry, &outcome, timed_out);
+        let record = self.record(&entry, outcome);
         let stopped = record.verdict == Verdict::OverLimit;
         if let Some(peak) = record.peak {
             table.history.note(&entry.argv, peak, stopped);
@@ -120,6 +120,7 @@ impl RunningCall {
     fn make_end(&self) -> Result<(), GroupError> {
         if let Some(entry) = self.shared.table().find(self.number) {
             entry.begin_to_end();
+            entry.group.is_out_of_time();
             entry.group.signal(Signal::Term)?;
         }
         if self.ends_by(Instant::now().checked_add(STOP_GRACE))? {
@@ -131,10 +132,10 @@ impl RunningCall {
         self.ends_by(None).map(drop)
     }
 
-    fn record(&self, entry: &Entry, outcome: &Outcome, timed_out: bool) -> CallRecord {
+    fn record(&self, entry: &Entry, outcome: Outcome) -> CallRecord {
         let seen = Some(entry.peak_seen).filter(|peak| *peak > 0);
         let peak = outcome.usage.memory_peak.or(seen);
-        let verdict = match timed_out {
+        let verdict = match outcome.timed_out {
             true => Verdict::TimedOut,
             // It may have ended by itself just before.
             false if entry.gave_way && !outcome.success() => Verdict::GaveWay,
@@ -151,9 +152,8 @@ impl RunningCall {
             held: entry.group.level().limits.clone(),
             joint_limit: self.shared.options.memory,
             peak,
-            duration: outcome.wall,
             frozen: entry.frozen(),
-            exit: outcome.exit,
+            outcome,
             verdict,
             timeout: self.timeout,
             trouble: entry.trouble.clone(),

@@ -25,7 +25,7 @@ pub(crate) use wanted::CALLS as WATCHED_CALLS;
 pub enum Observe {
     /// Not at all: what is denied just fails.
     Nothing,
-    /// What is denied is told in [`crate::Group::denials`].
+    /// What is denied is told in [`crate::Outcome::denials`].
     Denials,
     /// And everything that is tried is written down, to make a policy of it ([`crate::Group::take_tried`]).
     Everything,

@@ -139,7 +139,7 @@ fn what_was_refused_is_told_to_the_program_and_to_its_caller() {
     let all = [ask("evil.example:443"), ask("evil.example:443"), ask("10.0.0.1:443")];
     let mut denials = Vec::new();
     let seen = ordered_and(&all, outside.allowing(""), |captured| {
-        denials = captured.denials.clone();
+        denials = captured.outcome.denials.clone();
     });
     let words = "evil.example:443 is not in the allow list; add it with --net allow=evil.example";
     assert!(seen[0].contains(&format!("HTTP/1.1 403 branchfs: {words}\\r\\n")), "{}", seen[0]);

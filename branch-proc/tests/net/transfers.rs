@@ -130,7 +130,8 @@ fn a_tunnel_to_an_allowed_host_is_closed_when_tls_asks_for_another() {
     let at_once = [format!("CONNECT {target} HTTP/1.1\r\n\r\n").into_bytes(), hello.clone()].concat();
     let orders = [format!("tunnel {target} {}", hex(&hello)), proxied(at_once)];
     let mut denials = Vec::new();
-    let seen = ordered_and(&orders, outside.allowing(""), |captured| denials = captured.denials.clone());
+    let seen =
+        ordered_and(&orders, outside.allowing(""), |captured| denials = captured.outcome.denials.clone());
     // A fatal alert, "unrecognized_name": all that can be said once the tunnel stands.
     assert_eq!(seen[0], "[21, 3, 3, 0, 2, 2, 112]");
     assert!(seen[1].starts_with("\"HTTP/1.1 403 branchfs: evil.example:"), "{}", seen[1]);

@@ -114,7 +114,7 @@ pub(crate) fn scripted(command: Command, steps: &[Step]) -> (Vec<Answer>, Vec<De
     let script: Vec<String> = steps.iter().map(Step::to_line).collect();
     let (answers, captured) = answers(command.env(SCRIPT, script.join("\n")));
     assert_eq!(answers.len(), steps.len());
-    (answers.into_iter().map(|(_, answer)| answer).collect(), captured.denials)
+    (answers.into_iter().map(|(_, answer)| answer).collect(), captured.outcome.denials)
 }
 
 fn answers(command: Command) -> (Vec<(String, Answer)>, Captured) {

@@ -16,7 +16,7 @@ fn policy(preset: Preset) -> Policy {
 }
 
 fn denied(command: Command) -> Vec<Denial> {
-    run(command).denials
+    run(command).outcome.denials
 }
 
 #[test]
@@ -28,13 +28,13 @@ fn each_denial_is_explained_in_words() {
             expectations().iter().filter(|attempt| !attempt.allowed[column] && !attempt.is_silent())
         {
             let captured = tell(ground.command().policy(ground.policy(preset)), attempt.name);
-            let said = captured.denials.iter().any(|denial| {
+            let said = captured.outcome.denials.iter().any(|denial| {
                 let name = format!("denied by policy {preset}");
                 let words = &denial.words;
                 (words.contains(&name) || words.contains("is denied: ")) && words.contains(&denial.object)
             });
             if !said {
-                silent.push(format!("{preset}: {}: {:?}", attempt.name, captured.denials));
+                silent.push(format!("{preset}: {}: {:?}", attempt.name, captured.outcome.denials));
             }
         }
         // The others are the same, or less.
@@ -80,7 +80,7 @@ fn what_a_denial_advises_helps() {
         if captured.outcome.success() {
             break;
         }
-        let denial = &captured.denials[0];
+        let denial = &captured.outcome.denials[0];
         let (_, advice) = denial.words.rsplit_once("to allow it, add \"").unwrap();
         let (path, list) = advice.split_once("\" to ").unwrap();
         let pattern = PathPattern::new(path).unwrap();
@@ -90,7 +90,7 @@ fn what_a_denial_advises_helps() {
             other => panic!("{other}: {}", denial.words),
         };
         rounds += 1;
-        assert!(rounds < 10, "{:?}", captured.denials);
+        assert!(rounds < 10, "{:?}", captured.outcome.denials);
     }
     assert!(rounds > 1);
 }
@@ -101,8 +101,8 @@ fn denials_are_bounded_and_what_does_not_fit_is_counted() {
     let script = "i=0; while [ $i -lt 300 ]; do true > $OUTSIDE/n$i; i=$((i+1)); done; exit 0";
     let command = ground.bound(sh(script)).env("OUTSIDE", ground.outside("")).policy(policy(Preset::Build));
     let captured = run(command);
-    assert_eq!(captured.denials.len(), DENIALS_MAX);
-    assert_eq!(captured.denials_dropped, 300 - DENIALS_MAX as u64);
+    assert_eq!(captured.outcome.denials.len(), DENIALS_MAX);
+    assert_eq!(captured.outcome.denials_dropped, 300 - DENIALS_MAX as u64);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn where_nobody_looks_the_policy_holds_all_the_same() {
     let command = ground.bound(sh(script)).env("OUTSIDE", ground.outside(""));
     let captured = run(command.policy(policy(Preset::Build)).observe(Observe::Nothing));
     assert_eq!(captured.stdout.bytes, b"no\nno\n");
-    assert_eq!(captured.denials, []);
+    assert_eq!(captured.outcome.denials, []);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn many_threads_can_spawn_groups_that_are_looked_at() {
                     let command = ground.bound(sh(&format!("cat file > /dev/null; exit {code}")));
                     let captured = run(command.policy(policy(Preset::Edit)));
                     assert_eq!(captured.outcome.shell_code(), code);
-                    assert_eq!(captured.denials, []);
+                    assert_eq!(captured.outcome.denials, []);
                 }
             });
         }
@@ -176,7 +176,7 @@ fn what_a_command_needed_is_learned_and_suffices() {
     fs::remove_dir_all(ground.outside("made")).unwrap();
     let again = run(command().policy(read));
     let errors = String::from_utf8_lossy(&again.stderr.bytes).into_owned();
-    assert!(again.outcome.success(), "{errors}\n{text}\n{:?}", again.denials);
+    assert!(again.outcome.success(), "{errors}\n{text}\n{:?}", again.outcome.denials);
     let other = ground.bound(sh("cat /etc/shells")).policy(learned);
     assert!(!run(other).outcome.success());
     assert_eq!(stdout_of(ground.bound(sh("cat new"))), "something");

@@ -72,5 +72,9 @@ pub(crate) fn check(preset: Preset) {
     }
     assert!(wrong.is_empty(), "{preset}:\n{}", wrong.join("\n"));
     let words = |denial: &branch_proc::Denial| !denial.words.is_empty() && !denial.rule.is_empty();
-    assert!(captured.denials.len() > 40 && captured.denials.iter().all(words), "{:?}", captured.denials);
+    assert!(
+        captured.outcome.denials.len() > 40 && captured.outcome.denials.iter().all(words),
+        "{:?}",
+        captured.outcome.denials
+    );
 }

@@ -92,8 +92,8 @@ struct Facts {
 
 /// How the command came to its end.
 enum End {
-    Exited(Box<Outcome>),
-    TimedOut,
+    /// By itself, or by the clock.
+    Ended(Box<Outcome>),
     Interrupted,
 }
 
@@ -117,7 +117,7 @@ impl Args {
             branch: branch.name().to_owned(),
             state: State::Kept,
             exit_code: code.0,
-            timed_out: matches!(end, End::TimedOut),
+            timed_out: matches!(&end, End::Ended(outcome) if outcome.timed_out),
             duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             commit: None,
             group,
@@ -184,26 +184,23 @@ impl Args {
             group.kill().map_err(watched)?;
         }
         let outcome = match self.timeout {
-            None => Some(group.wait().map_err(watched)?),
-            Some(timeout) => group.wait_timeout(timeout).map_err(watched)?,
-        };
-        let end = match outcome {
-            _ if interrupts.stopped() => End::Interrupted,
-            Some(outcome) => End::Exited(Box::new(outcome)),
-            None => {
-                group.stop(STOP_GRACE).map_err(watched)?;
-                End::TimedOut
-            }
+            None => group.wait().map_err(watched)?,
+            Some(timeout) => match group.wait_timeout(timeout).map_err(watched)? {
+                Some(outcome) => outcome,
+                None => group.time_out(STOP_GRACE).map_err(watched)?,
+            },
         };
         if let Some(file) = &self.learn {
             learn(&group.take_tried(), branch.workspace().base(), file)?;
         }
         let facts = Facts {
             level: group.level().clone(),
-            usage: group.usage(),
-            denied: group.denials(),
-            denied_dropped: group.denials_dropped(),
+            usage: outcome.usage,
+            denied: outcome.denials.clone(),
+            denied_dropped: outcome.denials_dropped,
         };
+        let interrupted = interrupts.stopped();
+        let end = if interrupted { End::Interrupted } else { End::Ended(Box::new(outcome)) };
         Ok((end, facts))
     }
 }
@@ -242,8 +239,8 @@ enum Origin {
 impl End {
     fn code(&self) -> Code {
         match self {
-            End::Exited(outcome) => u8::try_from(outcome.shell_code()).map_or(Code::FAILURE, Code),
-            End::TimedOut => Code::TIMEOUT,
+            End::Ended(outcome) if outcome.timed_out => Code::TIMEOUT,
+            End::Ended(outcome) => u8::try_from(outcome.shell_code()).map_or(Code::FAILURE, Code),
             End::Interrupted => Code::INTERRUPTED,
         }
     }
