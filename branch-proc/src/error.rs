@@ -66,7 +66,7 @@ pub enum Step {
     NoNewPrivs,
     /// Entering the policy's rules for files, sockets and signals (`landlock(7)`).
     Landlock,
-    /// Installing the policy's filter of system calls (`seccomp(2)`).
+    /// Installing the filter of system calls of a policy, or of a network of its own (`seccomp(2)`).
     Seccomp,
     /// `execve(2)` of the program.
     Exec,

@@ -89,12 +89,16 @@ impl Plan {
         let gives_up = confinement.net != Namespace::Callers && confinement.maps.is_none();
         // A policy keeps fewer.
         let gives_up = gives_up && !sandbox.as_ref().is_some_and(Sandbox::has_walls);
+        // A policy refuses more.
+        let fenced =
+            confinement.net != Namespace::Callers && !sandbox.as_ref().is_some_and(Sandbox::has_walls);
         let fds = descriptors(command, floor)?;
         if let Some(sandbox) = &mut sandbox {
             pass(sandbox, &fds);
         }
         let (argv, env) = (StringArray::new(argv), StringArray::new(env));
-        let program = Program { candidates, argv, env, fds, session, gives_up, rlimits: Vec::new(), sandbox };
+        let rlimits = Vec::new();
+        let program = Program { candidates, argv, env, fds, session, gives_up, fenced, rlimits, sandbox };
         Ok(Plan { confinement, program, egress, floor, name: display, at_most, requirements, limits, home })
     }
 

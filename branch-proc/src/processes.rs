@@ -50,6 +50,18 @@ pub(crate) fn descendants(init: i32) -> Vec<i32> {
     found
 }
 
+/// Whether `pid` is below `init`; not for the init itself.
+pub(crate) fn is_below(pid: i32, init: i32) -> bool {
+    let mut above = stat(pid).map(|stat| stat.parent);
+    while let Some(parent) = above.filter(|parent| *parent > 0) {
+        if parent == init {
+            return true;
+        }
+        above = stat(parent).map(|stat| stat.parent);
+    }
+    false
+}
+
 /// Whether it has been stopped by a signal, or has ended: it can do nothing.
 pub(crate) fn is_still(pid: i32) -> bool {
     stat(pid).is_none_or(|stat| matches!(stat.state, 'T' | 't' | 'Z' | 'X'))
@@ -135,7 +147,9 @@ mod tests {
         child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
         child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let found = below(std::process::id() as i32).into_iter().find(|process| process.pid == pid).unwrap();
+        let own = std::process::id() as i32;
+        let found = below(own).into_iter().find(|process| process.pid == pid).unwrap();
+        assert!(is_below(pid, own) && !is_below(own, own) && !is_below(own, pid));
         assert_eq!(found.command, ["cat", "-u", "-"]);
         child.kill().unwrap();
         child.wait().unwrap();

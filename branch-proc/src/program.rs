@@ -7,6 +7,7 @@ use rustix::fs::Access;
 use rustix::io::Errno;
 
 use crate::error::Step;
+use crate::net;
 use crate::sandbox::Sandbox;
 use crate::sys;
 use crate::wire::Fail;
@@ -23,6 +24,8 @@ pub(crate) struct Program {
     pub(crate) session: Session,
     /// Whether it gives up what would let root leave a network namespace of its own.
     pub(crate) gives_up: bool,
+    /// Whether it is refused the sockets that a network namespace does not hold.
+    pub(crate) fenced: bool,
     /// The last thing before exec.
     pub(crate) sandbox: Option<Sandbox>,
     /// (resource, value) for `setrlimit(2)`.
@@ -72,6 +75,9 @@ fn prepare(program: &Program) -> Result<(), Fail> {
     }
     // Close-on-exec instead of closing: the error pipe has to live until exec. dup2 clears the mark again.
     sys::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC).map_err(|e| Fail::new(Step::CloseRest, e))?;
+    if program.fenced {
+        net::fence::enter().map_err(|e| Fail::new(Step::Seccomp, e))?;
+    }
     if program.gives_up {
         sys::give_up_capabilities().map_err(|e| Fail::new(Step::Capabilities, e))?;
     }

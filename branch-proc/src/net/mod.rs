@@ -1,7 +1,9 @@
-//! The network of a group: which there is (`mode`, `rule`, `address`), and what that lets through (`verdict`).
+//! The network of a group: which there is (`mode`, `rule`, `address`), what that lets through (`verdict`), and what a
+//! namespace alone would not hold (`fence`).
 
 pub(crate) mod address;
 pub(crate) mod egress;
+pub(crate) mod fence;
 pub(crate) mod inside;
 pub(crate) mod mode;
 pub(crate) mod proxy;

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
+use super::outside::{self, Outside};
 use super::process::{Found, Process};
 use super::wanted::{Name, Wanted};
 use crate::policy::{Moved, Op};
@@ -23,11 +25,9 @@ const UNIX_PATH_AT: usize = 2;
 pub(crate) enum Asked {
     Op(Op, PathBuf),
     Move(PathBuf, PathBuf, Moved),
-    /// A connection to an address on the network: whether it is this machine's own.
-    Network {
-        own: bool,
-        address: String,
-    },
+    /// A connection to an address on the network.
+    Network(SocketAddr),
+    Outside(Outside),
 }
 
 /// Everything a call is about to do to paths. Empty where it will fail for another reason anyway.
@@ -80,7 +80,14 @@ pub(crate) fn judge(process: &mut Process, wanted: Wanted) -> Vec<Asked> {
         Wanted::Link(from, to) => two_names(process, from, to, |_| Moved::Linked),
         Wanted::Bind(address, length) => bind(process, address, length),
         Wanted::Connect(address, length) => connect(process, address, length),
+        Wanted::Signal(number) => from_outside(outside::signalled(process, number)),
+        Wanted::Trace(number) => from_outside(outside::traced(process, number)),
+        Wanted::SignalFd(fd) => from_outside(outside::signalled_by_fd(process, fd)),
     }
+}
+
+fn from_outside(outside: Option<Outside>) -> Vec<Asked> {
+    outside.map(Asked::Outside).into_iter().collect()
 }
 
 fn find(process: &mut Process, name: Name) -> Found {
@@ -90,6 +97,11 @@ fn find(process: &mut Process, name: Name) -> Found {
 fn open(process: &mut Process, name: Name, flags: i32) -> Vec<Asked> {
     if flags & libc::O_PATH != 0 {
         return Vec::new();
+    }
+    if let Some(path) = process.named(name.dir, name.text)
+        && let Some(outside) = outside::looked_into(&path)
+    {
+        return vec![Asked::Outside(outside)];
     }
     let creates = flags & libc::O_CREAT != 0;
     let (path, kind, mut ops) = match find(process, name) {
@@ -173,19 +185,24 @@ fn bind(process: &mut Process, at: u64, length: u64) -> Vec<Asked> {
 }
 
 fn connect(process: &Process, at: u64, length: u64) -> Vec<Asked> {
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
     let (family, bytes) = address(process, at, length);
     let port = bytes.get(2..4).and_then(|port| port.try_into().ok()).map_or(0, u16::from_be_bytes);
-    let ip: IpAddr = match family {
-        libc::AF_INET => match bytes.get(4..8).and_then(|ip| <[u8; 4]>::try_from(ip).ok()) {
-            Some(ip) => Ipv4Addr::from(ip).into(),
-            None => return Vec::new(),
-        },
-        libc::AF_INET6 => match bytes.get(8..24).and_then(|ip| <[u8; 16]>::try_from(ip).ok()) {
-            Some(ip) => Ipv6Addr::from(ip).into(),
-            None => return Vec::new(),
-        },
-        _ => return Vec::new(),
+    let ip: Option<IpAddr> = match family {
+        libc::AF_INET => {
+            bytes.get(4..8).and_then(|ip| <[u8; 4]>::try_from(ip).ok()).map(|ip| Ipv4Addr::from(ip).into())
+        }
+        libc::AF_INET6 => {
+            bytes.get(8..24).and_then(|ip| <[u8; 16]>::try_from(ip).ok()).map(|ip| Ipv6Addr::from(ip).into())
+        }
+        libc::AF_UNIX => {
+            return from_outside(abstract_name(&bytes).and_then(|name| outside::socket(process, name)));
+        }
+        _ => None,
     };
-    vec![Asked::Network { own: ip.is_loopback(), address: format!("{ip} port {port}") }]
+    ip.map(|ip| Asked::Network(SocketAddr::new(ip, port))).into_iter().collect()
+}
+
+/// The name of a local socket that is in no file system (`unix(7)`).
+fn abstract_name(address: &[u8]) -> Option<&[u8]> {
+    address.get(UNIX_PATH_AT..)?.strip_prefix(b"\0").filter(|name| !name.is_empty())
 }

@@ -2,11 +2,13 @@
 //! lets a call wait until a thread of the spawner has looked at it.
 //!
 //! Looking enforces nothing but the list of denied calls: paths are the business of Landlock and of
-//! read-only mounts, whose answer is foretold here by [`crate::Rules::explain`] and put into words.
+//! read-only mounts, what lies outside that of Landlock's scopes and of namespaces. Their answer is foretold here, by
+//! [`crate::Rules::explain`] where a rule decides it, and put into words.
 
 mod judge;
 mod learn;
 mod notify;
+mod outside;
 mod process;
 mod record;
 mod supervisor;
@@ -16,8 +18,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use notify::{channel, send_listener};
 pub use record::{DENIALS_MAX, TRIED_MAX, Tried};
-pub(crate) use supervisor::{Task, Watch};
-pub(crate) use wanted::CALLS as WATCHED_CALLS;
+pub(crate) use supervisor::{Scopes, Task, Watch};
+pub(crate) use wanted::{CALLS as WATCHED_CALLS, TRACE_BEGINS};
 
 /// How closely a group is looked at. Every file it opens, makes or removes costs it a few microseconds more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
@@ -20,6 +19,8 @@ const LINKS_MAX: usize = 8;
 /// A process that waits for an answer.
 pub(crate) struct Process {
     pid: u32,
+    /// Of the group's init.
+    init: i32,
     root: Option<OwnedFd>,
 }
 
@@ -36,8 +37,8 @@ pub(crate) enum Found {
 
 impl Process {
     /// `root` is its root directory, if that is known already.
-    pub(crate) fn new(pid: u32, root: Option<OwnedFd>) -> Process {
-        Process { pid, root }
+    pub(crate) fn new(pid: u32, init: i32, root: Option<OwnedFd>) -> Process {
+        Process { pid, init, root }
     }
 
     pub(crate) fn into_root(self) -> Option<OwnedFd> {
@@ -46,6 +47,40 @@ impl Process {
 
     pub(crate) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// The init of its group, in our pid namespace.
+    pub(crate) fn init(&self) -> i32 {
+        self.init
+    }
+
+    /// Its numbers, from our pid namespace down to its own.
+    pub(crate) fn numbers(&self) -> Vec<i32> {
+        let status = fs::read_to_string(self.file("status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+        line.split_whitespace().filter_map(|number| number.parse().ok()).collect()
+    }
+
+    /// The pid behind one of its pidfds, in our pid namespace; -1 if that process is gone.
+    pub(crate) fn pid_behind(&self, fd: i32) -> Option<i32> {
+        let text = fs::read_to_string(self.file(&format!("fdinfo/{fd}"))).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+    }
+
+    /// The local sockets of its network, as `/proc/net/unix` shows them.
+    pub(crate) fn table_of_sockets(&self) -> String {
+        fs::read_to_string(self.file("net/unix")).unwrap_or_default()
+    }
+
+    /// Whether it is in another network than we are.
+    pub(crate) fn has_own_network(&self) -> bool {
+        let (its, ours) = (fs::read_link(self.file("ns/net")), fs::read_link("/proc/self/ns/net"));
+        its.is_ok_and(|its| ours.is_ok_and(|ours| its != ours))
+    }
+
+    /// A path in its memory as it stands there, made absolute by one of its directories.
+    pub(crate) fn named(&self, dir: i32, text: u64) -> Option<PathBuf> {
+        self.absolute(dir, &self.text(text)?)
     }
 
     /// The name of the program it runs.
@@ -208,11 +243,7 @@ impl Process {
     /// `/proc/self` is another's for us: by the number it has in its own pid namespace.
     fn with_own_pid(&self, path: &Path) -> PathBuf {
         let Ok(rest) = path.strip_prefix("/proc/self") else { return path.to_owned() };
-        let status: io::Result<String> = fs::read_to_string(self.file("status"));
-        let own = status.ok().and_then(|status| {
-            let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-            line.split_whitespace().next_back().map(str::to_owned)
-        });
-        own.map_or_else(|| path.to_owned(), |own| Path::new("/proc").join(own).join(rest))
+        let own = self.numbers().pop();
+        own.map_or_else(|| path.to_owned(), |own| Path::new("/proc").join(own.to_string()).join(rest))
     }
 }

@@ -12,10 +12,12 @@ use rustix::io::Errno;
 use super::Observe;
 use super::judge::{Asked, judge};
 use super::notify::{Listener, Notification, Reply};
+use super::outside::Outside;
 use super::process::Process;
 use super::record::{Shared, Tried};
 use super::wanted::wanted;
 use crate::outcome::Denial;
+use crate::pidfd::pid_of;
 use crate::policy::{Decision, Fence, Rules, arrow};
 use crate::sys::SignalsBlocked;
 
@@ -29,6 +31,15 @@ pub(crate) struct Task {
     pub(crate) rules: Rules,
     /// Whether the rules hold, or are only what might.
     pub(crate) enforced: bool,
+    /// What of the scopes the kernel holds.
+    pub(crate) scopes: Scopes,
+}
+
+/// What a group is kept from that lies outside of it (`landlock(7)`, "Scope flags").
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Scopes {
+    pub(crate) signals: bool,
+    pub(crate) abstract_sockets: bool,
 }
 
 /// A group's supervisor.
@@ -89,10 +100,11 @@ fn answer_all(task: &Task, socket: &OwnedFd, group: &OwnedFd, shared: &Shared) -
     let listener = Listener::receive(socket).ok_or(Errno::BADMSG)?;
     let fences: BTreeMap<i64, &Fence> =
         task.rules.fences().iter().map(|fence| (fence.number, fence)).collect();
+    let init = pid_of(group.as_fd());
     let mut root = None;
     while wait_for(listener.as_fd(), group)? {
         let Some(call) = listener.next() else { continue };
-        let mut process = Process::new(call.pid, root.take());
+        let mut process = Process::new(call.pid, init, root.take());
         let reply = look(task, &fences, &listener, &call, &mut process, shared);
         // Where the policy holds, nobody in the group can get another root or other mounts.
         root = process.into_root().filter(|_| task.enforced);
@@ -139,7 +151,7 @@ fn look(
     // What was looked at may have been another process with the same number.
     if !asked.is_empty() && listener.is_valid(call.id) {
         if task.enforced {
-            tell_denial(&task.rules, &asked, process, shared);
+            tell_denial(task, &asked, process, shared);
         }
         if task.observe == Observe::Everything {
             asked.into_iter().for_each(|asked| learn(asked, shared));
@@ -149,7 +161,8 @@ fn look(
 }
 
 /// The first denial a call would meet; what would come after it is not known.
-fn tell_denial(rules: &Rules, asked: &[Asked], process: &Process, shared: &Shared) {
+fn tell_denial(task: &Task, asked: &[Asked], process: &Process, shared: &Shared) {
+    let rules = &task.rules;
     let denied = asked.iter().find_map(|asked| match asked {
         Asked::Op(op, path) if rules.allows(*op, path) => None,
         Asked::Op(op, path) => {
@@ -159,10 +172,63 @@ fn tell_denial(rules: &Rules, asked: &[Asked], process: &Process, shared: &Share
             let decision = rules.explain_move(from, to, *kind);
             (!decision.allowed).then(|| ("move", arrow(from, to), decision))
         }
-        Asked::Network { .. } => None,
+        Asked::Network(to) => {
+            Some(("connect", to.to_string(), rules.explain_connection(*to).filter(|said| !said.allowed)?))
+        }
+        Asked::Outside(outside) if !task.scopes.hold(outside) => None,
+        Asked::Outside(outside) => {
+            let (op, object, decision) = tell_outside(rules, outside);
+            Some((op, object, decision))
+        }
     });
     if let Some((op, object, decision)) = denied {
         shared.lock().deny(op, object.clone(), || denial(op, &object, decision, process));
+    }
+}
+
+impl Scopes {
+    /// Whether the kernel keeps a group from this.
+    fn hold(self, outside: &Outside) -> bool {
+        match outside {
+            Outside::Signalled(_) => self.signals,
+            Outside::Socket(_) => self.abstract_sockets,
+            // By every version of Landlock, and by its own network.
+            Outside::Traced(_) | Outside::LookedInto(_) | Outside::SocketElsewhere(_) => true,
+        }
+    }
+}
+
+/// The operation, its object, and what is said of it.
+fn tell_outside(rules: &Rules, outside: &Outside) -> (&'static str, String, Decision) {
+    match outside {
+        Outside::Signalled(number) => {
+            let object = format!("process {number}");
+            let why = "it is outside of the group";
+            let decision = rules.out_of_reach(&format!("signalling {object}"), "never", why);
+            ("signal", object, decision)
+        }
+        Outside::Traced(number) => {
+            let object = format!("process {number}");
+            let why = "it is outside of the group";
+            let doing = format!("tracing, or reading the memory of, {object}");
+            ("trace", object, rules.out_of_reach(&doing, "never", why))
+        }
+        Outside::LookedInto(path) => {
+            let object = path.to_string_lossy().into_owned();
+            let why = "the process is outside of the group";
+            ("look", object.clone(), rules.out_of_reach(&format!("looking into {object}"), "never", why))
+        }
+        Outside::Socket(name) => {
+            let why = "who listens there is outside of the group; to allow it, set ipc to \"host\"";
+            let doing = format!("connecting to the abstract socket {name}");
+            ("connect", name.clone(), rules.out_of_reach(&doing, "ipc", why))
+        }
+        Outside::SocketElsewhere(name) => {
+            let why = "who listens there is in the host's network, and the group is not; to allow it, set net to \
+                       \"open\" and ipc to \"host\"";
+            let doing = format!("connecting to the abstract socket {name}");
+            ("connect", name.clone(), rules.out_of_reach(&doing, "net, ipc", why))
+        }
     }
 }
 
@@ -187,8 +253,10 @@ fn learn(asked: Asked, shared: &Shared) {
                 record.tried(remove, from);
             }
         }
-        Asked::Network { own: true, .. } => record.tried.own_network = true,
-        Asked::Network { address, .. } => record.tried_address(address),
+        Asked::Network(to) if to.ip().is_loopback() => record.tried.own_network = true,
+        Asked::Network(to) => record.tried_address(format!("{} port {}", to.ip(), to.port())),
+        // No policy lets it through.
+        Asked::Outside(_) => {}
     }
 }
 

@@ -1,4 +1,4 @@
-//! From a system call and its arguments to what it wants of which path.
+//! From a system call and its arguments to what it wants of which path, address or process.
 
 use crate::policy::{Moved, Op};
 
@@ -36,6 +36,12 @@ pub(crate) enum Wanted {
     /// Bind a socket to, or connect it with, an address of this length.
     Bind(u64, u64),
     Connect(u64, u64),
+    /// Signal who has this number in the caller's pid namespace.
+    Signal(i32),
+    /// Signal who is behind this pidfd.
+    SignalFd(i32),
+    /// Trace, or read or write the memory of, who has this number there.
+    Trace(i32),
 }
 
 const FOLLOW: bool = true;
@@ -77,7 +83,10 @@ fn unless(flags: u64, no_follow: i32) -> bool {
     flags as i32 & no_follow == 0
 }
 
-/// The calls that are looked at.
+/// The requests of `ptrace(2)` that name somebody new. Only these are looked at: the others are many.
+pub(crate) const TRACE_BEGINS: [u32; 2] = [libc::PTRACE_ATTACH, libc::PTRACE_SEIZE];
+
+/// The calls that are looked at, whatever their arguments.
 pub(crate) const CALLS: &[i64] = &[
     libc::SYS_openat,
     libc::SYS_openat2,
@@ -104,6 +113,12 @@ pub(crate) const CALLS: &[i64] = &[
     libc::SYS_fremovexattr,
     libc::SYS_bind,
     libc::SYS_connect,
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_tgkill,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
     SYS_RENAMEAT,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_open,
@@ -145,7 +160,7 @@ const SYS_RENAMEAT: i64 = 38;
 /// The same number on both architectures; newer than some headers.
 const SYS_FCHMODAT2: i64 = 452;
 
-/// What a call wants; None for one that names no path.
+/// What a call wants; None for one that is not looked at.
 pub(crate) fn wanted(number: i64, args: [u64; 6]) -> Option<Wanted> {
     let [a, b, c, d, e, _] = args;
     Some(match number {
@@ -182,6 +197,10 @@ pub(crate) fn wanted(number: i64, args: [u64; 6]) -> Option<Wanted> {
         }
         libc::SYS_bind => Wanted::Bind(b, c),
         libc::SYS_connect => Wanted::Connect(b, c),
+        libc::SYS_kill | libc::SYS_tkill | libc::SYS_tgkill => Wanted::Signal(a as i32),
+        libc::SYS_pidfd_send_signal => Wanted::SignalFd(a as i32),
+        libc::SYS_process_vm_readv | libc::SYS_process_vm_writev => Wanted::Trace(a as i32),
+        libc::SYS_ptrace if TRACE_BEGINS.contains(&(a as u32)) => Wanted::Trace(b as i32),
         _ => return wanted_of_old(number, args),
     })
 }

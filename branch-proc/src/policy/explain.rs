@@ -1,9 +1,12 @@
 //! Answers to "may this be done?", with the rule and in words.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use landlock::AccessFs;
 use serde::{Deserialize, Serialize};
+
+use crate::net::Net;
 
 use super::normal;
 use super::op::{FILE, List, Op, Rights};
@@ -53,6 +56,30 @@ impl Rules {
             }
             Err(refusal) => Decision { allowed: false, rule: rule(&self.net), words: refusal.to_string() },
         }
+    }
+
+    /// As [`Rules::explain_host`], of a program that connects by itself to an address; None for one that is in the
+    /// group's own network.
+    pub(crate) fn explain_connection(&self, to: SocketAddr) -> Option<Decision> {
+        if self.net == Net::Open || to.ip().is_loopback() || to.ip().is_unspecified() {
+            return None;
+        }
+        let host = if to.is_ipv6() { format!("[{}]", to.ip()) } else { to.ip().to_string() };
+        let why = match self.explain_host(&host, to.port()) {
+            decision if decision.allowed => {
+                "allowed hosts are reached through the proxy only, which the variables \
+                                             HTTP_PROXY and HTTPS_PROXY name"
+                    .to_owned()
+            }
+            decision => decision.words,
+        };
+        Some(self.out_of_reach(&format!("connecting to {to}"), &format!("net {}", self.net), &why))
+    }
+
+    /// What is said of something outside of the group.
+    pub(crate) fn out_of_reach(&self, doing: &str, rule: &str, why: &str) -> Decision {
+        let words = format!("{doing} is denied by policy {}: {why}", self.name);
+        Decision { allowed: false, rule: rule.to_owned(), words }
     }
 
     /// May this system call be made? For one that depends on its arguments, what is said is what is denied of it.

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::{answer, c_path};
 use crate::error::{SpawnError, Step};
 use crate::net::Net;
+use crate::observe::Scopes;
 use crate::policy::{FILE, Ipc, List, Policy, Rules};
 use crate::wire::Fail;
 
@@ -84,6 +85,13 @@ impl Ruleset {
             ready.push((c_path(&rule.path)?, (rule.rights & handled).bits()));
         }
         Ok(Ruleset { attr, rules: ready })
+    }
+
+    /// What of the scopes it holds.
+    pub(super) fn scopes(&self) -> Scopes {
+        let scoped = self.attr.as_ref().map_or(0, |attr| attr.scoped);
+        let has = |scope: Scope| scoped & scope as u64 != 0;
+        Scopes { signals: has(Scope::Signal), abstract_sockets: has(Scope::AbstractUnixSocket) }
     }
 
     /// Confines the calling process. Async-signal-safe; `no_new_privs` is set.

@@ -104,7 +104,9 @@ impl Sandbox {
     /// What the supervisor has to do and where its listener comes from; the child has been made.
     pub(crate) fn task(&mut self) -> Option<(Task, OwnedFd)> {
         let (_, ours) = self.channel.take()?;
-        let task = Task { observe: self.observe, rules: self.rules.clone(), enforced: self.walls.is_some() };
+        let scopes = self.walls.as_ref().map(|walls| walls.landlock.scopes()).unwrap_or_default();
+        let enforced = self.walls.is_some();
+        let task = Task { observe: self.observe, rules: self.rules.clone(), enforced, scopes };
         Some((task, ours))
     }
 

@@ -12,7 +12,7 @@ use seccompiler::{
 
 use super::answer;
 use crate::error::{SpawnError, Step};
-use crate::observe::{self, Observe, WATCHED_CALLS};
+use crate::observe::{self, Observe, TRACE_BEGINS, WATCHED_CALLS};
 use crate::policy::{Fence, When};
 
 /// Marks the answers that become "ask the supervisor", for which seccompiler has no name.
@@ -62,6 +62,10 @@ impl Programs {
             programs.denying.push(compile(rules, SeccompAction::Errno(libc::EPERM as u32), foreign)?);
         } else {
             rules.extend(WATCHED_CALLS.iter().map(|&call| (call, Vec::new())));
+            let begins = TRACE_BEGINS.map(|value| rule(&[When::Masked { index: 0, mask: u32::MAX, value }]));
+            let begins: Result<Vec<_>, _> = begins.into_iter().collect();
+            // Where tracing is denied, all of it is asked about already.
+            rules.entry(libc::SYS_ptrace).or_insert(begins.map_err(|e| refused(&e))?);
             programs.asking = Some(compile(rules, ASK, foreign)?);
         }
         Ok(programs)

@@ -68,6 +68,18 @@ fn a_network_of_its_own_is_had_on_every_rung_with_namespaces_and_never_given_up_
     }
 }
 
+#[test]
+fn a_network_of_its_own_is_no_way_to_the_hypervisor() {
+    let all = orders(&["hypervisor", "io_uring"]);
+    for net in ["none", "loopback", "allow=a.example"] {
+        let seen = ordered(&all, |command| command.net(net.parse().unwrap()));
+        assert_eq!(seen, ["PermissionDenied", "PermissionDenied"], "{net}");
+    }
+    // Kernels without such sockets say so, and no order gets as far as to be made: the parameters are missing.
+    let seen = ordered(&all[..1], |command| command);
+    assert_ne!(seen, ["PermissionDenied"], "it shows nothing where it is denied anyway");
+}
+
 /// A socket where systemd's resolver has its own, for as long as it lives.
 struct Resolver(std::path::PathBuf);
 

@@ -27,6 +27,8 @@ pub(crate) struct Places {
     pub(crate) scratch: PathBuf,
     /// The abstract name of a socket outside that is listened on.
     pub(crate) listener: String,
+    /// The network namespace of who makes the group.
+    pub(crate) network: PathBuf,
 }
 
 impl Places {
@@ -35,6 +37,7 @@ impl Places {
         let listener = std::env::var("LISTENER").unwrap();
         Places {
             listener,
+            network: path("NETWORK"),
             base: path("BASE"),
             outside: path("OUTSIDE"),
             home: path("HOME"),

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -161,6 +162,8 @@ fn processes() -> Vec<Attempt> {
         attempt("read through the init's root", NONE, |_| read(Path::new("/proc/1/root/etc/passwd"))),
         attempt("signal the init", NONE, |_| call!(SYS_kill, 1, 0)),
         attempt("signal the parent", ALL, |_| call!(SYS_kill, parent(), 0)),
+        attempt("signal the init by a descriptor", NONE, |_| signal_by_descriptor(1)),
+        attempt("signal the parent by a descriptor", ALL, |_| signal_by_descriptor(parent())),
         attempt("take a descriptor of the parent", BUILDERS, |_| {
             // SAFETY: plain call.
             let parent = unsafe { libc::syscall(libc::SYS_pidfd_open, parent(), 0) };
@@ -168,6 +171,13 @@ fn processes() -> Vec<Attempt> {
             call!(SYS_pidfd_getfd, parent, 1, 0)
         }),
     ]
+}
+
+fn signal_by_descriptor(pid: i32) -> Answer {
+    // SAFETY: plain call.
+    let process = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    result(process)?;
+    call!(SYS_pidfd_send_signal, process, 0, 0, 0)
 }
 
 fn parent() -> i32 {
@@ -206,6 +216,14 @@ fn sockets() -> Vec<Attempt> {
             // In a network namespace of its own, there is nobody.
             told(UnixStream::connect_addr(&SocketAddr::from_abstract_name(&p.listener).unwrap()))
                 .map_err(|errno| if errno == libc::ECONNREFUSED { libc::EPERM } else { errno })
+        }),
+        attempt("an address outside", DEPLOYERS, |p| {
+            // Whether the host's own network leads there is not the question.
+            if fs::read_link("/proc/self/ns/net").is_ok_and(|own| own == p.network) {
+                return Ok(());
+            }
+            told(UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.connect("192.0.2.1:443")))
+                .map_err(|errno| if errno == libc::ENETUNREACH { libc::EPERM } else { errno })
         }),
         attempt("a TCP socket", WRITERS, |_| socket(libc::AF_INET, libc::SOCK_STREAM, 0)),
         attempt("a UDP socket", WRITERS, |_| socket(libc::AF_INET6, libc::SOCK_DGRAM, 0)),

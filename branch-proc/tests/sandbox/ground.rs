@@ -125,6 +125,7 @@ impl Ground {
             .env("HOME", self.home())
             .env("SCRATCH", self.dir("scratch"))
             .env("LISTENER", self.listener_name())
+            .env("NETWORK", fs::read_link("/proc/self/ns/net").unwrap())
     }
 
     fn listener_name(&self) -> OsString {
