@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::{Cgroup, OwnCgroup};
 use crate::control;
 use crate::error::{GroupError, SpawnError};
-use crate::ladder::Rung;
+use crate::ladder::{Rung, SystemdScope};
 use crate::limits::{self, Enforced, Limit, Limits};
 use crate::net::Proxy;
 use crate::observe::{Tried, Watch};
@@ -37,6 +37,9 @@ pub struct Level {
     pub proc: ProcView,
     /// The limits that were set, and how each is held.
     pub limits: Vec<(Limit, Enforced)>,
+    /// Whether the process that made it was moved by systemd, until then.
+    #[serde(default)]
+    pub systemd: SystemdScope,
 }
 
 /// The user namespace of a group (`user_namespaces(7)`).

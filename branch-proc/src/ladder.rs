@@ -39,6 +39,36 @@ impl Rung {
     }
 }
 
+/// Whether this process was moved to a scope of the user's systemd for the sake of its groups
+/// ([`crate::allow_systemd_scope`]).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SystemdScope {
+    /// Systemd was not asked: it was not allowed, or not needed.
+    #[default]
+    NotAsked,
+    /// It was moved, and is there now.
+    Entered {
+        /// The scope's name, for `systemctl --user status`.
+        unit: String,
+    },
+    /// Nothing came of it.
+    Refused {
+        /// For the user's eyes.
+        why: String,
+    },
+}
+
+impl SystemdScope {
+    /// What is missing, with the reason why systemd did not help.
+    pub(crate) fn explain(&self, missing: String) -> String {
+        match self {
+            SystemdScope::Refused { why } => format!("{missing} (systemd gave no scope: {why})"),
+            SystemdScope::NotAsked | SystemdScope::Entered { .. } => missing,
+        }
+    }
+}
+
 /// Something a group must not be without: where the host does not offer it, the spawn is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

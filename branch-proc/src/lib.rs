@@ -62,11 +62,12 @@ pub use calls::{
     HintSizes, History, LimitFrom, MemoryHint, Priority, RunningCall, ToolCalls, Verdict,
 };
 pub use capture::{CaptureOptions, Captured, OUTPUT_CAP_DEFAULT, Output, STOP_GRACE, Stream};
+pub use cgroup::allow_systemd_scope;
 pub use command::{Command, FD_TARGET_MAX, Stdio};
 pub use control::Control;
 pub use error::{CaptureError, GroupError, KillError, SpawnError, Step};
 pub use group::{DROP_WAIT_MAX, Group, Level, ProcView, Signal, UserNamespace, kill_all};
-pub use ladder::{Requirement, Rung};
+pub use ladder::{Requirement, Rung, SystemdScope};
 pub use limits::{Enforced, IoMax, Limit, Limits};
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -89,6 +89,11 @@ impl Limits {
         *self == Limits::default()
     }
 
+    /// Whether anything is bounded that only a control group can hold.
+    pub(crate) fn concern_the_group(&self) -> bool {
+        self.set().iter().any(|limit| !matches!(limit, Limit::OpenFiles | Limit::FileSize))
+    }
+
     /// The kinds of bounds that are set, in the order of [`Limit`].
     pub fn set(&self) -> Vec<Limit> {
         [

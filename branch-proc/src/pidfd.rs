@@ -51,16 +51,18 @@ fn killer(pidfd: BorrowedFd<'_>) -> i32 {
 
 /// Whether it is an init of ours that is no init to the kernel.
 fn is_bare_init(pid: i32) -> bool {
-    let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    if read("comm").strip_suffix(b"\n") != Some(sys::INIT_NAME.to_bytes()) {
-        return false;
-    }
-    let status = read("status");
-    let namespaces = String::from_utf8_lossy(&status)
+    let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.strip_suffix(b"\n") == Some(sys::INIT_NAME.to_bytes()) && is_of_this_pid_namespace(&pid.to_string())
+}
+
+/// Whether a process, as `/proc` names it, has one number only: it has one for each pid namespace from that of `/proc`
+/// down to its own.
+pub(crate) fn is_of_this_pid_namespace(process: &str) -> bool {
+    let status = std::fs::read(format!("/proc/{process}/status")).unwrap_or_default();
+    let numbers = String::from_utf8_lossy(&status)
         .lines()
         .find_map(|line| Some(line.strip_prefix("NSpid:")?.split_whitespace().count()));
-    // One number for each pid namespace from ours down to its own.
-    namespaces == Some(1)
+    numbers == Some(1)
 }
 
 /// Waits until a descriptor is readable or `deadline` has passed (None: for ever); whether it is readable.

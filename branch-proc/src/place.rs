@@ -1,7 +1,7 @@
 //! Which means a group gets on this host: its rung, its control groups, and limits for each process where there
 //! are none for the group.
 
-use crate::cgroup::{Extent, Home, OwnCgroup};
+use crate::cgroup::{Extent, Home, OwnCgroup, systemd_scope};
 use crate::error::{SpawnError, Step};
 use crate::ladder::{Requirement, Rung};
 use crate::limits::{self, Enforced, Limit, Limits};
@@ -21,7 +21,11 @@ pub(crate) struct Place {
 pub(crate) fn find(plan: &Plan, at_most: Rung) -> Result<Place, SpawnError> {
     let (mut rung, mut cgroup) = (at_most.max(Rung::PidNamespace), None);
     if at_most < Rung::PidNamespace {
-        let home = plan.home.as_ref().unwrap_or_else(|| Home::of_host());
+        let home = match &plan.home {
+            Some(home) => home,
+            None if plan.limits.concern_the_group() => Home::for_limits(),
+            None => Home::of_host(),
+        };
         if let Some(made) = make(home, plan)? {
             rung = if home.is_delegated_v2() { Rung::CgroupV2.max(at_most) } else { Rung::CgroupHybrid };
             cgroup = Some(made);
@@ -34,7 +38,7 @@ pub(crate) fn find(plan: &Plan, at_most: Rung) -> Result<Place, SpawnError> {
     let rlimits = rlimits(plan, &mut held);
     let limits = limits::completed(&plan.limits, held);
     match plan.requirements.iter().find_map(|required| required.missing(rung, &limits)) {
-        Some(missing) => Err(SpawnError::new(Step::Require, libc::ENOTSUP, missing)),
+        Some(missing) => Err(SpawnError::new(Step::Require, libc::ENOTSUP, systemd_scope().explain(missing))),
         None => Ok(Place { rung, cgroup, limits, rlimits }),
     }
 }

@@ -1,6 +1,6 @@
 //! A place for several groups that share limits.
 
-use crate::cgroup::{Home, OwnCgroup};
+use crate::cgroup::{Home, OwnCgroup, systemd_scope};
 use crate::error::{SpawnError, Step};
 use crate::limits::{self, Enforced, Limit, Limits};
 use crate::usage::{Pressure, Usage};
@@ -20,7 +20,7 @@ impl Scope {
     /// # Errors
     /// [`Step::Cgroup`] where the caller may make no control groups.
     pub fn new(limits: &Limits) -> Result<Scope, SpawnError> {
-        Scope::below(Home::of_host(), limits)
+        Scope::below(Home::for_limits(), limits)
     }
 
     /// Makes one inside this one.
@@ -33,7 +33,8 @@ impl Scope {
 
     fn below(home: &Home, limits: &Limits) -> Result<Scope, SpawnError> {
         if home.is_empty() {
-            return Err(SpawnError::new(Step::Cgroup, libc::ENOTSUP, "a control group"));
+            let thing = systemd_scope().explain("a control group".to_owned());
+            return Err(SpawnError::new(Step::Cgroup, libc::ENOTSUP, thing));
         }
         let cgroup = OwnCgroup::make_parent(home).map_err(SpawnError::from)?;
         let held = cgroup.limit(limits).map_err(SpawnError::from)?;

@@ -8,7 +8,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use rustix::process::PidfdFlags;
 
-use crate::cgroup::OwnCgroup;
+use crate::cgroup::{OwnCgroup, systemd_scope};
 use crate::command::Command;
 use crate::confine::{Confinement, Namespaces};
 use crate::error::{SpawnError, Step};
@@ -133,7 +133,8 @@ fn hold_on(plan: &mut Plan, at_most: Rung) -> Result<Parts, SpawnError> {
     }
     let Place { rung, cgroup, limits, rlimits } = place::find(plan, at_most)?;
     plan.program.rlimits = rlimits;
-    let level = Level { rung, user: user_namespace(&plan.confinement), proc: ProcView::Fresh, limits };
+    let (user, proc, systemd) = (user_namespace(&plan.confinement), ProcView::Fresh, systemd_scope());
+    let level = Level { rung, user, proc, limits, systemd };
     let terminal = Terminal::of(plan.program.session);
     let mut passed: Vec<RawFd> = plan.program.fds.iter().map(|(source, _)| source.as_raw_fd()).collect();
     passed.extend(plan.program.sandbox.as_ref().and_then(Sandbox::needs));
@@ -240,7 +241,8 @@ impl Launched {
     /// Waits for a probe's end: what became of `/proc`, or what failed.
     pub(crate) fn probe_result(self) -> Result<ProcView, Fail> {
         let Told { proc, failed } = read_reports(&self.errors);
-        let level = Level { rung: Rung::PidNamespace, user: UserNamespace::Own, proc, limits: Vec::new() };
+        let (rung, user, systemd) = (Rung::PidNamespace, UserNamespace::Own, systemd_scope());
+        let level = Level { rung, user, proc, limits: Vec::new(), systemd };
         let mut group = Group::new(self.init, level, None, None);
         if let Err(e) = group.wait() {
             let errno = Errno::from_io_error(&e.source).unwrap_or(Errno::IO);

@@ -350,6 +350,19 @@ pub(crate) fn limit_resource(resource: u32, value: u64) -> Result<(), Errno> {
     }
 }
 
+/// Pid and uid of who is at the other end of a connection (`unix(7)`, `SO_PEERCRED`); pid 0 is one that cannot be seen
+/// from here, which rustix has no type for.
+pub(crate) fn peer(socket: BorrowedFd<'_>) -> Result<(i32, u32), Errno> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = mem::size_of::<libc::ucred>() as libc::socklen_t;
+    let place = (&raw mut peer).cast();
+    // SAFETY: the kernel fills in at most the bytes given, all of which are numbers.
+    let answer = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, place, &raw mut length)
+    };
+    if answer == 0 { Ok((peer.pid, peer.uid)) } else { Err(last_errno()) }
+}
+
 /// `CLOCK_MONOTONIC` in nanoseconds.
 pub(crate) fn monotonic_nanos() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);

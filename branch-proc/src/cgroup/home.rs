@@ -3,11 +3,42 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::Access;
 
 use super::hierarchy::{self, Controller};
+use super::user_scope::{self, UserScope};
 use super::{PREFIX, v2};
+use crate::ladder::SystemdScope;
+
+/// Whether this process may be moved.
+static SCOPE_ALLOWED: AtomicBool = AtomicBool::new(false);
+/// What came of it: it is tried once in the life of a process.
+static SCOPE: OnceLock<Result<(String, Home), String>> = OnceLock::new();
+
+/// Lets the user's own systemd make the place for control groups where this process, an ordinary user's, has none: as in
+/// a login session. It is then **moved**, with all its threads, to a transient scope of its own
+/// (`branchfs-PID-….scope`) that it stays in; processes that it had started before stay where they are, and
+/// later ones are in the scope. That happens once, when a limit for a group is asked for that nothing else would hold,
+/// or a [`crate::Scope`]; it takes 40 to 80 milliseconds, five seconds if systemd does not answer.
+/// [`crate::Level::systemd`] tells what came of it; where nothing did, groups are held as they are without.
+///
+/// Not allowed unless this is called: which control group a program is in is a matter of whoever started it.
+///
+/// Source: `org.freedesktop.systemd1(5)`, `systemd.scope(5)`.
+pub fn allow_systemd_scope() {
+    SCOPE_ALLOWED.store(true, Ordering::Relaxed);
+}
+
+/// What came of it so far.
+pub(crate) fn systemd_scope() -> SystemdScope {
+    match SCOPE.get() {
+        None => SystemdScope::NotAsked,
+        Some(Ok((unit, _))) => SystemdScope::Entered { unit: unit.clone() },
+        Some(Err(why)) => SystemdScope::Refused { why: why.clone() },
+    }
+}
 
 /// Directories in which groups can be made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,10 +51,37 @@ pub(crate) struct Home {
 
 impl Home {
     /// This host's. Looked for once: a process that is moved to another group later goes on using what it has
-    /// found, which stays usable.
+    /// found, which stays usable. Moved to a scope of systemd's, it uses that.
     pub(crate) fn of_host() -> &'static Home {
         static HOME: OnceLock<Home> = OnceLock::new();
-        HOME.get_or_init(Home::find)
+        match SCOPE.get() {
+            Some(Ok((_, home))) => home,
+            Some(Err(_)) | None => HOME.get_or_init(Home::find),
+        }
+    }
+
+    /// This host's, for groups with limits: systemd may be asked for one that holds them.
+    pub(crate) fn for_limits() -> &'static Home {
+        let found = Home::of_host();
+        let user = rustix::process::geteuid();
+        // Root has all of them, where anybody has.
+        let asks =
+            !user.is_root() && user == rustix::process::getuid() && SCOPE_ALLOWED.load(Ordering::Relaxed);
+        if !asks || !found.is_empty() {
+            return found;
+        }
+        match SCOPE.get_or_init(Home::in_scope) {
+            Ok((_, home)) => home,
+            Err(_) => found,
+        }
+    }
+
+    fn in_scope() -> Result<(String, Home), String> {
+        let UserScope { unit, directory } = user_scope::enter()?;
+        match offers_directories(&directory) {
+            true => Ok((unit, Home { unified: Some(directory), v1: Vec::new() })),
+            false => Err(format!("no groups can be made in {unit}, where this process is now")),
+        }
     }
 
     /// Whether cgroup v2 has the memory controller here.

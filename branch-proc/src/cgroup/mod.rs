@@ -5,6 +5,7 @@
 mod files;
 mod hierarchy;
 mod home;
+mod user_scope;
 mod v1;
 mod v2;
 
@@ -18,7 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{Mode, OFlags};
 
 use self::hierarchy::Controller;
-pub(crate) use self::home::Home;
+pub use self::home::allow_systemd_scope;
+pub(crate) use self::home::{Home, systemd_scope};
 use crate::error::{SpawnError, Step};
 use crate::limits::{Enforced, Limit, Limits};
 use crate::usage::{Pressure, Usage};

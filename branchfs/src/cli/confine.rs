@@ -71,8 +71,9 @@ enum Require {
 }
 
 impl Options {
-    /// As data for the library.
+    /// As data for the library, which may from now on move this process for the limits' sake.
     pub(super) fn confinement(&self) -> Result<Confinement, CliError> {
+        branch_proc::allow_systemd_scope();
         let mut policy = self.policy()?;
         if let Some(policy) = policy.as_mut().filter(|_| self.require.contains(&Require::FullPolicy)) {
             policy.require_full = true;

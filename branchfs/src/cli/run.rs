@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use branch_core::{Branch, CommitReport, Error, Failure, GroupKind, MAIN, Names, Program, Quota, Workspace};
 use branch_proc::{
-    Denial, Enforced, Level, Observe, Outcome, Rung, STOP_GRACE, SpawnError, Step, Tried, Usage, kill_pidfd,
+    Denial, Enforced, Level, Observe, Outcome, Rung, STOP_GRACE, SpawnError, Step, SystemdScope, Tried,
+    Usage, kill_pidfd,
 };
 use serde::Serialize;
 use signal_hook::consts::SIGINT;
@@ -341,6 +342,10 @@ impl Facts {
                 Enforced::Not => "not held",
             };
             writeln!(out, "branchfs: {limit:?} was {how}: no control group may be used ('branchfs doctor')")?;
+        }
+        let wanting = self.level.limits.iter().any(|(_, enforced)| *enforced != Enforced::Fully);
+        if let (SystemdScope::Refused { why }, true) = (&self.level.systemd, wanting) {
+            writeln!(out, "branchfs: systemd gave no control group: {}", text::plain(why))?;
         }
         if self.usage.oom_kills.is_some_and(|kills| kills > 0) {
             let peak =
