@@ -59,7 +59,7 @@ mod wire;
 
 pub use calls::{
     Call, CallOptions, CallRecord, HINT_VARIABLE, HISTORY_COMMANDS_MAX, HISTORY_PEAKS_MAX, HintError,
-    HintSizes, History, LimitFrom, MemoryHint, Priority, RunningCall, ToolCalls, Verdict,
+    HintSizes, History, LimitFrom, MemoryHint, Priority, RunningCall, ToolCalls, Verdict, memory_advice,
 };
 pub use capture::{CaptureOptions, Captured, OUTPUT_CAP_DEFAULT, Output, STOP_GRACE, Stream};
 pub use cgroup::allow_systemd_scope;

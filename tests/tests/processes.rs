@@ -114,6 +114,40 @@ fn a_command_over_its_memory_is_told_so() {
     }
     assert_eq!(output.status.code(), Some(137), "{}", stderr(&output));
     assert!(stderr(&output).contains("was used up"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("its limit is 64 MiB; rerun with --memory 512M, or"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_hint_in_the_environment_is_a_limit_of_memory_and_is_asked_for_again_in_words() {
+    let Some(workspace) = workspace() else { return };
+    let hungry = "head -c 300000000 /dev/zero | tail -c 300000000 > /dev/null";
+    let hinted = |hint: &str, args: &[&str]| {
+        workspace.command(args).env("AGENT_RESOURCE_HINT", hint).output().unwrap()
+    };
+    let output = hinted("memory:64M", &["run", "--", "sh", "-c", hungry]);
+    if stderr(&output).contains("no control group may be used") {
+        println!("SKIPPED: no memory controller for this user");
+        return;
+    }
+    assert!(stderr(&output).contains("was used up"), "{}", stderr(&output));
+    let output = hinted("memory:64M", &["--json", "run", "--", "sh", "-c", hungry]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(137), "{report}");
+    let advice = report["advice"].as_str().unwrap();
+    assert!(advice.contains("its limit is 64 MiB; rerun with AGENT_RESOURCE_HINT=memory:low"), "{advice}");
+
+    let output = hinted("memory:64M", &["run", "--memory", "2G", "--", "sh", "-c", hungry]);
+    assert_eq!(output.status.code(), Some(0), "the command line goes before: {}", stderr(&output));
+    let output = hinted("lots", &["run", "--", "true"]);
+    assert!(stderr(&output).contains("\"lots\" is no resource hint"), "{}", stderr(&output));
+
+    let output = hinted("memory:64M", &["--json", "explore", "-n", "1", "--", "sh", "-c", hungry]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["advice"][0]["words"].as_str().unwrap().contains("its limit is 64 MiB"), "{report}");
 }
 
 #[test]

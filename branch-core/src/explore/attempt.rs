@@ -28,6 +28,7 @@ struct Attempt<'a> {
     deadline: Option<Instant>,
     output: Tail,
     check: Option<Duration>,
+    last: Option<Box<branch_proc::Outcome>>,
 }
 
 /// Runs attempt `index` in `branch` to its verdict. Nothing of it is left but what the verdict says.
@@ -45,6 +46,7 @@ pub(super) fn attempt(
         deadline: explore.timeout.and_then(|timeout| begun.checked_add(timeout)),
         output: Tail::new(explore.output_max),
         check: None,
+        last: None,
     };
     let name = branch.name().to_owned();
     let (verdict, commit) = attempt.judge(branch);
@@ -53,8 +55,8 @@ pub(super) fn attempt(
     }
     let duration = begun.elapsed();
     attempt.tell(Progress::Finished { attempt: index, verdict: verdict.clone(), duration });
-    let Attempt { output, check, .. } = attempt;
-    Outcome { report: AttemptReport { branch: name, verdict, duration, check, output }, commit }
+    let Attempt { output, check, last: outcome, .. } = attempt;
+    Outcome { report: AttemptReport { branch: name, verdict, duration, check, outcome, output }, commit }
 }
 
 impl Attempt<'_> {
@@ -103,7 +105,11 @@ impl Attempt<'_> {
         let command =
             branch.command(program).env("BRANCH_ATTEMPT", &number).env("BRANCHING_ATTEMPT", &number);
         let stopper = &self.explore.stopper;
-        match follow(branch, command, self.deadline, stopper, &mut self.output) {
+        let end = follow(branch, command, self.deadline, stopper, &mut self.output);
+        if let Ok(End::Ended(outcome)) = &end {
+            self.last = Some(outcome.clone());
+        }
+        match end {
             Ok(End::Stopped) => Err(self.stopped()),
             Ok(End::Ended(outcome)) if outcome.timed_out => Err(Verdict::TimedOut),
             Ok(End::Ended(outcome)) if outcome.success() => Ok(0),

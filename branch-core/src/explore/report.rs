@@ -96,6 +96,9 @@ pub struct AttemptReport {
         skip_serializing_if = "Option::is_none"
     )]
     pub check: Option<Duration>,
+    /// How its last program ended; None if none came to its end.
+    #[serde(skip)]
+    pub outcome: Option<Box<branch_proc::Outcome>>,
     /// The end of what it and its check wrote to standard output and error.
     pub output: Tail,
 }

@@ -53,7 +53,7 @@ pub struct HintError {
 
 impl MemoryHint {
     /// In bytes.
-    pub(super) fn bytes(self, sizes: &HintSizes) -> u64 {
+    pub fn bytes(self, sizes: &HintSizes) -> u64 {
         match self {
             MemoryHint::Low => sizes.low,
             MemoryHint::Medium => sizes.medium,

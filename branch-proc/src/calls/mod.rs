@@ -18,7 +18,7 @@ use std::time::Duration;
 pub use self::decide::Priority;
 pub use self::hint::{HINT_VARIABLE, HintError, HintSizes, MemoryHint};
 pub use self::history::{HISTORY_COMMANDS_MAX, HISTORY_PEAKS_MAX, History};
-pub use self::record::{CallRecord, LimitFrom, Verdict};
+pub use self::record::{CallRecord, LimitFrom, Verdict, memory_advice};
 pub use self::running::RunningCall;
 use self::table::{Entry, Shared};
 use crate::command::Command;

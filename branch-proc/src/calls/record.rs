@@ -1,5 +1,6 @@
 //! What became of a call, as data and in words that say what to try next.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
@@ -81,9 +82,37 @@ pub struct CallRecord {
     pub advice: Option<String>,
 }
 
+/// What to say of a command that ran by itself, not as one of several calls, when the kernel has killed some of it
+/// because memory was used up: limit, peak, and what to try, in one line. None for any other. `limit` is in bytes;
+/// `more` tells how to ask for so much.
+pub fn memory_advice(
+    command: &[OsString],
+    outcome: &Outcome,
+    limit: Option<u64>,
+    more: impl FnOnce(MemoryHint) -> String,
+) -> Option<String> {
+    if !outcome.out_of_memory() {
+        return None;
+    }
+    let words: Vec<String> = command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let (what, less) = (stopped("command", outcome.exit), less_at_once(&words));
+    let peak = outcome.usage.memory_peak;
+    let using = peak.map_or(String::new(), |peak| format!(" after using {}", size(peak)));
+    let own = limit.filter(|own| peak.is_none_or(|peak| has_reached(peak, *own)));
+    let rest = match own {
+        Some(own) => {
+            let larger = MemoryHint::above(own, &HintSizes::default(), u64::MAX).map(more);
+            let again = larger.map_or_else(String::new, |more| format!("with {more}, or "));
+            format!("its limit is {}; rerun {again}{less}", size(own))
+        }
+        None => format!("no more was left, whatever its own limit; rerun it when less runs, or {less}"),
+    };
+    Some(format!("its memory was used up: {what}{using}; {rest}"))
+}
+
 /// The verdict of a call that was neither stopped for its time nor for others.
 pub(super) fn verdict_of(oom_kills: Option<u64>, peak: Option<u64>, own: Option<u64>) -> Verdict {
-    let reached = |own: u64| peak.is_some_and(|peak| peak >= own - own / REACHED_PART);
+    let reached = |own: u64| peak.is_some_and(|peak| has_reached(peak, own));
     match oom_kills {
         None | Some(0) => Verdict::Ended,
         Some(_) if own.is_none_or(reached) => Verdict::OverLimit,
@@ -91,11 +120,16 @@ pub(super) fn verdict_of(oom_kills: Option<u64>, peak: Option<u64>, own: Option<
     }
 }
 
+fn has_reached(peak: u64, limit: u64) -> bool {
+    peak >= limit - limit / REACHED_PART
+}
+
 /// Words for a record.
 pub(super) fn advice(record: &CallRecord, sizes: &HintSizes) -> Option<String> {
     let peak = record.peak.map(size);
     let using = |words: &str| peak.as_ref().map_or(String::new(), |peak| format!("{words}{peak}"));
     let less = less_at_once(&record.command);
+    let stopped = stopped("call", record.outcome.exit);
     let mut said = match record.verdict {
         Verdict::Ended => String::new(),
         Verdict::OverLimit => {
@@ -104,11 +138,10 @@ pub(super) fn advice(record: &CallRecord, sizes: &HintSizes) -> Option<String> {
                 Some(hint) => format!("rerun with {}={hint}, or {less}", super::HINT_VARIABLE),
                 None => format!("there is no more to be had, so rerun {less}"),
             };
-            format!("{} after using {}, its limit; {rerun}", stopped(record), size(own))
+            format!("{stopped} after using {}, its limit; {rerun}", size(own))
         }
         Verdict::JointLimit => format!(
-            "{}: all calls together had used up their {}{}; rerun it when fewer calls run, or {less}",
-            stopped(record),
+            "{stopped}: all calls together had used up their {}{}; rerun it when fewer calls run, or {less}",
             size(record.joint_limit),
             using(", this one "),
         ),
@@ -140,10 +173,10 @@ pub(super) fn advice(record: &CallRecord, sizes: &HintSizes) -> Option<String> {
 }
 
 /// The kernel may have killed a part that the program could do without.
-fn stopped(record: &CallRecord) -> &'static str {
-    match record.outcome.exit {
-        Exit::Code(0) => "something that this call started was stopped",
-        _ => "this call was stopped",
+fn stopped(what: &str, exit: Exit) -> String {
+    match exit {
+        Exit::Code(0) => format!("something that this {what} started was stopped"),
+        _ => format!("this {what} was stopped"),
     }
 }
 
@@ -236,6 +269,24 @@ mod tests {
         assert!(words(&all).contains("there is no more to be had, so rerun with fewer jobs (as make -j2)"));
         let part = CallRecord { outcome: outcome(Exit::Code(0)), ..all };
         assert!(words(&part).starts_with("something that this call started was stopped"));
+    }
+
+    #[test]
+    fn a_command_by_itself_is_told_its_limit_its_peak_and_how_to_ask_for_more() {
+        let usage = |kills, peak| Usage { oom_kills: kills, memory_peak: peak, ..Usage::default() };
+        let told = |usage, limit| {
+            let outcome = Outcome { usage, ..outcome(Exit::Code(137)) };
+            memory_advice(&["make".into()], &outcome, limit, |hint| format!("--most {hint}"))
+        };
+        assert_eq!(
+            told(usage(Some(1), Some(64 << 20)), Some(64 << 20)).unwrap(),
+            "its memory was used up: this command was stopped after using 64 MiB; its limit is 64 MiB; rerun with \
+             --most memory:low, or with fewer jobs (make … -j2)"
+        );
+        let outer = told(usage(Some(1), Some(10 << 20)), Some(64 << 20)).unwrap();
+        assert!(outer.contains("no more was left, whatever its own limit"), "{outer}");
+        assert_eq!(told(usage(Some(0), Some(64 << 20)), Some(64 << 20)), None);
+        assert_eq!(told(usage(None, None), Some(64 << 20)), None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use branch_core::{Confinement, Tmp};
 use branch_proc::{Limits, Net, Observe, Policy, Preset, Requirement, Rung};
 
 use super::error::CliError;
+use super::memory::MemoryLimit;
 use super::size;
 
 /// The policy where none is named on the command line.
@@ -24,7 +25,7 @@ pub(super) struct Options {
     /// Its network: none, loopback, open, or allow=HOST,HOST… (*.DOMAIN, HOST:PORT, addresses)
     #[arg(long, value_name = "MODE", value_parser = Net::from_str)]
     net: Option<Net>,
-    /// The most memory it may use, all its processes together, such as 2GiB
+    /// The most memory it may use, all its processes together, such as 2GiB [default: $AGENT_RESOURCE_HINT, else any]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     memory: Option<u64>,
     /// The most processes and threads it may have
@@ -80,7 +81,7 @@ impl Options {
         }
         Ok(Confinement {
             limits: Limits {
-                memory_max: self.memory,
+                memory_max: self.memory_limit().bytes(),
                 pids_max: self.pids,
                 cpu_max: self.cpu,
                 ..Limits::default()
@@ -97,6 +98,11 @@ impl Options {
             },
             requirements: self.require.iter().filter_map(requirement).collect(),
         })
+    }
+
+    /// How much memory it may use, and from where that is known.
+    pub(super) fn memory_limit(&self) -> MemoryLimit {
+        MemoryLimit::of(self.memory)
     }
 
     fn policy(&self) -> Result<Option<Policy>, CliError> {

@@ -27,6 +27,7 @@ mod launcher;
 mod list;
 mod log;
 mod long;
+mod memory;
 mod mount;
 mod output;
 mod path;

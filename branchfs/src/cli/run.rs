@@ -89,6 +89,9 @@ struct Facts {
     denied: Vec<Denial>,
     /// Denials beyond those that are kept.
     denied_dropped: u64,
+    /// What to try, where memory was not enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<String>,
 }
 
 /// How the command came to its end.
@@ -199,6 +202,7 @@ impl Args {
             usage: outcome.usage,
             denied: outcome.denials.clone(),
             denied_dropped: outcome.denials_dropped,
+            advice: self.confine.memory_limit().advice(&self.command, &outcome),
         };
         let interrupted = interrupts.stopped();
         let end = if interrupted { End::Interrupted } else { End::Ended(Box::new(outcome)) };
@@ -347,13 +351,8 @@ impl Facts {
         if let (SystemdScope::Refused { why }, true) = (&self.level.systemd, wanting) {
             writeln!(out, "branchfs: systemd gave no control group: {}", text::plain(why))?;
         }
-        if self.usage.oom_kills.is_some_and(|kills| kills > 0) {
-            let peak =
-                self.usage.memory_peak.map(|bytes| format!(" of {}", text::size(bytes))).unwrap_or_default();
-            writeln!(
-                out,
-                "branchfs: its memory{peak} was used up, and the kernel killed some of it; give it more with --memory"
-            )?;
+        if let Some(advice) = &self.advice {
+            writeln!(out, "branchfs: {}", text::plain(advice))?;
         }
         for denial in self.denied.iter().take(DENIALS_SHOWN) {
             let by = denial.by.as_ref().map(|(program, _)| format!(" ({program})")).unwrap_or_default();

@@ -16,7 +16,7 @@ use super::exit_code::Code;
 use super::interrupt::{Act, Interrupts};
 use super::output::Show;
 use super::run::directory_in_base;
-use super::size;
+use super::{size, text};
 pub(super) use live::{Live, describe};
 
 /// Run attempts in parallel branches; the first that succeeds commits, the others leave no trace
@@ -50,11 +50,23 @@ pub(super) struct Args {
 #[derive(Serialize)]
 struct Explored {
     explore: ExploreReport,
+    /// What to try, where memory was not enough.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    advice: Vec<Advice>,
+}
+
+/// Words for an attempt.
+#[derive(Serialize)]
+struct Advice {
+    /// Its index.
+    attempt: usize,
+    words: String,
 }
 
 impl Args {
     pub(super) fn execute(self, context: &Context) -> Result<Code, CliError> {
         let workspace = context.workspace()?;
+        let (command, limit) = (self.command.clone(), self.confine.memory_limit());
         let explore = self.explore(context, &workspace)?;
         let mut live = Live::new(context.format());
         let report = run(explore, &mut |progress| live.show(&progress))?;
@@ -63,7 +75,12 @@ impl Args {
             (None, true) => Code::INTERRUPTED,
             (None, false) => Code::NO_WINNER,
         };
-        context.emit(&Explored { explore: report })?;
+        let said = report.attempts.iter().enumerate().filter_map(|(attempt, ended)| {
+            let words = limit.advice(&command, ended.outcome.as_deref()?)?;
+            Some(Advice { attempt, words })
+        });
+        let advice = said.collect();
+        context.emit(&Explored { explore: report, advice })?;
         Ok(code)
     }
 
@@ -104,6 +121,10 @@ pub(super) fn run(
 
 impl Show for Explored {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        summary::write(out, &self.explore)
+        summary::write(out, &self.explore)?;
+        for Advice { attempt, words } in &self.advice {
+            writeln!(out, "attempt {}: {}", attempt + 1, text::plain(words))?;
+        }
+        Ok(())
     }
 }
