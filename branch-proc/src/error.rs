@@ -16,6 +16,8 @@ pub enum Step {
     Require,
     /// `clone3(2)` into new namespaces.
     Clone,
+    /// Moving the init into its control groups of cgroup v1, by itself (`cgroups(7)`).
+    EnterCgroup,
     /// Writing `/proc/self/setgroups`, needed before the gid map (`user_namespaces(7)`).
     SetGroups,
     /// Writing `/proc/self/uid_map`.
@@ -74,11 +76,12 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order; a step's place is its number on the error pipe.
-    pub(crate) const ALL: [Step; 31] = [
+    pub(crate) const ALL: [Step; 32] = [
         Step::Prepare,
         Step::Cgroup,
         Step::Require,
         Step::Clone,
+        Step::EnterCgroup,
         Step::SetGroups,
         Step::UidMap,
         Step::GidMap,
@@ -114,6 +117,7 @@ impl Step {
             Step::Cgroup => "use control group",
             Step::Require => "offer",
             Step::Clone => "create namespaces for",
+            Step::EnterCgroup => "enter control group",
             Step::SetGroups => "switch off setgroups for",
             Step::UidMap => "map the user id of",
             Step::GidMap => "map the group id of",
@@ -155,6 +159,12 @@ impl Step {
             }
             (Step::Cgroup, libc::EINVAL | libc::ERANGE | libc::ENODEV) => {
                 "the kernel does not take this value"
+            }
+            (Step::EnterCgroup, libc::EACCES | libc::EPERM) => {
+                "who moves a process needs the right to write the directory's tasks file: delegate that, too"
+            }
+            (Step::EnterCgroup, libc::EINVAL) => {
+                "the cpu controller takes no real-time thread without cpu.rt_runtime_us: start it from an ordinary one"
             }
             (Step::Require, _) => {
                 "it was required and this host does not have it; 'branchfs doctor' shows what it has"

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::{Cgroup, OwnCgroup};
 use crate::control;
-use crate::error::{GroupError, SpawnError};
+use crate::error::GroupError;
 use crate::ladder::{Rung, SystemdScope};
 use crate::limits::{self, Enforced, Limit, Limits};
 use crate::net::Proxy;
@@ -136,11 +136,6 @@ impl Group {
         Group { pid, pidfd, status, started_nanos, level, cgroup, terminal, proxy, watch, timed_out, outcome }
     }
 
-    /// Moves its init where it was not made: before it runs anything.
-    pub(crate) fn take_in(&self) -> Result<(), SpawnError> {
-        self.cgroup().map_or(Ok(()), |cgroup| cgroup.take_in(self.pid)).map_err(SpawnError::from)
-    }
-
     /// What its init has told of `/proc`.
     pub(crate) fn sees(&mut self, proc: ProcView) {
         self.level.proc = proc;
@@ -241,7 +236,7 @@ impl Group {
         }
     }
 
-    fn cgroup(&self) -> Option<&Cgroup> {
+    pub(crate) fn cgroup(&self) -> Option<&Cgroup> {
         self.cgroup.as_deref()
     }
 

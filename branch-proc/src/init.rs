@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::cgroup;
 use crate::confine::{self, Confinement, Namespaces, ProcMounted};
 use crate::error::Step;
 use crate::net::inside::hand_over_listener;
@@ -46,6 +47,8 @@ pub(crate) struct ChildEnds {
     pub(crate) spawner: OwnedFd,
     /// Takes the proxy's socket, where there is to be a proxy.
     pub(crate) egress: Option<OwnedFd>,
+    /// The directories of cgroup v1 to enter, before anything else: they are closed with the rest.
+    pub(crate) entrances: Vec<OwnedFd>,
     /// The cgroup v2 directory that the program starts in.
     pub(crate) program_cgroup: Option<OwnedFd>,
     /// Every descriptor above the standard streams that the init needs, ascending. All others it closes
@@ -100,6 +103,9 @@ pub(crate) enum LastWords<'a> {
 
 fn start(confinement: &Confinement, program: &Program, ends: &ChildEnds) -> Result<(i32, OwnedFd), Fail> {
     sys::default_dispositions();
+    for (index, entrance) in ends.entrances.iter().enumerate() {
+        cgroup::enter(entrance).map_err(|e| Fail::new(Step::EnterCgroup, e).at(index))?;
+    }
     close_all_but(3, &ends.keep);
     rustix::thread::set_name(sys::INIT_NAME).map_err(|e| Fail::new(Step::Signals, e))?;
     if confine::enter(confinement)? == ProcMounted::Refused {

@@ -8,7 +8,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use rustix::process::PidfdFlags;
 
-use crate::cgroup::{OwnCgroup, systemd_scope};
+use crate::cgroup::{Cgroup, OwnCgroup, systemd_scope};
 use crate::command::Command;
 use crate::confine::{Confinement, Namespaces};
 use crate::error::{SpawnError, Step};
@@ -119,8 +119,9 @@ impl Held {
         match read_reports(&errors) {
             Told { failed: None, .. } => Ok(group),
             Told { failed: Some(fail), .. } => {
+                let error = explain(fail, &plan, group.cgroup());
                 end(&mut group, &plan)?;
-                Err(explain(fail, &plan))
+                Err(error)
             }
         }
     }
@@ -151,15 +152,16 @@ fn hold_on(plan: &mut Plan, at_most: Rung) -> Result<Parts, SpawnError> {
     };
     let mut group = Group::new(init, level, cgroup, terminal);
     // A failure drops the group, which ends it.
-    group.take_in()?;
     watch(&mut group, plan)?;
     let told = read_reports(&errors);
     group.sees(told.proc);
     match told.failed {
         None => Ok(Parts { group, gate, errors, egress }),
         Some(fail) => {
+            // The end takes the control group away.
+            let error = explain(fail, plan, group.cgroup());
             end(&mut group, plan)?;
-            Err(explain(fail, plan))
+            Err(error)
         }
     }
 }
@@ -204,6 +206,7 @@ pub(crate) fn launch(
     let own_cgroup = cgroup.map(|cgroup| cgroup.open()).transpose()?.flatten();
     let program_cgroup = cgroup.map(|cgroup| cgroup.open_inner()).transpose()?.flatten();
     let program_cgroup = program_cgroup.map(|fd| raise(fd, floor)).transpose()?;
+    let entrances = cgroup.map(|cgroup| cgroup.open_entrances()).transpose()?.unwrap_or_default();
     let mut keep = passed;
     keep.extend([&errors_end, &status_end, &gate_end, &spawner].map(AsRawFd::as_raw_fd));
     keep.extend(egress.as_ref().map(AsRawFd::as_raw_fd));
@@ -215,6 +218,7 @@ pub(crate) fn launch(
         gate: gate_end,
         spawner,
         egress,
+        entrances,
         program_cgroup,
         keep,
     };
@@ -313,8 +317,9 @@ fn read_reports(errors: &OwnedFd) -> Told {
     }
 }
 
-fn explain(fail: Fail, plan: &Plan) -> SpawnError {
+fn explain(fail: Fail, plan: &Plan, cgroup: Option<&Cgroup>) -> SpawnError {
     let thing = match fail.step {
+        Step::EnterCgroup => cgroup.map_or_else(String::new, |cgroup| cgroup.entrance(fail.index)),
         Step::Bind => match plan.confinement.binds.get(fail.index as usize) {
             Some((view, over)) => format!("{} over {}", view.to_string_lossy(), over.to_string_lossy()),
             None => plan.name.clone(),

@@ -5,6 +5,8 @@ mod common;
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use branch_proc::{
@@ -14,6 +16,10 @@ use branch_proc::{
 use common::{ESCAPES, ESCAPES_COUNT, PATIENCE, Seen, Witness, alone, run, sh, stdout_of};
 
 const RUNGS: [Rung; 4] = [Rung::CgroupV2, Rung::CgroupHybrid, Rung::PidNamespace, Rung::Subreaper];
+
+const NOBODY: u32 = 65534;
+/// Set in the environment of this test binary where it runs in a [`Delegated`] part.
+const DELEGATED: &str = "BRANCH_PROC_TEST_DELEGATED";
 
 /// Takes 300 MB.
 const HUNGRY: &str = "head -c 300000000 /dev/zero | tail -c 300000000";
@@ -256,4 +262,68 @@ fn nothing_of_a_groups_control_groups_is_left() {
     for directory in directories {
         assert!(!left.contains(&directory), "{directory} is left:\n{left}");
     }
+}
+
+/// Owned by nobody, for the life of one process of theirs in it.
+struct Delegated(PathBuf);
+
+impl Delegated {
+    /// In the hierarchy of a controller of cgroup v1; None where there is no such hierarchy, or it is not ours.
+    fn new(controller: &str) -> Option<Delegated> {
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let own = own.lines().find_map(|line| line.split_once(&format!(":{controller}:")))?.1.to_owned();
+        let home = Path::new("/sys/fs/cgroup").join(controller).join(own.trim_start_matches('/'));
+        let directory = home.join(format!("branch-proc-test.{}", std::process::id()));
+        fs::create_dir(&directory).ok()?;
+        for file in ["", "cgroup.procs", "tasks"] {
+            chown(directory.join(file), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        Some(Delegated(directory))
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        fs::remove_dir(&self.0).unwrap();
+    }
+}
+
+/// Runs by itself as what the next test starts.
+#[test]
+fn in_a_delegated_part_of_cgroup_v1_processes_are_bounded() {
+    if std::env::var_os(DELEGATED).is_none() {
+        return;
+    }
+    let limits = Limits { pids_max: Some(8), ..Limits::default() };
+    let command =
+        sh("grep -q pids:.*branchfs /proc/self/cgroup && cat /proc/1/cgroup | grep -c pids:.*branchfs");
+    let mut group = command.limits(limits.clone()).stdin(Stdio::Null).spawn().unwrap();
+    assert_eq!(group.level().rung, Rung::CgroupHybrid);
+    assert_eq!(group.level().limits, [(Limit::PidsMax, Enforced::Fully)]);
+    assert!(group.wait().unwrap().success());
+    assert!(group.usage().pids_peak.is_some_and(|peak| peak >= 2), "{:?}", group.usage());
+}
+
+#[test]
+fn an_ordinary_users_init_enters_what_is_delegated_to_them_in_cgroup_v1() {
+    if !rustix::process::geteuid().is_root() || std::env::var_os(DELEGATED).is_some() {
+        return;
+    }
+    let Some(delegated) = Delegated::new("pids") else {
+        println!("SKIPPED: no pids controller of cgroup v1");
+        return;
+    };
+    let (_dir, copy) = common::copy_for_everyone();
+    let test = "in_a_delegated_part_of_cgroup_v1_processes_are_bounded";
+    let become_nobody =
+        "echo 0 > \"$0/cgroup.procs\" && exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"";
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell.args(["-c", become_nobody]).arg(&delegated.0).arg(&copy).args(["--exact", test, "--nocapture"]);
+    let output = {
+        let _alone = alone();
+        shell.env(DELEGATED, "1").current_dir("/").output().unwrap()
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let complained = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{complained}");
 }

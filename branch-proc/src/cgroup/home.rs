@@ -98,7 +98,10 @@ impl Home {
         let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
         let own = hierarchy::own(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
         let unified = own.unified.and_then(|(point, directory)| find_unified(&point, &directory));
-        let v1 = own.v1.into_iter().filter(|(_, directory)| offers_directories(directory)).collect();
+        // Processor time is counted in every directory of cgroup v2.
+        let helps = |controller| unified.is_none() || controller != Controller::Cpuacct;
+        let v1 = own.v1.into_iter().filter(|(controller, of)| helps(*controller) && offers_directories(of));
+        let v1 = v1.collect();
         let home = Home { unified, v1 };
         home.remove_leftovers();
         home

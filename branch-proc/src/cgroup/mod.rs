@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use self::hierarchy::Controller;
 pub use self::home::allow_systemd_scope;
@@ -55,8 +56,8 @@ impl From<Error> for SpawnError {
     }
 }
 
-/// In which hierarchies a group gets directories. Entering one of cgroup v1 is a move, which can take milliseconds;
-/// in cgroup v2 the init is made there.
+/// In which hierarchies a group gets directories. In cgroup v2 the init is made there; those of cgroup v1 it enters by
+/// itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
     /// In cgroup v2.
@@ -115,6 +116,9 @@ impl Deref for OwnCgroup {
 
 impl Drop for OwnCgroup {
     fn drop(&mut self) {
+        if let Some(directory) = &self.0.unified {
+            remove(&v2::inner(directory));
+        }
         for directory in self.0.unified.iter().chain(self.0.v1.iter().map(|(_, directory)| directory)) {
             remove(directory);
         }
@@ -150,18 +154,26 @@ impl Cgroup {
         self.unified.as_deref().map(|directory| open(&v2::inner(directory))).transpose()
     }
 
-    /// Moves the init into the directories that it was not made in. It has one thread and no child yet.
-    pub(crate) fn take_in(&self, init: i32) -> Result<(), Error> {
-        let mut done: Vec<&Path> = Vec::new();
-        for (_, directory) in &self.v1 {
-            if done.contains(&directory.as_path()) {
-                continue;
-            }
-            done.push(directory);
-            let procs = directory.join("cgroup.procs");
-            files::write(&procs, &init.to_string()).map_err(|source| Error { path: procs, source })?;
-        }
-        Ok(())
+    /// What the init enters by itself, in this order: see [`enter`].
+    pub(crate) fn open_entrances(&self) -> Result<Vec<OwnedFd>, Error> {
+        let open = |path: PathBuf| {
+            rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|e| Error { path, source: e.into() })
+        };
+        self.entrances().map(open).collect()
+    }
+
+    /// The name of one of them, for a message.
+    pub(crate) fn entrance(&self, index: u32) -> String {
+        self.entrances().nth(index as usize).map_or_else(String::new, |path| path.display().to_string())
+    }
+
+    /// Several controllers may share one directory.
+    fn entrances(&self) -> impl Iterator<Item = PathBuf> {
+        let shares = |&(index, (_, directory)): &(usize, &(Controller, PathBuf))| {
+            self.v1[..index].iter().all(|(_, before)| before != directory)
+        };
+        self.v1.iter().enumerate().filter(move |one| shares(one)).map(|(_, (_, of))| of.join(v1::ENTRANCE))
     }
 
     /// Sets the limits that are set in `limits`; how each of them is held.
@@ -227,6 +239,15 @@ impl Cgroup {
     }
 }
 
+/// Moves the calling thread, the only one of its process, into the directory of a `tasks` file. Async-signal-safe.
+///
+/// For every other move the kernel takes the lock that all forks and exits of the host go through, and waits for an RCU
+/// grace period if nobody has taken it for a while; a thread that moves itself alone needs none
+/// (`cgroup_procs_write_start` in `kernel/cgroup/cgroup.c`). It is the opener who has to have the right.
+pub(crate) fn enter(entrance: &OwnedFd) -> Result<(), Errno> {
+    rustix::io::write(entrance, b"0").map(drop)
+}
+
 /// Writes each setting that its directory knows. A file that is not there means a controller that is not.
 fn apply<'a>(
     settings: impl Iterator<Item = (&'a Path, files::Setting)>,
@@ -250,6 +271,11 @@ fn apply<'a>(
 /// Removes a group's directory and those below. One that is still in use is left to a later process's
 /// [`Home`]; nothing else depends on it.
 fn remove(directory: &Path) {
+    // Mostly there is nothing below, and listing it would cost as much as removing it.
+    let Err(error) = fs::remove_dir(directory) else { return };
+    if error.kind() == io::ErrorKind::NotFound {
+        return;
+    }
     if let Ok(entries) = fs::read_dir(directory) {
         for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
             remove(&entry.path());

@@ -8,6 +8,8 @@ use super::hierarchy::Controller;
 use crate::limits::{Limit, Limits};
 use crate::usage::Usage;
 
+/// The file that a thread enters a directory by.
+pub(super) const ENTRANCE: &str = "tasks";
 /// The accounting period of `cpu.cfs_quota_us`, in microseconds (the kernel's own default).
 const CPU_PERIOD: u64 = 100_000;
 /// `cpu.shares` of a `cpu.weight` of 100.

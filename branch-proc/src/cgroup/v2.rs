@@ -47,7 +47,8 @@ fn io_max(io: &IoMax) -> String {
 pub(super) fn usage(directory: &Path) -> Usage {
     let number = |file: &str| files::number(&directory.join(file));
     let keyed = |file: &str, key: &str| files::keyed(&directory.join(file), key);
-    let micros = |key| keyed("cpu.stat", key).map(Duration::from_micros);
+    let cpu = std::fs::read_to_string(directory.join("cpu.stat")).ok();
+    let micros = |key| cpu.as_deref().and_then(|text| files::keyed_in(text, key)).map(Duration::from_micros);
     let io = std::fs::read_to_string(directory.join("io.stat")).ok();
     let traffic = |key: &str| io.as_deref().map(|text| files::sum(text, key));
     Usage {
