@@ -79,19 +79,27 @@ fn starting(rounds: usize) {
             median.as_secs_f64() / base.as_secs_f64()
         );
     }
-    let mut quiet: Vec<Duration> = (0..rounds.min(40))
-        .map(|_| {
-            thread::sleep(QUIET);
-            timed(|| finish(true_().limits(limits())))
-        })
-        .collect();
-    let (median, late) = (part(&mut quiet, 50), part(&mut quiet, 99));
-    let ratio = median.as_secs_f64() / base.as_secs_f64();
-    println!(
-        "| a group with limits, after {QUIET:?} of quiet | {} | {} | {ratio:.1} |",
-        shown(median),
-        shown(late)
-    );
+    after_quiet(rounds, base);
+}
+
+fn after_quiet(rounds: usize, base: Duration) {
+    let scope = Scope::new(&limits());
+    for (name, kind) in [("a group", 0), ("a group with limits", 1), ("a tool call", 2)] {
+        let mut times: Vec<Duration> = (0..rounds.min(40))
+            .map(|_| {
+                let command = match (kind, &scope) {
+                    (0, _) => true_(),
+                    (2, Ok(scope)) => true_().limits(limits()).within(scope),
+                    _ => true_().limits(limits()),
+                };
+                thread::sleep(QUIET);
+                timed(|| finish(command))
+            })
+            .collect();
+        let (median, late) = (part(&mut times, 50), part(&mut times, 99));
+        let ratio = median.as_secs_f64() / base.as_secs_f64();
+        println!("| {name}, after {QUIET:?} of quiet | {} | {} | {ratio:.1} |", shown(median), shown(late));
+    }
 }
 
 fn ending(rounds: usize) {

@@ -78,7 +78,7 @@ pub use net::{
 };
 pub use observe::{DENIALS_MAX, Observe, TRIED_MAX, Tried};
 pub use outcome::{Denial, Exit, Outcome};
-pub use pidfd::{kill_pidfd, order_kill};
+pub use pidfd::{Named, kill_pidfd, named_by, order_kill};
 pub use policy::{
     BranchAccess, Capability, Decision, Ipc, Moved, NamePattern, Op, OpError, PathPattern, PatternError,
     Policy, Preset, PresetError, RULES_MAX, Rules, WRITABLE_MAX,

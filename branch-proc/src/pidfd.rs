@@ -84,10 +84,59 @@ pub(crate) fn time_left(deadline: Option<Instant>) -> Option<Timespec> {
     Some(Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) })
 }
 
-/// The pid behind a pidfd as `/proc/self/fdinfo` tells it: -1 gone, 0 not visible here.
+/// What a descriptor that should be a pidfd names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// A process, by its id in the caller's pid namespace.
+    Process(i32),
+    /// A process that has been reaped.
+    Reaped,
+    /// A process outside the caller's pid namespace and those below it.
+    Foreign,
+    /// Something else than a process.
+    NotAProcess,
+}
+
+/// What the descriptor names, as `/proc/self/fdinfo` tells it (`proc(5)`).
+///
+/// # Errors
+/// When that cannot be read: the descriptor is not open, or there is no `/proc`.
+pub fn named_by(pidfd: BorrowedFd<'_>) -> io::Result<Named> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    Ok(match pid {
+        None => Named::NotAProcess,
+        Some(-1) => Named::Reaped,
+        Some(0) => Named::Foreign,
+        Some(pid) => Named::Process(pid),
+    })
+}
+
+/// The pid as errors tell it: -1 gone, 0 not visible here.
 pub(crate) fn pid_of(pidfd: BorrowedFd<'_>) -> i32 {
-    let read: io::Result<String> =
-        std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()));
-    let text = read.unwrap_or_default();
-    text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok()).unwrap_or(0)
+    match named_by(pidfd) {
+        Ok(Named::Process(pid)) => pid,
+        Ok(Named::Reaped) => -1,
+        Ok(Named::Foreign | Named::NotAProcess) | Err(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{PidfdFlags, getpid, pidfd_open};
+
+    use super::*;
+
+    #[test]
+    fn a_pidfd_names_its_process_and_a_file_does_not() {
+        let pidfd = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+        assert_eq!(named_by(pidfd.as_fd()).unwrap(), Named::Process(getpid().as_raw_pid()));
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(named_by(file.as_fd()).unwrap(), Named::NotAProcess);
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        child.wait().unwrap();
+        assert_eq!(named_by(pidfd.as_fd()).unwrap(), Named::Reaped);
+    }
 }

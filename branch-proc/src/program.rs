@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use crate::error::Step;
 use crate::net;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, drop_ways_out};
 use crate::sys;
 use crate::wire::Fail;
 
@@ -79,7 +79,7 @@ fn prepare(program: &Program) -> Result<(), Fail> {
         net::fence::enter().map_err(|e| Fail::new(Step::Seccomp, e))?;
     }
     if program.gives_up {
-        sys::give_up_capabilities().map_err(|e| Fail::new(Step::Capabilities, e))?;
+        drop_ways_out().map_err(|e| Fail::new(Step::Capabilities, e))?;
     }
     for (index, (source, target)) in program.fds.iter().enumerate() {
         sys::dup2(source.as_raw_fd(), *target).map_err(|e| Fail::new(Step::Descriptors, e).at(index))?;

@@ -289,46 +289,6 @@ pub(crate) fn dup2(from: RawFd, to: RawFd) -> Result<(), Errno> {
     if unsafe { libc::dup2(from, to) } < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
-/// Capabilities by which root in the caller's user namespace could leave a network namespace: by entering or
-/// changing another one, by taking over a process outside, or by the kernel itself (`capabilities(7)`).
-const WAYS_OUT: [u32; 8] = [
-    CAP_NET_ADMIN,
-    CAP_SYS_MODULE,
-    CAP_SYS_RAWIO,
-    CAP_SYS_PTRACE,
-    CAP_SYS_ADMIN,
-    CAP_SYS_BOOT,
-    CAP_PERFMON,
-    CAP_BPF,
-];
-const CAP_NET_ADMIN: u32 = 12;
-const CAP_SYS_MODULE: u32 = 16;
-const CAP_SYS_RAWIO: u32 = 17;
-const CAP_SYS_PTRACE: u32 = 19;
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_SYS_BOOT: u32 = 22;
-const CAP_PERFMON: u32 = 38;
-const CAP_BPF: u32 = 39;
-
-/// Gives up [`WAYS_OUT`] for what this process will execute: `execve(2)` gives root back whatever is in the
-/// bounding or the inheritable set.
-pub(crate) fn give_up_capabilities() -> Result<(), Errno> {
-    use rustix::thread::CapabilitySet;
-    for capability in WAYS_OUT {
-        // SAFETY: a plain system call. A kernel that does not know a capability has nothing to give up.
-        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) } != 0
-            && last_errno() != Errno::INVAL
-        {
-            return Err(last_errno());
-        }
-    }
-    let mut sets = rustix::thread::capabilities(None)?;
-    let ways_out = WAYS_OUT.iter().fold(0, |bits, &capability| bits | 1u64 << capability);
-    // Ambient capabilities are inheritable ones, and go with them.
-    sets.inheritable &= !CapabilitySet::from_bits_retain(ways_out);
-    rustix::thread::set_capabilities(None, sets)
-}
-
 /// `pidfd_send_signal(2)` with any signal number.
 pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     let info: *const libc::siginfo_t = std::ptr::null();

@@ -22,6 +22,7 @@ use crate::observe::{self, Observe, Task};
 use crate::policy::{Policy, RULES_MAX, Rights, Rules, WRITABLE_MAX};
 use crate::wire::Fail;
 
+pub(crate) use caps::drop_ways_out;
 pub use enforcement::Enforcement;
 pub(crate) use mounts::ReadOnly;
 

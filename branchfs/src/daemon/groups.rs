@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use super::events::Events;
 use super::pidfds;
-use super::survivors::{Identity, Survivors};
+use super::survivors::{Estate, Identity, Survivor, Survivors};
 use super::wake::Wake;
 
 /// Key of the wake-up in the epoll set; groups count from 1.
@@ -89,8 +89,13 @@ impl Groups {
     }
 
     /// Kills the groups an earlier daemon left behind.
-    pub(super) fn kill_survivors(&self) -> io::Result<usize> {
+    pub(super) fn kill_survivors(&self) -> io::Result<Estate> {
         self.survivors.kill()
+    }
+
+    /// What they have left is seen to, too.
+    pub(super) fn survivors_settled(&self) -> io::Result<()> {
+        self.survivors.settled()
     }
 
     /// Adds a group and watches it from now on, also if it has ended already.
@@ -182,7 +187,10 @@ impl Groups {
 
     /// A list that cannot be written costs only the clean-up after a kill of this daemon.
     fn write(&self, table: &Table) {
-        if let Err(error) = self.survivors.write(table.groups.values().map(|group| group.identity)) {
+        let takes = |group: &Group| (group.on_end == OnEnd::Abort).then_some(group.branch);
+        let groups = table.groups.values();
+        let groups = groups.map(|group| Survivor { identity: group.identity, takes: takes(group) });
+        if let Err(error) = self.survivors.write(groups) {
             tracing::warn!(%error, "cannot write down the process groups");
         }
     }

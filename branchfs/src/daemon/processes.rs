@@ -1,37 +1,9 @@
 //! What `/proc` says about processes: to recognise them again, and to know who they belong to.
 
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
-
 use crate::procfs::text;
 
 /// Longest chain of parents followed; chains that long do not occur, cycles cannot.
 const ANCESTORS_MAX: usize = 4096;
-
-/// What a descriptor names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pidfd {
-    /// A process, by its id in our pid namespace.
-    Of(i32),
-    /// A process that has been reaped.
-    Reaped,
-    /// A process outside our pid namespace.
-    Foreign,
-    /// Something else than a process.
-    NotAProcess,
-}
-
-/// Which process the descriptor names (proc(5), `fdinfo`).
-pub(super) fn pid_of(pidfd: BorrowedFd<'_>) -> io::Result<Pidfd> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
-    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")).and_then(|pid| pid.trim().parse().ok());
-    Ok(match pid {
-        None => Pidfd::NotAProcess,
-        Some(-1) => Pidfd::Reaped,
-        Some(0) => Pidfd::Foreign,
-        Some(pid) => Pidfd::Of(pid),
-    })
-}
 
 /// When the process started, in clock ticks since boot: with its id, its identity until the next boot.
 /// `None` if it is gone.
@@ -70,9 +42,6 @@ fn stat_field(stat: &str, number: usize) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::os::fd::AsFd;
-
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
     use super::*;
 
@@ -86,15 +55,6 @@ mod tests {
         assert_eq!(stat_field(line, 4), Some("3"));
         assert_eq!(stat_field(line, 22), Some("4242"));
         assert_eq!(stat_field("nonsense", 4), None);
-    }
-
-    #[test]
-    fn a_pidfd_names_its_process_and_a_file_does_not() {
-        let pid = Pid::from_raw(own_pid()).expect("not 0");
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("pidfd");
-        assert_eq!(pid_of(pidfd.as_fd()).expect("fdinfo"), Pidfd::Of(own_pid()));
-        let file = std::fs::File::open("/dev/null").expect("file");
-        assert_eq!(pid_of(file.as_fd()).expect("fdinfo"), Pidfd::NotAProcess);
     }
 
     /// A long name in another script is cut in the middle of a character: the process was taken for one that has

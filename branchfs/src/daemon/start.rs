@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use branch_proto::server::bind;
-use branch_store::{Store, Unrecovered};
+use branch_store::{Children, Store, Unrecovered};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::control::FromView;
@@ -19,6 +19,7 @@ use super::maintenance::{Mailbox, Maintenance};
 use super::running::{Running, Threads, remove_if_there};
 use super::state::Daemon;
 use super::stop::{Signals, Stop};
+use super::survivors::Estate;
 use super::under_way::UnderWay;
 use super::{Options, SOCKET_NAME};
 use crate::fuse::{self, Access, DeadMount, MountOptions};
@@ -32,10 +33,7 @@ pub(super) fn start(options: &Options) -> Result<(Running, UnixListener), Error>
     check_owner(&options.store)?;
     let (store, report) = open(options)?.recover()?;
     let (daemon, mailbox) = assemble(Arc::new(store), report.lines, options)?;
-    let killed = daemon.groups.kill_survivors().map_err(Error::Survivors)?;
-    if killed > 0 {
-        tracing::warn!(killed, "ended processes an earlier daemon had left behind");
-    }
+    end_survivors(&daemon)?;
     clear_dead_mount(&options.mountpoint)?;
     make_mountpoint(&options.mountpoint)?;
     mount(&daemon, &options.mountpoint)?;
@@ -93,6 +91,26 @@ fn assemble(
         store,
     };
     Ok((Arc::new(daemon), mailbox))
+}
+
+/// What ran in branches when an earlier daemon was killed runs in dead views: it is ended, and with it the branches that
+/// were to end with it.
+fn end_survivors(daemon: &Daemon) -> Result<(), Error> {
+    let Estate { killed, branches } = daemon.groups.kill_survivors().map_err(Error::Survivors)?;
+    if killed > 0 {
+        tracing::warn!(killed, "ended processes an earlier daemon had left behind");
+    }
+    // One may be gone already: with its parent, or by its own end before the list was written anew.
+    for branch in branches.into_iter().filter_map(|id| daemon.store.branch_by_id(id)) {
+        tracing::warn!(
+            branch = branch.name(),
+            "aborting a branch whose processes have ended with an earlier daemon"
+        );
+        if let Err(error) = daemon.store.abort(&branch, Children::Cascade) {
+            tracing::warn!(branch = branch.name(), %error, "it is still there");
+        }
+    }
+    daemon.groups.survivors_settled().map_err(Error::Survivors)
 }
 
 fn clear_dead_mount(mountpoint: &Path) -> Result<(), Error> {

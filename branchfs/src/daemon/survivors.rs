@@ -3,20 +3,24 @@
 //! Groups die with their branch or with the daemon's orderly stop. A daemon that is killed can do neither:
 //! its groups live on over views that are dead, and nobody would ever tell them. So every attached group is
 //! written down, and the next daemon kills what is left before it mounts anything. A process is recognised
-//! by pid and start time, within one boot and one pid namespace; a file from another boot means nothing.
+//! by pid and start time, within one boot and one pid namespace; a file from another boot kills nobody. A branch that
+//! was to end with its group is named by its number: the next daemon aborts it, whatever became of the group.
 //!
 //! ```text
 //! 4f1c0b9e-… pid:[4026531836]
 //! 4711 9183442
+//! 4715 9183460 17
 //! ```
 //!
-//! Not synced: after a power loss there are no processes either. A file that cannot be read kills nobody.
+//! Not synced: after a power loss there are no processes either, and such a branch is aborted if the file is there. A
+//! file that cannot be read kills nobody.
 
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use branch_store::BranchId;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::pidfds;
@@ -28,6 +32,23 @@ pub(super) struct Identity {
     pub(super) pid: i32,
     /// Clock ticks since boot.
     pub(super) start: u64,
+}
+
+/// An attached group across the life of a daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Survivor {
+    pub(super) identity: Identity,
+    /// The branch that ends with it.
+    pub(super) takes: Option<BranchId>,
+}
+
+/// What an earlier daemon has left.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Estate {
+    /// How many groups were alive; they are not any more.
+    pub(super) killed: usize,
+    /// What was to end with a group, alive or not.
+    pub(super) branches: Vec<BranchId>,
 }
 
 /// The file and the line that says when and where its numbers mean something.
@@ -45,41 +66,61 @@ impl Survivors {
     }
 
     /// Replaces the list, atomically.
-    pub(super) fn write(&self, groups: impl Iterator<Item = Identity>) -> io::Result<()> {
-        let lines = groups.map(|group| format!("{} {}\n", group.pid, group.start)).collect::<String>();
+    pub(super) fn write(&self, groups: impl Iterator<Item = Survivor>) -> io::Result<()> {
+        let lines = groups.map(line).collect::<String>();
         let fresh = self.file.with_extension("new");
         fs::write(&fresh, format!("{}\n{lines}", self.scope))?;
         fs::rename(&fresh, &self.file)
     }
 
-    /// Kills what an earlier daemon left, waits for it and empties the list. How many there were.
-    pub(super) fn kill(&self) -> io::Result<usize> {
+    /// Kills what an earlier daemon left, and waits for it. The list stays until [`Survivors::settled`]: whoever dies in
+    /// between leaves it to the next.
+    pub(super) fn kill(&self) -> io::Result<Estate> {
         let left = match fs::read(&self.file) {
             Ok(bytes) => self.parse(&String::from_utf8_lossy(&bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Estate::default()),
             Err(error) => return Err(error),
         };
-        let alive: Vec<OwnedFd> = left.into_iter().filter_map(open_if_same).collect();
+        let alive: Vec<OwnedFd> = left.iter().filter_map(|one| open_if_same(one.identity?)).collect();
         pidfds::kill_and_wait(&alive)?;
-        self.write(std::iter::empty())?;
-        Ok(alive.len())
+        let branches = left.iter().filter_map(|one| one.takes).collect();
+        Ok(Estate { killed: alive.len(), branches })
     }
 
-    /// Lines that are no identities are skipped: better one survivor than the wrong victim.
-    fn parse(&self, text: &str) -> Vec<Identity> {
+    /// Empties the list: what it says has been done.
+    pub(super) fn settled(&self) -> io::Result<()> {
+        self.write(std::iter::empty())
+    }
+
+    /// Lines that are no groups are skipped: better one survivor than the wrong victim.
+    fn parse(&self, text: &str) -> Vec<Left> {
         let mut lines = text.lines();
-        if lines.next() != Some(self.scope.as_str()) {
-            return Vec::new();
-        }
-        lines.filter_map(parse_line).collect()
+        let here = lines.next() == Some(self.scope.as_str());
+        let left = lines.filter_map(parse_line);
+        left.map(|one| Left { identity: one.identity.filter(|_| here), ..one }).collect()
     }
 }
 
-fn parse_line(line: &str) -> Option<Identity> {
-    let (pid, start) = line.split_once(' ')?;
-    let identity = Identity { pid: pid.parse().ok()?, start: start.parse().ok()? };
+/// One line, as far as it still means something.
+#[derive(Debug, PartialEq, Eq)]
+struct Left {
+    /// None in a file of another boot or pid namespace.
+    identity: Option<Identity>,
+    takes: Option<BranchId>,
+}
+
+fn line(group: Survivor) -> String {
+    let Survivor { identity: Identity { pid, start }, takes } = group;
+    let takes = takes.map_or_else(String::new, |branch| format!(" {}", branch.0));
+    format!("{pid} {start}{takes}\n")
+}
+
+fn parse_line(line: &str) -> Option<Left> {
+    let mut words = line.split(' ');
+    let identity = Identity { pid: words.next()?.parse().ok()?, start: words.next()?.parse().ok()? };
+    let takes = words.next().map(|branch| branch.parse().map(BranchId)).transpose().ok()?;
     // 0 and below would mean process groups or everybody, 1 the host's init: none is ever ours.
-    (identity.pid > 1).then_some(identity)
+    (identity.pid > 1).then_some(Left { identity: Some(identity), takes })
 }
 
 /// The start time is read after the descriptor is open, so it is the time of what the descriptor names.
@@ -101,15 +142,20 @@ mod tests {
         (child, Identity { pid, start: start_time(pid).expect("alive") })
     }
 
+    fn alone(identity: Identity) -> Survivor {
+        Survivor { identity, takes: None }
+    }
+
     #[test]
-    fn a_group_of_a_killed_daemon_is_killed_and_the_list_emptied() {
+    fn a_group_of_a_killed_daemon_is_killed_and_the_list_emptied_when_all_is_done() {
         let store = tempfile::tempdir().expect("directory");
         let survivors = Survivors::new(store.path()).expect("proc");
         let (mut child, identity) = sleeper();
-        survivors.write([identity].into_iter()).expect("written");
-        assert_eq!(survivors.kill().expect("killed"), 1);
+        survivors.write([alone(identity)].into_iter()).expect("written");
+        assert_eq!(survivors.kill().expect("killed"), Estate { killed: 1, branches: vec![] });
         assert_eq!(child.wait().expect("reaped").signal(), Some(9));
-        assert_eq!(survivors.kill().expect("nothing left"), 0);
+        survivors.settled().expect("written");
+        assert_eq!(survivors.kill().expect("nothing left"), Estate::default());
     }
 
     #[test]
@@ -117,20 +163,39 @@ mod tests {
         let store = tempfile::tempdir().expect("directory");
         let survivors = Survivors::new(store.path()).expect("proc");
         let (mut child, identity) = sleeper();
-        survivors.write([Identity { start: identity.start + 1, ..identity }].into_iter()).expect("written");
-        assert_eq!(survivors.kill().expect("nobody"), 0);
+        let other = Identity { start: identity.start + 1, ..identity };
+        survivors.write([alone(other)].into_iter()).expect("written");
+        assert_eq!(survivors.kill().expect("nobody"), Estate::default());
         assert_eq!(child.try_wait().expect("alive"), None);
         child.kill().expect("killed");
         child.wait().expect("reaped");
     }
 
     #[test]
+    fn a_branch_that_was_to_end_with_its_group_is_named_also_after_another_boot() {
+        let store = tempfile::tempdir().expect("directory");
+        let survivors = Survivors::new(store.path()).expect("proc");
+        let (mut child, identity) = sleeper();
+        let takes = Some(BranchId(17));
+        survivors.write([Survivor { identity, takes }].into_iter()).expect("written");
+        let rebooted =
+            fs::read_to_string(&survivors.file).expect("read").replacen(&survivors.scope, "then", 1);
+        fs::write(&survivors.file, rebooted).expect("written");
+        assert_eq!(survivors.kill().expect("nobody"), Estate { killed: 0, branches: vec![BranchId(17)] });
+        assert_eq!(child.try_wait().expect("alive"), None);
+        survivors.write([Survivor { identity, takes }].into_iter()).expect("written");
+        assert_eq!(survivors.kill().expect("killed"), Estate { killed: 1, branches: vec![BranchId(17)] });
+        assert_eq!(child.wait().expect("reaped").signal(), Some(9));
+    }
+
+    #[test]
     fn garbage_and_another_boot_kill_nobody() {
         let store = tempfile::tempdir().expect("directory");
         let survivors = Survivors::new(store.path()).expect("proc");
-        let own = format!("{}\n-1 5\n0 5\n1 5\nx y\n\n7\n", survivors.scope);
+        let own = format!("{}\n-1 5\n0 5\n1 5\nx y\n\n7\n4711 5 x\n", survivors.scope);
         assert_eq!(survivors.parse(&own), vec![]);
-        assert_eq!(survivors.parse("another-boot pid:[1]\n4711 5\n"), vec![]);
+        let other = survivors.parse("another-boot pid:[1]\n4711 5\n");
+        assert!(other.iter().all(|left| left.identity.is_none()), "{other:?}");
         assert_eq!(survivors.parse(&format!("{}\n4711 5\n", survivors.scope)).len(), 1);
     }
 }

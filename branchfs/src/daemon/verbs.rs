@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use branch_proc::Named;
 use branch_proto::{
     Answer, Children, Choices, CommitOptions, CommitPlan, Compared, DiffDetail, Event, Failure, GcMode,
     GroupAction, GroupKind, KeepChange, OnEnd, PathBytes, Quota, Verb, WorkspaceStatus,
@@ -17,7 +18,7 @@ use super::failure::{of_io, of_store};
 use super::group_verbs;
 use super::groups::{self, Newcomer};
 use super::peer::Peer;
-use super::processes::{self, Pidfd};
+use super::processes;
 use super::selection::{Selection, refused};
 use super::state::Daemon;
 use super::survivors::Identity;
@@ -285,12 +286,12 @@ fn attach(
 
 /// Who the pidfd names; `None` if it has ended.
 fn identify(pidfd: &OwnedFd) -> Result<Option<Identity>, Failure> {
-    let named = processes::pid_of(pidfd.as_fd()).map_err(|error| of_io("reading a pidfd", &error))?;
+    let named = branch_proc::named_by(pidfd.as_fd()).map_err(|error| of_io("reading a pidfd", &error))?;
     match named {
-        Pidfd::Of(pid) => Ok(processes::start_time(pid).map(|start| Identity { pid, start })),
-        Pidfd::Reaped => Ok(None),
-        Pidfd::Foreign => Err(not_allowed("the process is outside the daemon's pid namespace")),
-        Pidfd::NotAProcess => Err(malformed("the descriptor that came with attach is no pidfd")),
+        Named::Process(pid) => Ok(processes::start_time(pid).map(|start| Identity { pid, start })),
+        Named::Reaped => Ok(None),
+        Named::Foreign => Err(not_allowed("the process is outside the daemon's pid namespace")),
+        Named::NotAProcess => Err(malformed("the descriptor that came with attach is no pidfd")),
     }
 }
 
