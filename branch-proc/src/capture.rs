@@ -1,6 +1,6 @@
 //! Running a program to its end with its output kept, up to a cap.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -108,19 +108,16 @@ fn capture_with(
     options: CaptureOptions,
     mut each: impl FnMut(Stream, &[u8]),
 ) -> Result<Captured, CaptureError> {
-    let (stdout, stdout_end) = pipe()?;
-    let (stderr, stderr_end) = pipe()?;
-    let group = command.stdout(Stdio::Fd(stdout_end)).stderr(Stdio::Fd(stderr_end)).spawn()?;
+    let (taps, command) = Taps::of(command, options.cap)?;
     let mut run = Run {
-        group,
-        taps: [Tap::new(Stream::Stdout, stdout), Tap::new(Stream::Stderr, stderr)],
-        cap: options.cap,
+        group: command.spawn()?,
+        taps,
         deadline: options.timeout.and_then(|time| Instant::now().checked_add(time)),
         stopping: Stopping::No,
     };
     let outcome = run.follow(&mut each)?;
     let tried = run.group.take_tried();
-    let [stdout, stderr] = run.taps.map(|tap| tap.output);
+    let [stdout, stderr] = run.taps.outputs();
     Ok(Captured { outcome, stdout, stderr, tried })
 }
 
@@ -140,10 +137,64 @@ struct Tap {
     output: Output,
 }
 
-struct Run {
-    group: Group,
+/// The reading ends of both streams.
+pub(crate) struct Taps {
     taps: [Tap; 2],
     cap: usize,
+    buffer: Vec<u8>,
+}
+
+impl Taps {
+    /// Replaces the command's stdout and stderr; `cap` bytes of each are kept.
+    pub(crate) fn of(command: Command, cap: usize) -> Result<(Taps, Command), SpawnError> {
+        let (stdout, stdout_end) = pipe()?;
+        let (stderr, stderr_end) = pipe()?;
+        let taps = [Tap::new(Stream::Stdout, stdout), Tap::new(Stream::Stderr, stderr)];
+        let command = command.stdout(Stdio::Fd(stdout_end)).stderr(Stdio::Fd(stderr_end));
+        Ok((Taps { taps, cap, buffer: vec![0; CHUNK] }, command))
+    }
+
+    /// Reads until nothing of the group behind the pidfd is left; what both streams brought.
+    pub(crate) fn read_all(mut self, pidfd: BorrowedFd<'_>) -> Result<[Output; 2], Errno> {
+        while !self.wait(pidfd, None)? {
+            self.read(&mut |_, _| {});
+        }
+        self.drain(&mut |_, _| {});
+        Ok(self.outputs())
+    }
+
+    /// Returns when there is output, the time is up, or (true) nothing of the group is left.
+    fn wait(&self, pidfd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<bool, Errno> {
+        let mut watched = vec![PollFd::new(&pidfd, PollFlags::IN)];
+        let pipes = self.taps.iter().filter_map(|tap| tap.pipe.as_ref());
+        watched.extend(pipes.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        match rustix::event::poll(&mut watched, time_left(deadline).as_ref()) {
+            Ok(_) => Ok(!watched[0].revents().is_empty()),
+            Err(Errno::INTR) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn read(&mut self, each: &mut dyn FnMut(Stream, &[u8])) {
+        for tap in &mut self.taps {
+            tap.read(self.cap, &mut self.buffer, each);
+        }
+    }
+
+    fn drain(&mut self, each: &mut dyn FnMut(Stream, &[u8])) {
+        for tap in &mut self.taps {
+            tap.drain(self.cap, &mut self.buffer, each);
+        }
+    }
+
+    fn outputs(self) -> [Output; 2] {
+        self.taps.map(|tap| tap.output)
+    }
+}
+
+struct Run {
+    group: Group,
+    taps: Taps,
     deadline: Option<Instant>,
     stopping: Stopping,
 }
@@ -152,33 +203,17 @@ impl Run {
     /// Reads both streams, whichever has something, until the group has ended: a full pipe never blocks the
     /// program for good, and a copy of the pipe held outside the group never blocks us.
     fn follow(&mut self, each: &mut dyn FnMut(Stream, &[u8])) -> Result<Outcome, GroupError> {
-        let mut buffer = vec![0; CHUNK];
+        let failed = |pid, e: Errno| GroupError { doing: "watch", pid, source: e.into() };
         loop {
-            if self.wait_for_something()? {
-                for tap in &mut self.taps {
-                    tap.drain(self.cap, &mut buffer, each);
-                }
+            let gone = self.taps.wait(self.group.pidfd(), self.deadline);
+            if gone.map_err(|e| failed(self.group.pid(), e))? {
+                self.taps.drain(each);
                 return self.group.wait();
             }
-            for tap in &mut self.taps {
-                tap.read(self.cap, &mut buffer, each);
-            }
+            self.taps.read(each);
             if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 self.escalate()?;
             }
-        }
-    }
-
-    /// Returns when there is output, the time is up, or (true) nothing of the group is left.
-    fn wait_for_something(&self) -> Result<bool, GroupError> {
-        let pidfd = self.group.pidfd();
-        let mut watched = vec![PollFd::new(&pidfd, PollFlags::IN)];
-        let pipes = self.taps.iter().filter_map(|tap| tap.pipe.as_ref());
-        watched.extend(pipes.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
-        match rustix::event::poll(&mut watched, time_left(self.deadline).as_ref()) {
-            Ok(_) => Ok(!watched[0].revents().is_empty()),
-            Err(Errno::INTR) => Ok(false),
-            Err(e) => Err(GroupError { doing: "watch", pid: self.group.pid(), source: e.into() }),
         }
     }
 

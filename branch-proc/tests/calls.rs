@@ -235,6 +235,25 @@ fn a_call_is_stopped_when_its_time_is_up() {
 }
 
 #[test]
+fn what_a_call_writes_is_kept_up_to_its_cap_and_never_waited_for() {
+    let _one = one_at_a_time();
+    let calls = calls(100);
+    let script = "printf 12345; head -c 300000 /dev/zero >&2; exit 3";
+    let call = calls.start(Call::new(sh(script)).capture(4)).unwrap();
+    let (record, [stdout, stderr]) = call.wait_with_output().unwrap();
+    assert_eq!(record.outcome.exit, Exit::Code(3));
+    assert_eq!((stdout.bytes.as_slice(), stdout.total), (&b"1234"[..], 5));
+    assert!(stderr.truncated() && stderr.total == 300_000, "{}", stderr.total);
+
+    let call = Call::new(sh("echo before; exec sleep 60")).capture(100).timeout(Duration::from_millis(50));
+    let (record, [stdout, _]) = calls.start(call).unwrap().wait_with_output().unwrap();
+    assert!(record.outcome.timed_out && stdout.bytes == b"before\n", "{record:?}");
+
+    let call = calls.start(Call::new(sh("exit 0"))).unwrap();
+    assert_eq!(call.wait_with_output().unwrap().1.map(|output| output.total), [0, 0]);
+}
+
+#[test]
 fn neither_a_thread_nor_a_process_nor_a_control_group_is_left() {
     let _one = one_at_a_time();
     let calls = calls(100);

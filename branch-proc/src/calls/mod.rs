@@ -5,6 +5,7 @@
 mod decide;
 mod hint;
 mod history;
+mod measure;
 mod monitor;
 mod record;
 mod running;
@@ -21,6 +22,7 @@ pub use self::history::{HISTORY_COMMANDS_MAX, HISTORY_PEAKS_MAX, History};
 pub use self::record::{CallRecord, LimitFrom, Verdict, memory_advice};
 pub use self::running::RunningCall;
 use self::table::{Entry, Shared};
+use crate::capture::Taps;
 use crate::command::Command;
 use crate::error::{SpawnError, Step};
 use crate::limits::{Enforced, Limit, Limits};
@@ -56,6 +58,7 @@ pub struct Call {
     priority: Priority,
     hint: Option<MemoryHint>,
     timeout: Option<Duration>,
+    cap: Option<usize>,
 }
 
 impl Call {
@@ -63,7 +66,7 @@ impl Call {
     /// [`HINT_VARIABLE`]) if there is one, and as much time as it takes. A `memory_max` among the command's own
     /// limits goes before hint and history.
     pub fn new(command: Command) -> Call {
-        Call { command, priority: Priority::default(), hint: None, timeout: None }
+        Call { command, priority: Priority::default(), hint: None, timeout: None, cap: None }
     }
 
     /// How much it matters.
@@ -75,6 +78,14 @@ impl Call {
     /// Instead of the hint in its environment.
     pub fn hint(mut self, hint: MemoryHint) -> Call {
         self.hint = Some(hint);
+        self
+    }
+
+    /// Keeps the first `cap` bytes of each of its standard output and standard error, for
+    /// [`RunningCall::wait_with_output`]; the rest is read, counted and thrown away, as with [`Command::capture`], so that
+    /// it never waits for a reader. Replaces the command's own stdout and stderr.
+    pub fn capture(mut self, cap: usize) -> Call {
+        self.cap = Some(cap);
         self
     }
 
@@ -143,7 +154,7 @@ impl ToolCalls {
     /// # Errors
     /// As [`Command::spawn`].
     pub fn start(&self, call: Call) -> Result<RunningCall, SpawnError> {
-        let Call { command, priority, hint, timeout } = call;
+        let Call { command, priority, hint, timeout, cap } = call;
         let (hint, hint_error) = match hint.map(Ok).or_else(|| MemoryHint::in_environment(&command.env)) {
             Some(Ok(hint)) => (Some(hint), None),
             Some(Err(error)) => (None, Some(error)),
@@ -160,12 +171,16 @@ impl ToolCalls {
             Some(scope) => command.within(scope),
             None => command,
         };
+        let (taps, command) = match cap {
+            Some(cap) => Taps::of(command, cap).map(|(taps, command)| (Some(taps), command))?,
+            None => (None, command),
+        };
         let group = command.limits(limits.clone()).spawn()?;
         let mut entry = Entry::new(group, argv, priority, limits, (hint, hint_error), limit_from);
         if priority != Priority::Normal {
             entry.ease();
         }
-        RunningCall::begin(&self.shared, entry, timeout)
+        RunningCall::begin(&self.shared, entry, timeout, taps)
     }
 
     /// What commands took so far, those that were known before included.

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::decide::{Action, Motion, Reading, decide};
+use super::measure::Measure;
 use super::table::{Entry, Shared, Table};
 use crate::scope::Scope;
 
@@ -29,16 +30,21 @@ pub(super) fn watch(shared: &Shared) {
     let now = Instant::now();
     let mut last = Last { used: 0, at: now, changed: now, waited: None };
     while let Some(mut table) = shared.wait_for_calls() {
-        let near = look(shared, &mut table, &mut last);
-        shared.rest(table, if near { LOOK_NEAR } else { LOOK_FAR });
+        let (near, measures) = look(shared, &mut table, &mut last);
+        drop(table);
+        measures.into_iter().for_each(|measure| measure.carry_out(shared));
+        shared.rest(if near { LOOK_NEAR } else { LOOK_FAR });
     }
-    for entry in shared.table().calls.iter_mut().filter(|entry| entry.motion == Motion::Frozen) {
-        entry.thaw();
-    }
+    let mut table = shared.table();
+    let frozen = table.calls.iter_mut().enumerate().filter(|(_, entry)| entry.motion == Motion::Frozen);
+    let measures: Vec<Measure> =
+        frozen.filter_map(|(at, entry)| Measure::begin(Action::Thaw(at), entry)).collect();
+    drop(table);
+    measures.into_iter().for_each(|measure| measure.carry_out(shared));
 }
 
-/// Whether the next one should come soon.
-fn look(shared: &Shared, table: &mut Table, last: &mut Last) -> bool {
+/// Whether the next one should come soon, and what is to be done.
+fn look(shared: &Shared, table: &mut Table, last: &mut Last) -> (bool, Vec<Measure>) {
     table.calls.iter_mut().for_each(Entry::look_for_end);
     let limit = shared.options.memory;
     let used = used(shared.scope.as_ref(), table, limit / 2);
@@ -51,25 +57,16 @@ fn look(shared: &Shared, table: &mut Table, last: &mut Last) -> bool {
     if !actions.is_empty() {
         last.changed = Instant::now();
     }
-    for action in actions {
-        carry_out(action, table);
-    }
+    let measures = actions.into_iter().filter_map(|action| begin(action, table)).collect();
     (last.used, last.at) = (used, Instant::now());
     // Without control groups a look goes through all of /proc.
-    near && shared.scope.is_some()
+    (near && shared.scope.is_some(), measures)
 }
 
-fn carry_out(action: Action, table: &mut Table) {
+fn begin(action: Action, table: &mut Table) -> Option<Measure> {
     let (Action::Slow(at) | Action::Ease(at) | Action::Freeze(at) | Action::Thaw(at) | Action::Kill(at)) =
         action;
-    let Some(entry) = table.calls.get_mut(at) else { return };
-    match action {
-        Action::Slow(_) => entry.slow(),
-        Action::Ease(_) => entry.ease(),
-        Action::Freeze(_) => entry.freeze(),
-        Action::Thaw(_) => entry.thaw(),
-        Action::Kill(_) => entry.kill(),
-    }
+    Measure::begin(action, table.calls.get_mut(at)?)
 }
 
 /// Bytes that all use. What is below `rough` need not be exact.
@@ -78,7 +75,7 @@ fn used(scope: Option<&Scope>, table: &mut Table, rough: u64) -> u64 {
         return used;
     }
     let each = table.calls.iter_mut().map(|entry| {
-        let memory = entry.group.usage().memory.unwrap_or(0);
+        let memory = entry.group.get().usage().memory.unwrap_or(0);
         entry.peak_seen = entry.peak_seen.max(memory);
         memory
     });

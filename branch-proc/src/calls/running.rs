@@ -2,17 +2,20 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use super::measure::Measure;
 use super::record::{self, CallRecord, Verdict};
-use super::table::{Entry, Shared};
-use crate::capture::STOP_GRACE;
+use super::table::{Entry, GroupOfCall, Shared};
+use crate::capture::{Output, STOP_GRACE, Taps};
 use crate::error::{GroupError, SpawnError, Step};
 use crate::group::Signal;
 use crate::outcome::Outcome;
 use crate::pidfd::wait_readable;
+use crate::sys::SignalsBlocked;
 
 /// A call whose time stands still is asked again at least this late, and not more often.
 const TIMEOUT_LOOK: Duration = Duration::from_millis(10);
@@ -25,21 +28,27 @@ pub struct RunningCall {
     pid: i32,
     pidfd: OwnedFd,
     timeout: Option<Duration>,
+    output: Option<Reader>,
 }
+
+/// The thread that reads a call's output: its two streams.
+type Reader = JoinHandle<Result<[Output; 2], Errno>>;
 
 impl RunningCall {
     pub(super) fn begin(
         shared: &Arc<Shared>,
         entry: Entry,
         timeout: Option<Duration>,
+        taps: Option<Taps>,
     ) -> Result<RunningCall, SpawnError> {
         let failed = |e: std::io::Error| {
             SpawnError::new(Step::Prepare, e.raw_os_error().unwrap_or(libc::EMFILE), "a descriptor")
         };
-        let pidfd = entry.group.pidfd().try_clone_to_owned().map_err(failed)?;
-        let pid = entry.group.pid();
+        let pidfd = entry.group.get().pidfd().try_clone_to_owned().map_err(failed)?;
+        let pid = entry.group.get().pid();
+        let output = taps.map(|taps| read(taps, pidfd.try_clone()?)).transpose().map_err(failed)?;
         let number = shared.add(entry);
-        Ok(RunningCall { shared: Arc::clone(shared), number, pid, pidfd, timeout })
+        Ok(RunningCall { shared: Arc::clone(shared), number, pid, pidfd, timeout, output })
     }
 
     /// The pid of its group's init.
@@ -62,7 +71,7 @@ impl RunningCall {
     /// # Errors
     /// When the kernel refuses.
     pub fn signal(&self, signal: Signal) -> Result<(), GroupError> {
-        self.shared.table().find(self.number).map_or(Ok(()), |entry| entry.group.signal(signal))
+        self.group().map_or(Ok(()), |group| group.get().signal(signal))
     }
 
     /// Waits until nothing of it is left, and says what became of it. When its time is up it is asked to end, and
@@ -70,7 +79,24 @@ impl RunningCall {
     ///
     /// # Errors
     /// Only when `poll(2)` does not work (out of memory), or the kernel refuses a signal.
-    pub fn wait(self) -> Result<CallRecord, GroupError> {
+    pub fn wait(mut self) -> Result<CallRecord, GroupError> {
+        self.wait_for_record()
+    }
+
+    /// As [`RunningCall::wait`], with what it wrote to standard output and to standard error, if it was started with
+    /// [`super::Call::capture`]: else nothing.
+    ///
+    /// # Errors
+    /// As [`RunningCall::wait`].
+    pub fn wait_with_output(mut self) -> Result<(CallRecord, [Output; 2]), GroupError> {
+        let record = self.wait_for_record()?;
+        let Some(reader) = self.output.take() else { return Ok((record, Default::default())) };
+        // It panics no more than this thread does, and has nothing to wait for any more.
+        let read = reader.join().map_err(|_| self.error("read", Errno::IO))?;
+        Ok((record, read.map_err(|e| self.error("read", e))?))
+    }
+
+    fn wait_for_record(&mut self) -> Result<CallRecord, GroupError> {
         let in_time = match self.time_left() {
             None => self.ends_by(None)?,
             Some(left) => self.ends_within(left)?,
@@ -78,15 +104,17 @@ impl RunningCall {
         if !in_time {
             self.make_end()?;
         }
-        let mut table = self.shared.table();
-        let Some(mut entry) = table.remove(self.number) else {
-            return Err(self.error("find", Errno::SRCH));
-        };
+        // Its own statement: the table is not held while its last words are waited for.
+        let entry = self.shared.table().remove(self.number);
+        let entry = entry.ok_or_else(|| self.error("find", Errno::SRCH))?;
+        if !in_time {
+            entry.group.is_out_of_time();
+        }
         let outcome = entry.group.wait()?;
         let record = self.record(&entry, outcome);
         let stopped = record.verdict == Verdict::OverLimit;
         if let Some(peak) = record.peak {
-            table.history.note(&entry.argv, peak, stopped);
+            self.shared.table().history.note(&entry.argv, peak, stopped);
         }
         Ok(record)
     }
@@ -118,18 +146,21 @@ impl RunningCall {
     }
 
     fn make_end(&self) -> Result<(), GroupError> {
-        if let Some(entry) = self.shared.table().find(self.number) {
-            entry.begin_to_end();
-            entry.group.is_out_of_time();
-            entry.group.signal(Signal::Term)?;
+        let measure = self.shared.table().find(self.number).and_then(Measure::let_end);
+        if let Some(measure) = measure {
+            measure.carry_out(&self.shared);
         }
+        let Some(group) = self.group() else { return Ok(()) };
+        group.get().signal(Signal::Term)?;
         if self.ends_by(Instant::now().checked_add(STOP_GRACE))? {
             return Ok(());
         }
-        if let Some(entry) = self.shared.table().find(self.number) {
-            entry.group.signal_kill()?;
-        }
+        group.get().signal_kill()?;
         self.ends_by(None).map(drop)
+    }
+
+    fn group(&self) -> Option<Arc<GroupOfCall>> {
+        self.shared.table().find(self.number).map(|entry| Arc::clone(&entry.group))
     }
 
     fn record(&self, entry: &Entry, outcome: Outcome) -> CallRecord {
@@ -149,7 +180,7 @@ impl RunningCall {
             hint_error,
             limits: entry.limits.clone(),
             limit_from: entry.limit_from,
-            held: entry.group.level().limits.clone(),
+            held: entry.group.get().level().limits.clone(),
             joint_limit: self.shared.options.memory,
             peak,
             frozen: entry.frozen(),
@@ -168,10 +199,22 @@ impl RunningCall {
     }
 }
 
+/// Starts to read, until the group behind the pidfd has ended.
+fn read(taps: Taps, pidfd: OwnedFd) -> std::io::Result<Reader> {
+    // The embedding program's signals are for its own threads.
+    let blocked = SignalsBlocked::new();
+    let reading = thread::Builder::new().name("call-output".to_owned());
+    let reader = reading.spawn(move || taps.read_all(pidfd.as_fd()));
+    drop(blocked);
+    reader
+}
+
 impl Drop for RunningCall {
     fn drop(&mut self) {
         // Not while the table is held: the end of its group is waited for.
         let entry = self.shared.table().remove(self.number);
-        drop(entry);
+        if let Some(entry) = entry {
+            entry.group.end();
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The calls that run, shared by those who wait for them and the thread that watches them.
 
 use std::ffi::OsString;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use super::CallOptions;
@@ -10,15 +10,15 @@ use super::hint::{HintError, MemoryHint};
 use super::history::History;
 use super::record::LimitFrom;
 use crate::command::Command;
-use crate::group::Group;
+use crate::error::GroupError;
+use crate::group::{DROP_WAIT_MAX, Group};
 use crate::limits::Limits;
+use crate::outcome::Outcome;
 use crate::pidfd::wait_readable;
 use crate::scope::Scope;
 
-/// The share of the processor that a slowed call has; see [`Priority::cpu_weight`].
-const SLOWED_WEIGHT: u16 = 1;
-
-/// What all parts of one [`super::ToolCalls`] share. The groups lie before the scope, and so go first.
+/// What all parts of one [`super::ToolCalls`] share. The groups lie before the scope, and so go first. The table is held
+/// for looking and noting only: what the kernel may take its time over is a [`super::measure::Measure`].
 #[derive(Debug)]
 pub(super) struct Shared {
     table: Mutex<Table>,
@@ -39,7 +39,7 @@ pub(super) struct Table {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) number: u64,
-    pub(super) group: Group,
+    pub(super) group: Arc<GroupOfCall>,
     pub(super) argv: Vec<OsString>,
     pub(super) priority: Priority,
     pub(super) limits: Limits,
@@ -78,10 +78,10 @@ impl Shared {
         (!table.stopped).then_some(table)
     }
 
-    /// Lets go of the table for a while, or until the end.
-    pub(super) fn rest<'a>(&self, table: MutexGuard<'a, Table>, time: Duration) {
+    /// Returns after a while, or at the end.
+    pub(super) fn rest(&self, time: Duration) {
         let going_on = |table: &mut Table| !table.stopped;
-        let rested = self.changed.wait_timeout_while(table, time, going_on);
+        let rested = self.changed.wait_timeout_while(self.table(), time, going_on);
         drop(rested.unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -136,7 +136,7 @@ impl Entry {
     ) -> Entry {
         Entry {
             number: 0,
-            group,
+            group: Arc::new(GroupOfCall(RwLock::new(group))),
             argv,
             priority,
             limits,
@@ -171,80 +171,99 @@ impl Entry {
     /// Notices when nothing of it is left.
     pub(super) fn look_for_end(&mut self) {
         // Without an answer it is taken to run: the next look asks again.
-        if wait_readable(self.group.pidfd(), Some(Instant::now())).unwrap_or(false) {
+        if wait_readable(self.group.get().pidfd(), Some(Instant::now())).unwrap_or(false) {
             self.stood_still();
             self.motion = Motion::Gone;
         }
     }
 
-    pub(super) fn freeze(&mut self) {
-        match self.group.freeze() {
-            Ok(()) => {
-                self.motion = Motion::Frozen;
-                self.frozen_since = Some(Instant::now());
-            }
-            Err(error) => {
-                self.can_freeze = false;
-                self.trouble = Some(error.to_string());
-                // What may have been done of it; if that fails as well, the first failure says why.
-                drop(self.group.thaw());
-            }
-        }
-    }
-
-    /// It goes on as if nothing had been.
-    pub(super) fn thaw(&mut self) {
-        match self.group.thaw() {
-            Ok(()) => {
-                self.stood_still();
-                self.ease();
-            }
-            Err(error) => self.trouble = Some(error.to_string()),
-        }
-    }
-
-    /// Its share of the processor, and where the kernel slows down what wants more memory, no more of that.
-    pub(super) fn slow(&mut self) {
-        let memory_high = self.group.usage().memory;
-        self.motion = Motion::Slowed;
-        self.limit(Limits { cpu_weight: Some(SLOWED_WEIGHT), memory_high, ..Limits::default() });
-    }
-
-    /// Gives it what its priority and its own limits say.
-    pub(super) fn ease(&mut self) {
-        self.motion = Motion::Free;
-        self.limit(Limits {
+    /// What it has when nobody takes anything from it: as its priority and its own limits say.
+    pub(super) fn own_limits(&self) -> Limits {
+        Limits {
             cpu_weight: self.limits.cpu_weight.or(Some(self.priority.cpu_weight())),
             memory_high: self.limits.memory_high.or(Some(u64::MAX)),
             ..Limits::default()
-        });
+        }
     }
 
-    fn limit(&mut self, limits: Limits) {
-        if let Err(error) = self.group.limit(&limits) {
+    /// Gives it what its priority says, before it is watched.
+    pub(super) fn ease(&mut self) {
+        let eased = self.group.get().limit(&self.own_limits());
+        if let Err(error) = eased {
             self.trouble = Some(error.to_string());
         }
     }
 
-    /// Its place is kept until who waits for it takes it out.
-    pub(super) fn kill(&mut self) {
-        match self.group.signal_kill() {
-            Ok(()) => {
-                self.stood_still();
-                // Ending takes processor time, too.
-                self.ease();
-                self.gave_way = true;
-                self.motion = Motion::Ending;
-            }
-            Err(error) => self.trouble = Some(error.to_string()),
+    /// It has been frozen; false if it is not to stand still, because it was told to end meanwhile.
+    pub(super) fn stands_still(&mut self) -> bool {
+        let lives = self.lives();
+        if lives {
+            self.motion = Motion::Frozen;
+            self.frozen_since = Some(Instant::now());
+        }
+        lives
+    }
+
+    /// It goes on, or went on all the time.
+    pub(super) fn moves(&mut self, motion: Motion) {
+        self.stood_still();
+        if self.lives() {
+            self.motion = motion;
         }
     }
 
-    /// Lets it go on, and be left alone from now on.
-    pub(super) fn begin_to_end(&mut self) {
-        if self.motion == Motion::Frozen {
-            self.thaw();
+    /// Kills it for others. Its place is kept until who waits for it takes it out. False if that did not work.
+    pub(super) fn kill(&mut self) -> bool {
+        let killed = self.group.get().signal_kill();
+        match killed {
+            Ok(()) => {
+                self.gave_way = true;
+                self.is_ending();
+                true
+            }
+            Err(error) => {
+                self.trouble = Some(error.to_string());
+                false
+            }
         }
+    }
+
+    /// From now on it is left alone.
+    pub(super) fn is_ending(&mut self) {
+        self.stood_still();
         self.motion = Motion::Ending;
+    }
+
+    fn lives(&self) -> bool {
+        !matches!(self.motion, Motion::Ending | Motion::Gone)
+    }
+}
+
+/// The group of a call. What is done to it while it runs is done by several at a time; only who waits for its end, or
+/// drops it, has it for itself, when it has ended or been killed: then nothing that others do with it takes long.
+#[derive(Debug)]
+pub(super) struct GroupOfCall(RwLock<Group>);
+
+impl GroupOfCall {
+    pub(super) fn get(&self) -> RwLockReadGuard<'_, Group> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its end, which has come.
+    pub(super) fn wait(&self) -> Result<Outcome, GroupError> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).wait()
+    }
+
+    /// Ends it, whoever else has to do with it.
+    pub(super) fn end(&self) {
+        // As when a group is dropped: a failure means that there is nothing more to do.
+        if self.get().signal_kill().is_ok() {
+            drop(self.0.write().unwrap_or_else(PoisonError::into_inner).wait_timeout(DROP_WAIT_MAX));
+        }
+    }
+
+    /// It was made to end, and has ended, because its time is up.
+    pub(super) fn is_out_of_time(&self) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).is_out_of_time();
     }
 }
