@@ -76,7 +76,14 @@ impl Worlds for Files {
         rustix::rand::getrandom(&mut tag, rustix::rand::GetRandomFlags::empty())?;
         let tag = u32::from_ne_bytes(tag);
         let names: Vec<String> = (1..=count).map(|number| format!("branch-{tag:08x}-{number}")).collect();
-        self.ask(|daemon| daemon.create(&names, &self.parent, GroupKind::Exclusive))?;
+        let made = self.daemon().and_then(|daemon| daemon.create(&names, &self.parent, GroupKind::Exclusive));
+        if let Err(error) = made {
+            if matches!(error, Error::Daemon(_)) {
+                // It may have made them and died before it said so. The first reason counts.
+                names.iter().for_each(|name| drop(self.abort(name)));
+            }
+            return Err(io::Error::from_raw_os_error(errno::of(error)));
+        }
         Ok(names)
     }
 

@@ -6,7 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use branch_proto::Event;
 use branchfs_tests::{Workspace, binary, cannot};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Rounds of the test whose daemon is killed.
+const KILLS: u32 = 5;
 
 /// Where libbranch.so of this build is. As for the `branchfs` program, cargo is asked for it: for a test it only builds
 /// what is linked.
@@ -113,6 +118,34 @@ fn sixty_four_children_have_files_of_their_own() {
 #[test]
 fn of_children_that_all_commit_one_wins_in_each_of_100_rounds() {
     case(&["race", "100"]);
+}
+
+/// The daemon is killed when it has made the branches: before it has answered, or while their groups are attached one
+/// after the other. The caller hears of it; neither branch nor process is left, whoever saw to that: the caller, who
+/// has another daemon started, or that one by itself.
+#[test]
+fn of_a_create_whose_daemon_is_killed_in_the_middle_nothing_is_left() {
+    let Some(workspace) = Workspace::new() else { return };
+    let program = workspace.outside().join("cases");
+    let Some(()) = compile("tests/c/cases.c", &program) else { return };
+    let mut failed = 0;
+    for _ in 0..KILLS {
+        let mut events = workspace.subscribe();
+        let daemon = workspace.daemon();
+        let output = std::thread::scope(|scope| {
+            let running = scope.spawn(|| run(&workspace, &program, &["killed"]));
+            while !matches!(Workspace::next(&mut events), Event::Forked { .. }) {}
+            let watched = branchfs_tests::pidfd(daemon);
+            kill_process(Pid::from_raw(daemon).unwrap(), Signal::KILL).unwrap();
+            branchfs_tests::wait_dead(watched);
+            running.join().unwrap()
+        });
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(matches!(output.status.code(), Some(0 | 3)), "{}: {said}", output.status);
+        failed += u32::from(output.status.code() == Some(3));
+        assert_eq!(workspace.names(), ["main"]);
+    }
+    assert!(failed > 0, "every kill came too late");
 }
 
 #[test]

@@ -214,6 +214,25 @@ static void sixty_four(void)
 		CHECK(end_of(i) == 0);
 }
 
+/* 3 if the create has failed as it must without a daemon, 0 if the daemon was killed too late for that. */
+static int killed(void)
+{
+	long number = create(BR_FS | BR_ISOLATE, BR_BRANCHES_MAX);
+	if (number > 0)
+		for (;;)
+			pause();
+	if (number < 0) {
+		CHECK(number == -ENOTCONN && errno == ENOTCONN);
+		CHECK(waitpid(-1, NULL, 0) == -1 && errno == ECHILD);
+		return 3;
+	}
+	for (int i = 0; i < BR_BRANCHES_MAX; i++) {
+		CHECK(kill(pids[i], SIGKILL) == 0);
+		CHECK(end_of(i) == -SIGKILL);
+	}
+	return 0;
+}
+
 static void race(int rounds)
 {
 	for (int round = 0; round < rounds; round++) {
@@ -261,6 +280,8 @@ int main(int argc, char **argv)
 		nested();
 	else if (!strcmp(name, "sixty_four"))
 		sixty_four();
+	else if (!strcmp(name, "killed"))
+		return killed();
 	else if (!strcmp(name, "race"))
 		race(argc > 2 ? atoi(argv[2]) : 10);
 	else
