@@ -1,0 +1,112 @@
+//! What the work runs on. An arm opens views of the base: directories that look like it, and can be written to
+//! without changing it or any other view.
+//!
+//! A further arm is a file here with an [`Arm`] and a line in [`seat`].
+
+mod branch;
+mod overlay;
+mod peer;
+mod plain;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
+
+use crate::error::{Failed, Result};
+use crate::options::Options;
+use crate::site::Site;
+use crate::trees::Tree;
+
+pub(crate) use branch::Daemon;
+
+/// What a work does to what it finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Changes {
+    /// Reads.
+    Nothing,
+    /// Makes files of its own.
+    Adds,
+    /// Changes what is there.
+    Base,
+    /// As [`Changes::Base`], so many bytes that they are not kept until the end.
+    Bulk,
+}
+
+impl Changes {
+    /// Whether what was written goes as soon as the work is done, not at the end of all. ext4 looks long for an
+    /// inode where many were freed within the last minutes, so nothing small is deleted between measurements.
+    fn goes_at_once(self) -> bool {
+        matches!(self, Changes::Nothing | Changes::Bulk)
+    }
+}
+
+/// What a view is wanted for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Purpose {
+    pub(crate) tree: Tree,
+    pub(crate) changes: Changes,
+}
+
+/// An open view.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// Its name among the arm's.
+    name: String,
+    /// The directory that looks like the base.
+    top: PathBuf,
+    purpose: Purpose,
+}
+
+impl View {
+    /// Where the work's tree is.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.top.join(self.purpose.tree.name())
+    }
+}
+
+/// Something that shows the base.
+pub(crate) trait Arm {
+    /// Opens a view for one run of one work.
+    fn open(&mut self, purpose: Purpose) -> Result<View>;
+
+    /// The command that runs `program` with the view's directory as its current one.
+    fn command(&self, view: &View, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(view.directory());
+        command
+    }
+
+    /// Ends a view.
+    fn close(&mut self, view: View) -> Result<()>;
+}
+
+/// A column of the table: an arm, or why there is none.
+pub(crate) struct Seat {
+    pub(crate) name: String,
+    pub(crate) arm: std::result::Result<Box<dyn Arm>, String>,
+}
+
+/// The arms asked for, plain ext4 first.
+pub(crate) fn seats(options: &Options, site: &Rc<Site>) -> Result<Vec<Seat>> {
+    let mut names: Vec<&str> =
+        options.arms.iter().map(String::as_str).filter(|name| *name != "ext4").collect();
+    names.insert(0, "ext4");
+    let mut daemon = None;
+    names.into_iter().map(|name| seat(name, options, site, &mut daemon)).collect()
+}
+
+fn seat(name: &str, options: &Options, site: &Rc<Site>, daemon: &mut Option<Daemon>) -> Result<Seat> {
+    let arm: Result<Box<dyn Arm>> = match name {
+        "ext4" => plain::Plain::new(site).map(|arm| Box::new(arm) as _),
+        "overlayfs" => overlay::Overlay::new(site).map(|arm| Box::new(arm) as _),
+        "peer" => peer::Peer::new(site, options.peer.as_deref()).map(|arm| Box::new(arm) as _),
+        _ => {
+            let depth =
+                name.strip_prefix("depth-").and_then(|depth| depth.parse().ok()).filter(|depth| *depth > 0);
+            let depth = depth.ok_or_else(|| Failed::Other(format!("there is no arm '{name}'")))?;
+            branch::Branches::new(site, options.branchfs.as_deref(), depth, daemon)
+                .map(|arm| Box::new(arm) as _)
+        }
+    };
+    Ok(Seat { name: name.to_owned(), arm: arm.map_err(|failed| failed.to_string()) })
+}
