@@ -45,8 +45,25 @@ pub(crate) fn succeed(command: &mut Command) -> Result<String> {
     if status.success() {
         return Ok(String::from_utf8_lossy(&stdout).into_owned());
     }
-    let args: Vec<_> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let said =
-        format!("{} {}: {status}: {}", program, args.join(" "), String::from_utf8_lossy(&stderr).trim());
+    let said = format!("{status}: {}", gist(&String::from_utf8_lossy(&stderr)));
     Err(Failed::Program { program, said })
+}
+
+/// The line of what a program said that tells why, or the first.
+fn gist(said: &str) -> &str {
+    let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let tells = |line: &&str| ["error", "Error", "fatal"].iter().any(|word| line.contains(word));
+    lines.clone().find(tells).or_else(|| lines.next()).unwrap_or("without a word")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_a_program_said_the_line_that_tells_why_is_kept() {
+        assert_eq!(gist("Compiling x\n  fatal: no disk\nStack backtrace:\n 0: main\n"), "fatal: no disk");
+        assert_eq!(gist("\nno such thing\nmore\n"), "no such thing");
+        assert_eq!(gist(""), "without a word");
+    }
 }

@@ -8,6 +8,7 @@
 
 mod arms;
 mod error;
+mod memory;
 mod options;
 mod report;
 mod rounds;

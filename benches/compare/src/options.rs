@@ -41,6 +41,9 @@ pub(crate) struct Options {
     /// Draw the ratios here.
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
+    /// Files to walk before the daemon's memory is read, 0 for none. Default: 100,000; 1,000,000 on the full scale.
+    #[arg(long, value_name = "N")]
+    pub(crate) memory_files: Option<usize>,
     /// Only say what each row is.
     #[arg(long)]
     pub(crate) explain: bool,

@@ -28,6 +28,18 @@ pub(crate) struct Scale {
     pub(crate) made: usize,
     /// Bytes of the file that is read and written in blocks.
     pub(crate) bytes: usize,
+    /// Bytes of the file that is appended to.
+    pub(crate) large: usize,
+    /// Files of the tree that many branches work on at once.
+    pub(crate) few: usize,
+    /// Files that a package install brings.
+    pub(crate) packaged: usize,
+    /// Forks, commits and aborts.
+    pub(crate) turns: usize,
+    /// Files walked before the daemon's memory is read.
+    pub(crate) remembered: usize,
+    /// The crate of this workspace's that is built.
+    pub(crate) built: &'static str,
     /// Single writes of 4 KiB that are made durable.
     pub(crate) syncs: usize,
     /// Warm passes are repeated for so long: longer than attributes may be cached at most (1 s), so that asking
@@ -46,6 +58,12 @@ impl Scale {
                 sources: 60,
                 made: 50,
                 bytes: 1 << 20,
+                large: 1 << 20,
+                few: 100,
+                packaged: 200,
+                turns: 2,
+                remembered: 1_000,
+                built: "httparse",
                 syncs: 3,
                 warm: Duration::ZERO,
             },
@@ -55,6 +73,12 @@ impl Scale {
                 sources: 3_000,
                 made: 2_000,
                 bytes: 64 << 20,
+                large: 128 << 20,
+                few: 200,
+                packaged: 5_000,
+                turns: 20,
+                remembered: 100_000,
+                built: "imara-diff",
                 syncs: 50,
                 warm: Duration::from_millis(2_200),
             },
@@ -64,6 +88,12 @@ impl Scale {
                 sources: 10_000,
                 made: 10_000,
                 bytes: 256 << 20,
+                large: 1 << 30,
+                few: 500,
+                packaged: 10_000,
+                turns: 50,
+                remembered: 1_000_000,
+                built: "globset",
                 syncs: 200,
                 warm: Duration::from_millis(3_300),
             },

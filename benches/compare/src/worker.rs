@@ -55,7 +55,10 @@ pub(crate) fn work(task: &Task) -> Result<()> {
         works::named(&task.work).ok_or_else(|| Failed::Other(format!("there is no work '{}'", task.work)))?;
     let here = std::env::current_dir().on("looking for", Path::new("."))?;
     let mut ground = Ground::new(here, task.materials.clone(), Scale::of(task.scale), wait_for_go);
-    (work.run)(&mut ground)?;
+    let works::Run::InView(run) = work.run else {
+        return Err(Failed::Other(format!("'{}' is not done in a view", task.work)));
+    };
+    run(&mut ground)?;
     let figures =
         serde_json::to_string(ground.measured()).map_err(|error| Failed::Other(error.to_string()))?;
     println!("{figures}");

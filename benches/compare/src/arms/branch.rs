@@ -2,7 +2,7 @@
 //! the base's files.
 
 use std::cell::RefCell;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -46,6 +46,18 @@ impl Daemon {
         run(&["mount"])?;
         let client = RefCell::new(Client::connect(&store.join("daemon.sock"))?);
         Ok(Daemon(Rc::new(Inner { _site: site.clone(), program, base, store, client })))
+    }
+
+    /// Bytes that it has in memory now.
+    pub(crate) fn resident(&self) -> Result<u64> {
+        let path = PathBuf::from(format!("/proc/{}/status", self.0.client.borrow().welcome().pid));
+        let status = fs::read_to_string(&path).on("reading", &path)?;
+        let kilobytes =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        let kilobytes: Option<u64> = kilobytes.and_then(|number| number.parse().ok());
+        kilobytes
+            .map(|number| number << 10)
+            .ok_or_else(|| Failed::Other("a daemon without memory".to_owned()))
     }
 
     fn fork(&self, name: &str, parent: &str) -> Result<PathBuf> {
@@ -117,6 +129,11 @@ impl Arm for Branches {
         if view.purpose.changes.goes_at_once() {
             self.daemon.0.client.borrow_mut().abort(&view.name, Children::Refuse)?;
         }
+        Ok(())
+    }
+
+    fn commit(&mut self, view: View, _: &Path) -> Result<()> {
+        self.daemon.0.client.borrow_mut().commit(&view.name)?;
         Ok(())
     }
 }

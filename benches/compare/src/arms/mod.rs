@@ -8,16 +8,17 @@ mod overlay;
 mod peer;
 mod plain;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 
-use crate::error::{Failed, Result};
+use crate::error::{Failed, Result, While};
 use crate::options::Options;
 use crate::site::Site;
 use crate::trees::Tree;
 
-pub(crate) use branch::Daemon;
+pub(crate) use branch::{Branches, Daemon};
 
 /// What a work does to what it finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +79,19 @@ pub(crate) trait Arm {
 
     /// Ends a view.
     fn close(&mut self, view: View) -> Result<()>;
+
+    /// Ends a view and brings the one file that it changed, named from the top, into what it was opened of.
+    fn commit(&mut self, view: View, changed: &Path) -> Result<()>;
+}
+
+/// What those do who have no commit: a copy that is there as a whole or not at all, also after a power failure.
+fn bring(from: &Path, to: &Path) -> Result<()> {
+    let staged = to.with_extension("staged");
+    std::fs::copy(from, &staged).on("copying", from)?;
+    File::open(&staged).and_then(|file| file.sync_all()).on("syncing", &staged)?;
+    std::fs::rename(&staged, to).on("renaming", &staged)?;
+    let parent = to.parent().unwrap_or(to);
+    File::open(parent).and_then(|parent| parent.sync_all()).on("syncing", parent)
 }
 
 /// A column of the table: an arm, or why there is none.
@@ -104,8 +118,7 @@ fn seat(name: &str, options: &Options, site: &Rc<Site>, daemon: &mut Option<Daem
             let depth =
                 name.strip_prefix("depth-").and_then(|depth| depth.parse().ok()).filter(|depth| *depth > 0);
             let depth = depth.ok_or_else(|| Failed::Other(format!("there is no arm '{name}'")))?;
-            branch::Branches::new(site, options.branchfs.as_deref(), depth, daemon)
-                .map(|arm| Box::new(arm) as _)
+            Branches::new(site, options.branchfs.as_deref(), depth, daemon).map(|arm| Box::new(arm) as _)
         }
     };
     Ok(Seat { name: name.to_owned(), arm: arm.map_err(|failed| failed.to_string()) })

@@ -1,13 +1,13 @@
 //! The kernel's overlayfs over the base, a mount of its own for each view. Only root may.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 
 use rustix::mount::{UnmountFlags, unmount};
 
-use crate::arms::{Arm, Purpose, View};
+use crate::arms::{Arm, Purpose, View, bring};
 use crate::error::{Failed, Result, While, succeed};
 use crate::site::Site;
 
@@ -48,5 +48,15 @@ impl Arm for Overlay {
             fs::remove_dir_all(&room).on("removing", &room)?;
         }
         Ok(())
+    }
+
+    fn commit(&mut self, view: View, changed: &Path) -> Result<()> {
+        let upper = self.directory.join(&view.name).join("upper").join(changed);
+        // Before the mount goes, and with it what was changed; only then may the layer below be touched.
+        let kept =
+            tempfile::NamedTempFile::new_in(self.site.path()).on("making a file in", self.site.path())?;
+        fs::copy(&upper, kept.path()).on("copying", &upper)?;
+        self.close(view)?;
+        bring(kept.path(), &self.site.base().join(changed))
     }
 }

@@ -28,7 +28,12 @@ impl Peer {
             return Err(Failed::Other(format!("there is no {}: install-peer says why", program.display())));
         }
         let room = site.room("peer")?;
-        Ok(Peer { site: site.clone(), program, room, opened: 0, mounted: Vec::new() })
+        let mut peer = Peer { site: site.clone(), program, room, opened: 0, mounted: Vec::new() };
+        // Its daemon ends with its last mount, and another cannot start before it has gone: one stays mounted.
+        let kept = peer.room.join("kept");
+        fs::create_dir(&kept).on("making", &kept)?;
+        peer.mount(kept)?;
+        Ok(peer)
     }
 
     fn call(&self, verb: &str, arguments: impl FnOnce(&mut Command)) -> Result<()> {
@@ -36,6 +41,18 @@ impl Peer {
         command.arg(verb).arg("--storage").arg(self.room.join("storage"));
         arguments(&mut command);
         succeed(&mut command).map(drop)
+    }
+
+    fn mount(&mut self, top: PathBuf) -> Result<()> {
+        self.call("mount", |command| {
+            command.arg("--base").arg(self.site.base());
+            if rustix::process::geteuid().is_root() {
+                command.arg("--passthrough");
+            }
+            command.arg(&top);
+        })?;
+        self.mounted.push(top);
+        Ok(())
     }
 
     fn unmount(&self, top: &Path) -> Result<()> {
@@ -58,14 +75,7 @@ impl Arm for Peer {
         let name = format!("v{}", self.opened);
         let top = self.room.join(&name);
         fs::create_dir(&top).on("making", &top)?;
-        self.call("mount", |command| {
-            command.arg("--base").arg(self.site.base());
-            if rustix::process::geteuid().is_root() {
-                command.arg("--passthrough");
-            }
-            command.arg(&top);
-        })?;
-        self.mounted.push(top.clone());
+        self.mount(top.clone())?;
         self.call("create", |command| {
             command.arg(&name).arg(&top);
         })?;
@@ -73,6 +83,21 @@ impl Arm for Peer {
     }
 
     fn close(&mut self, view: View) -> Result<()> {
+        if view.purpose.changes.goes_at_once() {
+            self.call("abort", |command| {
+                command.arg(&view.top);
+            })?;
+        }
+        self.unmount(&view.top)?;
+        self.mounted.retain(|top| *top != view.top);
+        Ok(())
+    }
+
+    fn commit(&mut self, view: View, _: &Path) -> Result<()> {
+        self.call("commit", |command| {
+            command.arg(&view.top);
+        })?;
+        // It is on its main branch now.
         self.unmount(&view.top)?;
         self.mounted.retain(|top| *top != view.top);
         Ok(())

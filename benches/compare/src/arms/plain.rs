@@ -2,11 +2,11 @@
 //! gets a copy.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 
-use crate::arms::{Arm, Changes, Purpose, View};
+use crate::arms::{Arm, Changes, Purpose, View, bring};
 use crate::error::{Result, While, succeed};
 use crate::site::Site;
 
@@ -45,5 +45,10 @@ impl Arm for Plain {
             fs::remove_dir_all(&view.top).on("removing", &view.top)?;
         }
         Ok(())
+    }
+
+    fn commit(&mut self, view: View, changed: &Path) -> Result<()> {
+        bring(&view.top.join(changed), &self.site.base().join(changed))?;
+        self.close(view)
     }
 }

@@ -7,6 +7,7 @@ use std::thread;
 use serde::Serialize;
 
 use crate::error::{Result, While};
+use crate::memory::Memory;
 use crate::options::Options;
 use crate::site::Site;
 use crate::stats::{Spread, ratios};
@@ -22,6 +23,7 @@ pub(crate) struct Figures {
     pub(crate) after: Host,
     pub(crate) columns: Vec<Column>,
     pub(crate) lines: Vec<Line>,
+    pub(crate) memory: Option<Memory>,
 }
 
 /// The machine at one moment.
@@ -123,7 +125,7 @@ impl Figures {
     pub(crate) fn new(options: &Options, host: Host, columns: Vec<Column>) -> Figures {
         let scale = format!("{:?}", options.scale).to_lowercase();
         let (before, after) = (host.clone(), host);
-        Figures { scale, rounds: options.rounds, before, after, columns, lines: Vec::new() }
+        Figures { scale, rounds: options.rounds, before, after, columns, lines: Vec::new(), memory: None }
     }
 
     /// Whether everything worked that can work here, but for the peer, which is not ours to mend.
@@ -172,8 +174,8 @@ pub(crate) mod tests {
             cell.note(Err("no program".to_owned()));
             cell
         };
-        let line = |row, shown, cells| Line {
-            work: "stat",
+        let line = |row: &'static str, shown, cells| Line {
+            work: row.trim_end_matches(" warm"),
             row,
             what: "stat(2) of a file",
             shown,
@@ -205,6 +207,7 @@ pub(crate) mod tests {
                 ),
                 line("git status warm", Shown::Time, vec![cell(&[20]), failed, absent()]),
             ],
+            memory: Some(Memory { files: 1_000, started: 4 << 20, walked: 80 << 20, forgotten: 20 << 20 }),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::report::checks::checks;
 use crate::report::{Figures, Line, words};
 
 /// As the one on the terminal, with what is wanted in columns of its own and what falls short in bold.
@@ -24,7 +25,7 @@ pub(super) fn text(figures: &Figures) -> String {
         text.push('\n');
     }
     text.push('\n');
-    for reason in words::reasons(figures) {
+    for reason in checks(figures).into_iter().chain(words::reasons(figures)) {
         writeln!(text, "- {reason}").unwrap_or_default();
     }
     writeln!(text, "\n{}", words::circumstances(figures)).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! What was measured, and the forms it is given out in.
 
+mod checks;
 mod figures;
 mod json;
 mod markdown;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::report::checks::checks;
 use crate::report::{Figures, Line, words};
 
 /// Ratios to ext4: medians of the rounds, and in brackets the least and the most.
@@ -20,7 +21,7 @@ pub(super) fn text(figures: &Figures) -> String {
         text.push('\n');
     }
     text.push('\n');
-    for reason in words::reasons(figures) {
+    for reason in checks(figures).into_iter().chain(words::reasons(figures)) {
         writeln!(text, "{reason}").unwrap_or_default();
     }
     writeln!(text, "{}", words::circumstances(figures)).unwrap_or_default();
@@ -66,7 +67,8 @@ ratio to ext4 (least to most)      ext4                depth-1  peer
 stat warm                      2.00 k/s  0.80 (0.50 to 1.10) !     -
 git status warm                 50.0 ms                 failed     -
 
-depth-1, git status warm: the disk <is> full
+The daemon has 4.0 MiB in memory after its start, 80.0 MiB after a walk of 1000 files, 20.0 MiB when the kernel has forgotten them (wanted of 1,000,000: 64 MiB).
+depth-1, git status: the disk <is> full
 peer: not here: no program
 Scale tiny, 3 rounds; 2 processors, Linux 6.18, on ext4; load before 1.00 2.00 3.00, after 1.00 2.00 3.00.
 ";

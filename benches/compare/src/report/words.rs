@@ -74,7 +74,7 @@ pub(super) fn short(ratio: f64) -> String {
     format!("{ratio:.places$}")
 }
 
-/// Why cells are empty: one line for each reason.
+/// Why cells are empty: one line for each arm that is not there, and for each work that an arm could not do.
 pub(super) fn reasons(figures: &Figures) -> Vec<String> {
     let mut reasons: Vec<String> = Vec::new();
     for (index, column) in figures.columns.iter().enumerate() {
@@ -82,12 +82,13 @@ pub(super) fn reasons(figures: &Figures) -> Vec<String> {
             reasons.push(format!("{}: not here: {reason}", column.name));
             continue;
         }
-        for line in &figures.lines {
-            if let Some(reason) = &line.cells[index].failed {
-                reasons.push(format!("{}, {}: {reason}", column.name, line.row));
-            }
-        }
+        let failed = |line: &Line| {
+            Some(format!("{}, {}: {}", column.name, line.work, line.cells[index].failed.as_ref()?))
+        };
+        reasons.extend(figures.lines.iter().filter_map(failed));
     }
+    // The rows of a work are beside each other, and fail together.
+    reasons.dedup();
     reasons
 }
 
@@ -112,7 +113,7 @@ mod tests {
     fn every_empty_cell_has_a_reason() {
         assert_eq!(
             reasons(&example()),
-            ["depth-1, git status warm: the disk <is> full", "peer: not here: no program"]
+            ["depth-1, git status: the disk <is> full", "peer: not here: no program"]
         );
     }
 }

@@ -28,6 +28,17 @@ pub(super) fn make(top: &Path, files: usize) -> Result<()> {
     Ok(())
 }
 
+/// Empty files, a thousand in a directory.
+pub(super) fn make_many(top: &Path, files: usize) -> Result<()> {
+    const IN_DIRECTORY: usize = 1_000;
+    for first in (0..files).step_by(IN_DIRECTORY) {
+        let directory = top.join(format!("d{first:07}"));
+        fs::create_dir(&directory).on("making", &directory)?;
+        make_wide(&directory, IN_DIRECTORY.min(files - first))?;
+    }
+    Ok(())
+}
+
 /// Empty files, all in one directory.
 pub(super) fn make_wide(top: &Path, entries: usize) -> Result<()> {
     for number in 0..entries {

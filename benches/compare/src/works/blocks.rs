@@ -10,7 +10,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use crate::arms::{Changes, Purpose};
 use crate::error::{Result, While};
 use crate::trees::Tree;
-use crate::works::{Begins, Ground, Work, reads, row};
+use crate::works::{Begins, Ground, Run, Work, reads, row};
 
 const SMALL: usize = 4 << 10;
 const LARGE: usize = 128 << 10;
@@ -29,7 +29,8 @@ pub(super) const READ: Work = Work {
         row("mmap read", "4 KiB of a map, in order, from memory; mapped anew for each pass")
             .wanted(0.9, 0.95),
     ],
-    run: |ground| {
+    at_once: 1,
+    run: Run::InView(|ground| {
         let path = Path::new("file");
         let bytes = ground.scale().bytes;
         ground.ready()?;
@@ -45,7 +46,7 @@ pub(super) const READ: Work = Work {
         ground.again("read 128K random", bytes / LARGE, || pass(LARGE, Order::Anywhere))?;
         ground.again("read 4K random", bytes / SMALL, || pass(SMALL, Order::Anywhere))?;
         ground.again("mmap read", bytes / SMALL, || read_mapped(&file, bytes))
-    },
+    }),
 };
 
 pub(super) const WRITE: Work = Work {
@@ -61,7 +62,8 @@ pub(super) const WRITE: Work = Work {
         row("write 4K random", "a block of 4 KiB written over, somewhere"),
         row("fsync", "4 KiB appended and fsync(2)"),
     ],
-    run: |ground| write(ground),
+    at_once: 1,
+    run: Run::InView(write),
 };
 
 fn write(ground: &mut Ground) -> Result<()> {

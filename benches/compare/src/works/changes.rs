@@ -7,7 +7,7 @@ use crate::error::{Result, While};
 use crate::scale::Scale;
 use crate::trees::Tree;
 use crate::works::names::paths;
-use crate::works::{Begins, Work, adds, changes, row};
+use crate::works::{Begins, Run, Work, adds, changes, row};
 
 pub(super) const CREATE: Work = Work {
     name: "create",
@@ -19,7 +19,8 @@ pub(super) const CREATE: Work = Work {
         row("rename", "rename(2) of such a file within its directory").wanted(0.3, 0.65),
         row("unlink", "unlink(2) of such a file").wanted(0.4, 0.65),
     ],
-    run: |ground| {
+    at_once: 1,
+    run: Run::InView(|ground| {
         let made = ground.scale().made;
         let paths = |name: &str| -> Vec<PathBuf> {
             (0..made).map(|n| format!("d{}/{name}-{n}", n / Scale::FILES_IN_DIRECTORY).into()).collect()
@@ -36,7 +37,7 @@ pub(super) const CREATE: Work = Work {
         })?;
         ground.once("rename", made, || rename(&paths, &renamed))?;
         ground.once("unlink", made, || unlink(&renamed))
-    },
+    }),
 };
 
 pub(super) const MKDIR: Work = Work {
@@ -45,12 +46,13 @@ pub(super) const MKDIR: Work = Work {
     begins: Begins::AsItIs,
     needs: &[],
     rows: &[row("mkdir", "mkdir(2)")],
-    run: |ground| {
+    at_once: 1,
+    run: Run::InView(|ground| {
         let made = ground.scale().made;
         let paths: Vec<PathBuf> = (0..made).map(|n| format!("directory-{n}").into()).collect();
         ground.ready()?;
         ground.once("mkdir", made, || paths.iter().try_for_each(|p| fs::create_dir(p).on("making", p)))
-    },
+    }),
 };
 
 pub(super) const CHANGE_BASE: Work = Work {
@@ -62,14 +64,15 @@ pub(super) const CHANGE_BASE: Work = Work {
         row("rename base", "rename(2) of a small file of the base within its directory"),
         row("unlink base", "unlink(2) of a small file of the base"),
     ],
-    run: |ground| {
+    at_once: 1,
+    run: Run::InView(|ground| {
         let paths = paths(ground);
         let (first, second) = paths.split_at(paths.len() / 2);
         let renamed: Vec<PathBuf> = first.iter().map(|path| path.with_extension("renamed")).collect();
         ground.ready()?;
         ground.once("rename base", first.len(), || rename(first, &renamed))?;
         ground.once("unlink base", second.len(), || unlink(second))
-    },
+    }),
 };
 
 fn rename(from: &[PathBuf], to: &[PathBuf]) -> Result<()> {

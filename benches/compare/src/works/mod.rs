@@ -2,16 +2,24 @@
 
 mod blocks;
 mod changes;
+mod crowd;
 mod ground;
+mod installs;
+mod large;
 mod names;
 mod programs;
 mod small;
+mod turns;
 
 pub(crate) use ground::Ground;
+pub(crate) use large::{FIRST as LARGE_FIRST, LATER as LARGE_LATER};
+pub(crate) use names::walk;
 
-use crate::arms::{Changes, Purpose};
+use crate::arms::{Arm, Changes, Purpose};
 use crate::error::Result;
+use crate::scale::Scale;
 use crate::trees::Tree;
+use crate::worker::Measured;
 
 /// One thing done in one process.
 pub(crate) struct Work {
@@ -21,7 +29,18 @@ pub(crate) struct Work {
     /// Programs it cannot do without.
     pub(crate) needs: &'static [&'static str],
     pub(crate) rows: &'static [Row],
-    pub(crate) run: fn(&mut Ground) -> Result<()>,
+    /// In so many views, by a process each, all told to go together.
+    pub(crate) at_once: usize,
+    pub(crate) run: Run,
+}
+
+/// Who does it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Run {
+    /// A worker, in a view.
+    InView(fn(&mut Ground) -> Result<()>),
+    /// The driver, which opens views itself.
+    ByDriver(fn(&mut dyn Arm, &Scale) -> Result<Vec<Measured>>),
 }
 
 /// What the kernel knows when the work begins.
@@ -92,15 +111,23 @@ pub(crate) const WORKS: &[Work] = &[
     small::OPEN_CLOSE,
     small::OPEN_READ,
     small::APPEND,
+    large::APPEND,
     blocks::READ,
     programs::STATUS,
     programs::UNTAR,
     programs::CLONE,
+    installs::INSTALL,
+    installs::NPM,
+    installs::CARGO,
+    crowd::ONE,
+    crowd::EIGHT,
+    crowd::MANY,
     blocks::WRITE,
     changes::MKDIR,
     changes::CREATE,
     changes::CHANGE_BASE,
     programs::CHECKOUT,
+    turns::TURNS,
     programs::REMOVE,
 ];
 

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use crate::error::{Failed, Result, While};
 use crate::trees::{Tree, path_of};
-use crate::works::{Begins, Ground, Work, reads, row};
+use crate::works::{Begins, Ground, Run, Work, reads, row};
 
 pub(super) const STAT: Work = Work {
     name: "stat",
@@ -16,7 +16,8 @@ pub(super) const STAT: Work = Work {
     begins: Begins::Cold,
     needs: &[],
     rows: &[row("stat cold", "stat(2) of a file"), row("stat warm", "stat(2) of a file").wanted(0.9, 0.75)],
-    run: |ground| {
+    at_once: 1,
+    run: Run::InView(|ground| {
         let paths = paths(ground);
         ground.ready()?;
         ground.cold_then_warm(["stat cold", "stat warm"], paths.len(), || {
@@ -24,7 +25,7 @@ pub(super) const STAT: Work = Work {
                 .iter()
                 .try_for_each(|path| statat(CWD, path, AtFlags::empty()).map(drop).on("looking at", path))
         })
-    },
+    }),
 };
 
 pub(super) const NEGATIVE: Work = Work {
@@ -36,7 +37,8 @@ pub(super) const NEGATIVE: Work = Work {
         row("negative stat cold", "stat(2) of a name that is not there"),
         row("negative stat warm", "stat(2) of a name that is not there"),
     ],
-    run: |ground| {
+    at_once: 1,
+    run: Run::InView(|ground| {
         let paths: Vec<PathBuf> = paths(ground).iter().map(|path| path.with_extension("absent")).collect();
         ground.ready()?;
         ground.cold_then_warm(["negative stat cold", "negative stat warm"], paths.len(), || {
@@ -45,7 +47,7 @@ pub(super) const NEGATIVE: Work = Work {
                 other => Err(Failed::Other(format!("stat of {}: {other:?}", path.display()))),
             })
         })
-    },
+    }),
 };
 
 pub(super) const WALK: Work = Work {
@@ -57,12 +59,13 @@ pub(super) const WALK: Work = Work {
         row("walk cold", "an entry found by readdir and looked at, as find(1) does"),
         row("walk warm", "an entry found by readdir and looked at, as find(1) does").wanted(0.9, 0.75),
     ],
-    run: |ground| {
+    at_once: 1,
+    run: Run::InView(|ground| {
         ground.ready()?;
         let here = ground.here().to_owned();
         let files = ground.scale().files;
         ground.cold_then_warm(["walk cold", "walk warm"], files, || expect(walk(&here)?, files, &here))
-    },
+    }),
 };
 
 pub(super) const READDIR: Work = Work {
@@ -74,7 +77,8 @@ pub(super) const READDIR: Work = Work {
         row("readdir cold", "an entry of a directory of 50,000 (less on a tiny scale)"),
         row("readdir warm", "an entry of a directory of 50,000 (less on a tiny scale)").wanted(1.0, 0.95),
     ],
-    run: |ground| {
+    at_once: 1,
+    run: Run::InView(|ground| {
         ground.ready()?;
         let here = ground.here().to_owned();
         let entries = ground.scale().entries;
@@ -87,7 +91,7 @@ pub(super) const READDIR: Work = Work {
             }
             expect(found, entries, &here)
         })
-    },
+    }),
 };
 
 /// The small files, from the current directory.
@@ -96,7 +100,7 @@ pub(super) fn paths(ground: &Ground) -> Vec<PathBuf> {
 }
 
 /// How many files there are below.
-fn walk(directory: &Path) -> Result<usize> {
+pub(crate) fn walk(directory: &Path) -> Result<usize> {
     let mut found = 0;
     for entry in fs::read_dir(directory).on("listing", directory)? {
         let path = entry.on("listing", directory)?.path();

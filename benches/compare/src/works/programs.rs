@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::error::succeed;
 use crate::trees::{NEW, OLD, Tree, git};
-use crate::works::{Begins, Ground, Work, adds, changes, reads, row};
+use crate::works::{Begins, Ground, Run, Work, adds, changes, reads, row};
 
 pub(super) const STATUS: Work = Work {
     name: "git status",
@@ -15,14 +15,15 @@ pub(super) const STATUS: Work = Work {
         row("git status cold", "git status of a repository without changes").takes().wanted(0.3, 0.6),
         row("git status warm", "git status of a repository without changes").takes().wanted(0.95, 0.8),
     ],
-    run: |ground| {
+    at_once: 1,
+    run: Run::InView(|ground| {
         let here = ground.here().to_owned();
         ground.ready()?;
         // Without locks, as the index of the base must stay what it is.
         let status =
             || succeed(git(&here).env("GIT_OPTIONAL_LOCKS", "0").args(["status", "--porcelain"])).map(drop);
         ground.cold_then_warm(["git status cold", "git status warm"], 1, status)
-    },
+    }),
 };
 
 pub(super) const CHECKOUT: Work = Work {
@@ -31,7 +32,8 @@ pub(super) const CHECKOUT: Work = Work {
     begins: Begins::AsItIs,
     needs: &["git"],
     rows: &[row("git checkout", "git checkout of another tag, a tenth of the files, and back").takes()],
-    run: |ground| {
+    at_once: 1,
+    run: Run::InView(|ground| {
         let here = ground.here().to_owned();
         let run = |args: &[&str]| succeed(git(&here).args(args)).map(drop);
         // A copy's index knows nothing of the copy.
@@ -41,7 +43,7 @@ pub(super) const CHECKOUT: Work = Work {
             run(&["checkout", "-q", OLD])?;
             run(&["checkout", "-q", NEW])
         })
-    },
+    }),
 };
 
 pub(super) const CLONE: Work = Work {
@@ -50,14 +52,15 @@ pub(super) const CLONE: Work = Work {
     begins: Begins::AsItIs,
     needs: &["git"],
     rows: &[row("git clone", "git clone of that repository from outside, without links").takes()],
-    run: |ground| {
+    at_once: 1,
+    run: Run::InView(|ground| {
         let from = ground.materials().join("bare");
         let here = ground.here().to_owned();
         ground.ready()?;
         ground.once("git clone", 1, || {
             succeed(git(&here).args(["clone", "-q", "--no-hardlinks"]).arg(&from).arg("clone")).map(drop)
         })
-    },
+    }),
 };
 
 pub(super) const UNTAR: Work = Work {
@@ -66,11 +69,12 @@ pub(super) const UNTAR: Work = Work {
     begins: Begins::AsItIs,
     needs: &["tar"],
     rows: &[row("untar", "tar xf of that repository's files").takes().wanted(0.35, 0.7)],
-    run: |ground| {
+    at_once: 1,
+    run: Run::InView(|ground| {
         let mut untar = untar(ground);
         ground.ready()?;
         ground.once("untar", 1, || succeed(&mut untar).map(drop))
-    },
+    }),
 };
 
 pub(super) const REMOVE: Work = Work {
@@ -79,13 +83,14 @@ pub(super) const REMOVE: Work = Work {
     begins: Begins::AsItIs,
     needs: &["tar"],
     rows: &[row("rm -rf", "rm -rf of the same, just unpacked").takes()],
-    run: |ground| {
+    at_once: 1,
+    run: Run::InView(|ground| {
         succeed(&mut untar(ground))?;
         let mut remove = Command::new("rm");
         remove.args(["-rf", "sources"]).current_dir(ground.here());
         ground.ready()?;
         ground.once("rm -rf", 1, || succeed(&mut remove).map(drop))
-    },
+    }),
 };
 
 fn untar(ground: &Ground) -> Command {

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use crate::error::While;
 use crate::trees::Tree;
 use crate::works::names::paths;
-use crate::works::{Begins, Work, changes, reads, row};
+use crate::works::{Begins, Run, Work, changes, reads, row};
 
 pub(super) const OPEN_CLOSE: Work = Work {
     name: "open+close",
@@ -14,13 +14,14 @@ pub(super) const OPEN_CLOSE: Work = Work {
     begins: Begins::AsItIs,
     needs: &[],
     rows: &[row("open+close", "open(2) and close(2) of a small file, the second time on")],
-    run: |ground| {
+    at_once: 1,
+    run: Run::InView(|ground| {
         let paths = paths(ground);
         let pass = || paths.iter().try_for_each(|path| File::open(path).map(drop).on("opening", path));
         pass()?;
         ground.ready()?;
         ground.again("open+close", paths.len(), pass)
-    },
+    }),
 };
 
 pub(super) const OPEN_READ: Work = Work {
@@ -33,7 +34,8 @@ pub(super) const OPEN_READ: Work = Work {
         row("open+read warm", "open(2), read(2) to the end, close(2) of a file of 0.5 to 2 KiB")
             .wanted(0.2, 0.65),
     ],
-    run: |ground| {
+    at_once: 1,
+    run: Run::InView(|ground| {
         let paths = paths(ground);
         let mut buffer = vec![0; 8192];
         ground.ready()?;
@@ -44,7 +46,7 @@ pub(super) const OPEN_READ: Work = Work {
                 Ok(())
             })
         })
-    },
+    }),
 };
 
 pub(super) const APPEND: Work = Work {
@@ -59,7 +61,8 @@ pub(super) const APPEND: Work = Work {
         ),
         row("append again", "the same once more"),
     ],
-    run: |ground| {
+    at_once: 1,
+    run: Run::InView(|ground| {
         let paths = paths(ground);
         let pass = || {
             paths.iter().try_for_each(|path| {
@@ -70,5 +73,5 @@ pub(super) const APPEND: Work = Work {
         ground.ready()?;
         ground.once("append first", paths.len(), pass)?;
         ground.once("append again", paths.len(), pass)
-    },
+    }),
 };
