@@ -50,7 +50,7 @@ pub(crate) fn succeed(command: &mut Command) -> Result<String> {
 }
 
 /// The line of what a program said that tells why, or the first.
-fn gist(said: &str) -> &str {
+pub(crate) fn gist(said: &str) -> &str {
     let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
     let tells = |line: &&str| ["error", "Error", "fatal"].iter().any(|word| line.contains(word));
     lines.clone().find(tells).or_else(|| lines.next()).unwrap_or("without a word")

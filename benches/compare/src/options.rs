@@ -23,8 +23,12 @@ pub(crate) struct Options {
     /// Only works and rows whose name contains this (may be repeated).
     #[arg(long, value_name = "PATTERN")]
     pub(crate) only: Vec<String>,
-    /// Arms to run, separated by commas: ext4, overlayfs, depth-N for any N, peer. ext4 always runs.
-    #[arg(long, value_delimiter = ',', default_value = "ext4,overlayfs,depth-1,depth-10,depth-100,peer")]
+    /// Arms to run, separated by commas: ext4, overlayfs, depth-N for any N, native, peer. ext4 always runs.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "ext4,overlayfs,depth-1,depth-10,depth-100,native,peer"
+    )]
     pub(crate) arms: Vec<String>,
     /// The branchfs program to measure. Default: the one beside this program.
     #[arg(long)]

@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Failed, Result, While};
+use crate::error::{Failed, Result, While, gist};
 use crate::scale::{Scale, Size};
 use crate::works::{self, Ground};
 
@@ -125,19 +125,21 @@ impl Worker {
             }
             Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
                 self.child.wait().on("waiting for", Path::new("the worker"))?;
-                Err(Failed::Other(last_line(&mut self.said)?))
+                Err(Failed::Other(why(&mut self.said)?))
             }
         }
     }
 }
 
-fn last_line(said: &mut File) -> Result<String> {
+fn why(said: &mut File) -> Result<String> {
     use std::io::{Read, Seek};
     let mut text = String::new();
     said.rewind()
         .and_then(|()| said.read_to_string(&mut text))
         .on("reading", Path::new("what the worker said"))?;
-    Ok(text.trim().lines().last().unwrap_or("the worker ended without a word").to_owned())
+    // What it was started through may have said something, too.
+    let own = text.lines().find(|line| line.starts_with("compare: "));
+    Ok(own.unwrap_or_else(|| gist(&text)).to_owned())
 }
 
 impl Drop for Worker {

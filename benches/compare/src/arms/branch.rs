@@ -1,79 +1,17 @@
 //! Branches through FUSE: each view is a fresh branch at the end of a chain, every link of which has changed some of
 //! the base's files.
 
-use std::cell::RefCell;
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::rc::Rc;
 
-use branch_proto::{Children, Client, GroupKind};
+use branch_proto::Children;
 
-use crate::arms::{Arm, Purpose, View};
-use crate::error::{Failed, Result, While, succeed};
+use crate::arms::{Arm, Daemon, Purpose, View};
+use crate::error::{Result, While};
 use crate::site::Site;
 use crate::trees;
-
-/// The daemon of the workspace, one for the branches of all depths.
-#[derive(Clone)]
-pub(crate) struct Daemon(Rc<Inner>);
-
-struct Inner {
-    /// Goes after the daemon has stopped.
-    _site: Rc<Site>,
-    program: PathBuf,
-    base: PathBuf,
-    store: PathBuf,
-    client: RefCell<Client>,
-}
-
-impl Daemon {
-    fn start(site: &Rc<Site>, program: Option<&Path>) -> Result<Daemon> {
-        let program = match program {
-            Some(program) => program.to_owned(),
-            None => {
-                std::env::current_exe().on("looking for", Path::new("branchfs"))?.with_file_name("branchfs")
-            }
-        };
-        if !program.exists() {
-            let hint = "build it, or name one with --branchfs";
-            return Err(Failed::Other(format!("there is no {}: {hint}", program.display())));
-        }
-        let (base, store) = (site.base().to_owned(), site.path().join("store"));
-        let run = |args: &[&str]| succeed(Command::new(&program).arg("-C").arg(&base).args(args));
-        succeed(Command::new(&program).arg("-C").arg(&base).args(["init", "--store"]).arg(&store))?;
-        run(&["mount"])?;
-        let client = RefCell::new(Client::connect(&store.join("daemon.sock"))?);
-        Ok(Daemon(Rc::new(Inner { _site: site.clone(), program, base, store, client })))
-    }
-
-    /// Bytes that it has in memory now.
-    pub(crate) fn resident(&self) -> Result<u64> {
-        let path = PathBuf::from(format!("/proc/{}/status", self.0.client.borrow().welcome().pid));
-        let status = fs::read_to_string(&path).on("reading", &path)?;
-        let kilobytes =
-            status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-        let kilobytes: Option<u64> = kilobytes.and_then(|number| number.parse().ok());
-        kilobytes
-            .map(|number| number << 10)
-            .ok_or_else(|| Failed::Other("a daemon without memory".to_owned()))
-    }
-
-    fn fork(&self, name: &str, parent: &str) -> Result<PathBuf> {
-        self.0.client.borrow_mut().create(&[name.to_owned()], parent, GroupKind::Independent)?;
-        Ok(self.0.store.join("mnt").join(name))
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // Also after a failure: nothing may stay mounted.
-        if let Err(failed) = succeed(Command::new(&self.program).arg("-C").arg(&self.base).arg("stop")) {
-            eprintln!("compare: the daemon does not stop: {failed}");
-        }
-    }
-}
 
 pub(crate) struct Branches {
     daemon: Daemon,
@@ -91,10 +29,7 @@ impl Branches {
         depth: usize,
         daemon: &mut Option<Daemon>,
     ) -> Result<Branches> {
-        let daemon = match daemon {
-            Some(daemon) => daemon.clone(),
-            None => daemon.insert(Daemon::start(site, program)?).clone(),
-        };
+        let daemon = Daemon::of(site, program, daemon)?;
         let mut parent = "main".to_owned();
         for level in 1..depth {
             let name = format!("level-{level}-of-{depth}");
@@ -127,13 +62,13 @@ impl Arm for Branches {
 
     fn close(&mut self, view: View) -> Result<()> {
         if view.purpose.changes.goes_at_once() {
-            self.daemon.0.client.borrow_mut().abort(&view.name, Children::Refuse)?;
+            self.daemon.client().abort(&view.name, Children::Refuse)?;
         }
         Ok(())
     }
 
     fn commit(&mut self, view: View, _: &Path) -> Result<()> {
-        self.daemon.0.client.borrow_mut().commit(&view.name)?;
+        self.daemon.client().commit(&view.name)?;
         Ok(())
     }
 }

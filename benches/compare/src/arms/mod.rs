@@ -4,6 +4,8 @@
 //! A further arm is a file here with an [`Arm`] and a line in [`seat`].
 
 mod branch;
+mod daemon;
+mod native;
 mod overlay;
 mod peer;
 mod plain;
@@ -18,7 +20,8 @@ use crate::options::Options;
 use crate::site::Site;
 use crate::trees::Tree;
 
-pub(crate) use branch::{Branches, Daemon};
+pub(crate) use branch::Branches;
+pub(crate) use daemon::Daemon;
 
 /// What a work does to what it finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +116,9 @@ fn seat(name: &str, options: &Options, site: &Rc<Site>, daemon: &mut Option<Daem
     let arm: Result<Box<dyn Arm>> = match name {
         "ext4" => plain::Plain::new(site).map(|arm| Box::new(arm) as _),
         "overlayfs" => overlay::Overlay::new(site).map(|arm| Box::new(arm) as _),
+        "native" => {
+            native::Native::new(site, options.branchfs.as_deref(), daemon).map(|arm| Box::new(arm) as _)
+        }
         "peer" => peer::Peer::new(site, options.peer.as_deref()).map(|arm| Box::new(arm) as _),
         _ => {
             let depth =

@@ -1,0 +1,94 @@
+//! The daemon that branches live in, however they are shown.
+
+use std::cell::{RefCell, RefMut};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
+
+use branch_proto::{Client, GroupKind};
+
+use crate::error::{Failed, Result, While, succeed};
+use crate::site::Site;
+
+/// The daemon of the workspace, one for the branches of all depths.
+#[derive(Clone)]
+pub(crate) struct Daemon(Rc<Inner>);
+
+struct Inner {
+    /// Goes after the daemon has stopped.
+    _site: Rc<Site>,
+    program: PathBuf,
+    base: PathBuf,
+    store: PathBuf,
+    client: RefCell<Client>,
+}
+
+impl Daemon {
+    /// The one that runs already, or else a new one over the site's base.
+    pub(super) fn of(
+        site: &Rc<Site>,
+        program: Option<&Path>,
+        running: &mut Option<Daemon>,
+    ) -> Result<Daemon> {
+        match running {
+            Some(daemon) => Ok(daemon.clone()),
+            None => Ok(running.insert(Daemon::start(site, program)?).clone()),
+        }
+    }
+
+    fn start(site: &Rc<Site>, program: Option<&Path>) -> Result<Daemon> {
+        let program = match program {
+            Some(program) => program.to_owned(),
+            None => {
+                std::env::current_exe().on("looking for", Path::new("branchfs"))?.with_file_name("branchfs")
+            }
+        };
+        if !program.exists() {
+            let hint = "build it, or name one with --branchfs";
+            return Err(Failed::Other(format!("there is no {}: {hint}", program.display())));
+        }
+        let (base, store) = (site.base().to_owned(), site.path().join("store"));
+        let run = |args: &[&str]| succeed(Command::new(&program).arg("-C").arg(&base).args(args));
+        succeed(Command::new(&program).arg("-C").arg(&base).args(["init", "--store"]).arg(&store))?;
+        run(&["mount"])?;
+        let client = RefCell::new(Client::connect(&store.join("daemon.sock"))?);
+        Ok(Daemon(Rc::new(Inner { _site: site.clone(), program, base, store, client })))
+    }
+
+    /// Bytes that it has in memory now.
+    pub(crate) fn resident(&self) -> Result<u64> {
+        let path = PathBuf::from(format!("/proc/{}/status", self.0.client.borrow().welcome().pid));
+        let status = fs::read_to_string(&path).on("reading", &path)?;
+        let kilobytes =
+            status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        let kilobytes: Option<u64> = kilobytes.and_then(|number| number.parse().ok());
+        kilobytes
+            .map(|number| number << 10)
+            .ok_or_else(|| Failed::Other("a daemon without memory".to_owned()))
+    }
+
+    /// The program that the daemon is.
+    pub(super) fn program(&self) -> &Path {
+        &self.0.program
+    }
+
+    pub(super) fn client(&self) -> RefMut<'_, Client> {
+        self.0.client.borrow_mut()
+    }
+
+    /// Forks a branch; where the mount shows it.
+    pub(super) fn fork(&self, name: &str, parent: &str) -> Result<PathBuf> {
+        self.client().create(&[name.to_owned()], parent, GroupKind::Independent)?;
+        Ok(self.0.store.join("mnt").join(name))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Also after a failure: nothing may stay mounted.
+        if let Err(failed) = succeed(Command::new(&self.program).arg("-C").arg(&self.base).arg("stop")) {
+            eprintln!("compare: the daemon does not stop: {failed}");
+        }
+    }
+}
