@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use branch::branch;
 use branch_proto::Client;
 use branchfs::daemon;
+use branchfs::watch::Wish;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 const ROUNDS: usize = 200;
@@ -50,7 +51,8 @@ fn serve(top: &Path) {
     let ready = std::io::stdout().as_fd().try_clone_to_owned().unwrap();
     let base = top.join("base");
     let (store, mountpoint) = (base.join(".branchfs"), top.join("mnt"));
-    daemon::serve(daemon::Options { store, base, mountpoint, ready: Some(ready) }).unwrap();
+    daemon::serve(daemon::Options { store, base, mountpoint, watch: Wish::Best, ready: Some(ready) })
+        .unwrap();
 }
 
 fn start(top: &Path) -> (Child, Client) {

@@ -38,6 +38,7 @@ fn serve(top: &Path) {
         store: base.join(".branchfs"),
         base,
         mountpoint: top.join("mnt"),
+        watch: branchfs::watch::Wish::Best,
         ready: Some(ready),
     })
     .unwrap();

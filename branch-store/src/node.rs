@@ -339,8 +339,12 @@ pub struct Stat {
 pub enum Owner {
     /// Only the branch: caches may keep it for ever.
     Branch,
-    /// The base, which others may edit: caches must ask again (S15).
+    /// The base, which others may edit (S15). It is there under the very name it was found by, and under no other:
+    /// whoever watches that directory hears of it.
     Base,
+    /// The base, too, but it has other names, or a commit has moved or changed it since, or only its bytes are the
+    /// base's: caches must ask again.
+    Elsewhere,
 }
 
 /// An object of a branch: its id and, while it has no node of its own, the base name it was found under.

@@ -158,6 +158,32 @@ fn an_ordinary_user_creates_writes_diffs_and_commits() {
     assert_eq!(user.ok("branchfs log").lines().count(), 1);
 }
 
+/// Without any privilege the base is watched, too.
+#[test]
+fn an_ordinary_user_sees_edits_of_the_base_by_either_watch() {
+    let Some(user) = Ordinary::new() else { return };
+    for how in ["fanotify", "inotify"] {
+        user.ok(&format!("branchfs stop; export BRANCHFS_WATCH={how}; branchfs status | grep -q 'by {how}'"));
+        user.ok("mkdir -p d/sub; echo one >d/f; echo one >d/g; rm -rf d/absent; branchfs create a");
+        // A look, an edit, and the same look until it shows the edit: far sooner than it would be asked for by itself.
+        let seen = |look: &str, edit: &str| {
+            let script = format!(
+                "cd \"$(branchfs path a)\"; before=$({look}); (cd \"$OLDPWD\"; {edit}); after=$(cd \"$OLDPWD\"; {look})
+                 [ \"$before\" != \"$after\" ]; export after; timeout 30 sh -c 'until [ \"$({look})\" = \"$after\" ]; do :; done'"
+            );
+            user.ok(&script);
+        };
+        seen("cat d/f; stat -c %s d/f", "echo longer >d/f");
+        seen("cat d/f", "echo replaced >d/f.new; mv d/f.new d/f");
+        seen("stat -c %a d/f", "chmod 600 d/f");
+        seen("stat -c %a d", "chmod 700 d");
+        seen("cat d/absent 2>&1 || true", "echo here >d/absent");
+        seen("ls d/g 2>&1 || true", "rm d/g");
+        seen("ls d/sub d/moved 2>&1 || true", "mv d/sub d/moved");
+        user.ok("branchfs abort a; rm -r d");
+    }
+}
+
 /// Mounted by the helper, served without any capability.
 #[test]
 fn an_ordinary_users_acls_are_inherited_and_committed() {

@@ -50,6 +50,8 @@ pub(crate) struct Found {
     pub(crate) statx: Statx,
     /// Links that are preimages: nobody's names.
     pub(crate) parked: u32,
+    /// A commit has moved it since the epoch.
+    pub(crate) moved: bool,
     /// What it was at the epoch, if a commit changed it in place since.
     pub(crate) was: Option<Arc<ObjectWas>>,
 }
@@ -149,7 +151,7 @@ impl Base {
                 Some(Was::Absent) => return Ok(None),
                 Some(Was::Object(key)) => {
                     if let Some(found) = self.find_displaced(slot, key)? {
-                        return Ok(Some(self.at_epoch(found, epoch)));
+                        return Ok(Some(self.at_epoch(Found { moved: true, ..found }, epoch)));
                     }
                 }
                 None => {
@@ -177,6 +179,7 @@ impl Base {
                 print,
                 statx: st,
                 parked: self.places.parked_links(print.key()),
+                moved: false,
                 was: None,
             })),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
@@ -219,7 +222,7 @@ impl Base {
         let print = self.home.print(&statx).ok_or(Error::Posix(Errno::NOTDIR))?;
         let place = Slot { dir: NodeId::ROOT, name: Name::trusted(b"root") };
         // The store's own directory is nobody's subdirectory.
-        Ok(self.at_epoch(Found { place, print, statx, parked: 1, was: None }, epoch))
+        Ok(self.at_epoch(Found { place, print, statx, parked: 1, moved: false, was: None }, epoch))
     }
 
     /// A directory that is known by its id, where it was at an epoch.
@@ -376,6 +379,11 @@ impl Found {
         self.statx.stx_nlink.saturating_sub(self.parked).max(1)
     }
 
+    fn owner(&self) -> Owner {
+        let one_name = self.print.kind == Kind::Dir || self.links() == 1;
+        if one_name && !self.moved && self.was.is_none() { Owner::Base } else { Owner::Elsewhere }
+    }
+
     /// What the epoch sees, as a commit compares it: a file that a commit changed in place since is a conflict.
     pub(crate) fn seen_print(&self) -> Fingerprint {
         let mut print = self.print;
@@ -395,7 +403,7 @@ impl Found {
         let mut stat = Stat {
             id,
             generation: generation(self.print.birth),
-            owner: Owner::Base,
+            owner: self.owner(),
             kind: self.print.kind,
             mode: self.print.mode,
             uid: st.stx_uid,

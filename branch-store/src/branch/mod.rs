@@ -14,6 +14,7 @@ mod settle;
 mod shared;
 pub(crate) mod view;
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -238,6 +239,15 @@ impl Branch {
     /// ENOTDIR, ESTALE, and the host's.
     pub fn read_dir(&self, dir: &Object) -> Result<Vec<DirEntry>> {
         self.read(|view| view.read_dir(dir))
+    }
+
+    /// The base's directory whose names show through a directory of the branch, for resolving names in; `None` if
+    /// none do. Through a directory of main the base's own.
+    ///
+    /// # Errors
+    /// ENOTDIR, ESTALE, and the host's.
+    pub fn base_below(&self, dir: &Object) -> Result<Option<Arc<OwnedFd>>> {
+        self.read(|view| view.base_below(dir.id))
     }
 
     /// Target of a symbolic link.

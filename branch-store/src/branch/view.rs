@@ -1,6 +1,8 @@
 //! Reading a tree over the base at an epoch. Pure lookups: nothing here changes anything.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -174,7 +176,7 @@ impl View<'_> {
                 let base = found.stat(id);
                 (stat.size, stat.blocks) = (base.size, base.blocks);
                 // The bytes of the base may be edited from outside.
-                stat.owner = Owner::Base;
+                stat.owner = Owner::Elsewhere;
             }
             Body::Dir { .. } => (stat.size, stat.blocks) = (4096, 8),
             Body::Symlink(target) => stat.size = target.len() as u64,
@@ -223,6 +225,14 @@ impl View<'_> {
             Ok((object, stat)) => Ok(Some(DirEntry { name, object, kind: stat.kind })),
             Err(e) if e.errno() == Errno::NOENT => Ok(None),
             Err(e) => Err(e),
+        }
+    }
+
+    /// The base's directory below one of this view.
+    pub(crate) fn base_below(&self, dir: NodeId) -> Result<Option<Arc<OwnedFd>>> {
+        match self.tree.get(dir).map(|node| lower_of(node)).transpose()? {
+            Some(Lower::Opaque) => Ok(None),
+            Some(Lower::Merged) | None => Ok(Some(self.base.places.open(dir)?)),
         }
     }
 

@@ -1,14 +1,18 @@
 //! The daemon's process. With `--launched` it is a child of the launcher, whose contract it keeps; without,
 //! it runs in the foreground, for service managers and debugging.
 
+use std::env;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::thread;
 
+use clap::ValueEnum;
+
 use super::context::Context;
 use super::error::CliError;
 use super::exit_code::Code;
+use crate::watch::{How, Wish};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -21,14 +25,50 @@ pub(super) struct Args {
     /// Started by another branchfs: lock on standard input, ready pipe on standard output
     #[arg(long)]
     launched: bool,
+    /// How to watch the base; without it as the environment variable BRANCHFS_WATCH says
+    #[arg(long)]
+    watch: Option<Watch>,
+}
+
+/// How the base is watched for changes behind our back.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Watch {
+    /// By the best there is
+    Best,
+    Fanotify,
+    Inotify,
+    /// Not at all
+    Off,
+}
+
+const WATCH: &str = "BRANCHFS_WATCH";
+
+impl Watch {
+    fn from_environment() -> Watch {
+        let Some(text) = env::var_os(WATCH) else { return Watch::Best };
+        text.to_str().and_then(|text| Watch::from_str(text, false).ok()).unwrap_or_else(|| {
+            tracing::warn!("{WATCH}={} is none of best, fanotify, inotify, off", text.display());
+            Watch::Best
+        })
+    }
+
+    fn wish(self) -> Wish {
+        match self {
+            Watch::Best => Wish::Best,
+            Watch::Fanotify => Wish::Only(How::Fanotify),
+            Watch::Inotify => Wish::Only(How::Inotify),
+            Watch::Off => Wish::Only(How::Not),
+        }
+    }
 }
 
 impl Args {
     pub(super) fn execute(self, _context: &Context) -> Result<Code, CliError> {
         log_to_stderr();
         die_with_a_worker();
-        let Args { base, store, mountpoint, launched } = self;
-        let options = |ready| crate::daemon::Options { base, store, mountpoint, ready };
+        let Args { base, store, mountpoint, launched, watch } = self;
+        let watch = watch.unwrap_or_else(Watch::from_environment).wish();
+        let options = |ready| crate::daemon::Options { base, store, mountpoint, watch, ready };
         if !launched {
             crate::daemon::serve(options(None)).map_err(stopped)?;
             return Ok(Code::OK);

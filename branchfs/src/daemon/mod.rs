@@ -34,6 +34,7 @@ use std::path::PathBuf;
 pub use self::error::Error;
 pub(crate) use self::start::check_owner;
 use self::stop::Cause;
+use crate::watch::Wish;
 
 mod checkpoints;
 mod choices;
@@ -77,6 +78,8 @@ pub struct Options {
     pub store: PathBuf,
     /// Where the views are mounted; made if it is not there.
     pub mountpoint: PathBuf,
+    /// How the base is to be watched.
+    pub watch: Wish,
     /// Told once whether the daemon serves: [`READY`], or why it does not. Closed afterwards.
     pub ready: Option<OwnedFd>,
 }

@@ -36,7 +36,7 @@ pub(super) fn start(options: &Options) -> Result<(Running, UnixListener), Error>
     end_survivors(&daemon)?;
     clear_dead_mount(&options.mountpoint)?;
     make_mountpoint(&options.mountpoint)?;
-    mount(&daemon, &options.mountpoint)?;
+    mount(&daemon, options)?;
     let threads = Threads::start(&daemon, mailbox).or_else(|error| daemon.unmount().and(Err(error)))?;
     let socket = options.store.join(SOCKET_NAME);
     let running = Running { daemon, signals, socket, threads };
@@ -132,12 +132,12 @@ fn make_mountpoint(mountpoint: &Path) -> Result<(), Error> {
         .map_err(|source| Error::Mountpoint { mountpoint: mountpoint.to_owned(), source })
 }
 
-fn mount(daemon: &Arc<Daemon>, mountpoint: &Path) -> Result<(), Error> {
+fn mount(daemon: &Arc<Daemon>, options: &Options) -> Result<(), Error> {
     let control = Box::new(FromView::new(Arc::downgrade(daemon)));
-    let vfs = Arc::new(Vfs::new(daemon.store.clone(), control));
-    let options = MountOptions { access: Access::permitted() };
-    let mounted = fuse::mount(vfs, mountpoint, &options)
-        .map_err(|source| Error::Mount { mountpoint: mountpoint.to_owned(), source })?;
+    let vfs = Arc::new(Vfs::new(daemon.store.clone(), control).watching(options.watch));
+    let mountpoint = &options.mountpoint;
+    let mounted = fuse::mount(vfs, mountpoint, &MountOptions { access: Access::permitted() })
+        .map_err(|source| Error::Mount { mountpoint: mountpoint.clone(), source })?;
     daemon.mount.get_or_init(|| mounted);
     Ok(())
 }

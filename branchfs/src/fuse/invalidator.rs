@@ -6,6 +6,8 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -15,6 +17,7 @@ use fuser::{INodeNo, Notifier};
 #[derive(Clone)]
 pub struct Invalidator {
     jobs: Sender<Job>,
+    sent: Arc<AtomicU64>,
 }
 
 /// Something posted that can be waited for.
@@ -27,15 +30,52 @@ enum Job {
     Entry { parent: u64, name: Vec<u8> },
     Inodes(Inodes),
     Flush { inodes: Vec<u64>, done: Sender<io::Result<()>> },
+    Act { act: Act, done: Sender<io::Result<()>> },
 }
+
+type Act = Box<dyn FnOnce(&dyn Kernel) -> io::Result<()> + Send>;
 
 type Inodes = Box<dyn FnOnce() -> Vec<u64> + Send>;
 
 /// What a notification does in the kernel.
-trait Kernel: Send + 'static {
+pub(super) trait Kernel: Send + 'static {
     fn forget_entry(&self, parent: u64, name: &[u8]) -> io::Result<()>;
     /// Attributes and data; dirty pages are written out first.
     fn forget_inode(&self, ino: u64) -> io::Result<()>;
+    fn forget_attributes(&self, ino: u64) -> io::Result<()>;
+
+    /// Returns when every lookup in the directory that was under way has its answer applied: those hold its lock, and
+    /// so does a notification, also about a name that no directory has.
+    fn wait_for_lookups(&self, dir: u64) -> io::Result<()> {
+        self.forget_entry(dir, b".")
+    }
+}
+
+/// Counts what is sent.
+struct Counting<K> {
+    kernel: K,
+    sent: Arc<AtomicU64>,
+}
+
+impl<K> Counting<K> {
+    fn count(&self) -> &K {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+        &self.kernel
+    }
+}
+
+impl<K: Kernel> Kernel for Counting<K> {
+    fn forget_entry(&self, parent: u64, name: &[u8]) -> io::Result<()> {
+        self.count().forget_entry(parent, name)
+    }
+
+    fn forget_inode(&self, ino: u64) -> io::Result<()> {
+        self.count().forget_inode(ino)
+    }
+
+    fn forget_attributes(&self, ino: u64) -> io::Result<()> {
+        self.count().forget_attributes(ino)
+    }
 }
 
 impl Kernel for Notifier {
@@ -45,6 +85,11 @@ impl Kernel for Notifier {
 
     fn forget_inode(&self, ino: u64) -> io::Result<()> {
         self.inval_inode(INodeNo(ino), 0, 0)
+    }
+
+    fn forget_attributes(&self, ino: u64) -> io::Result<()> {
+        // A negative offset: no pages (fuse_reverse_inval_inode).
+        self.inval_inode(INodeNo(ino), -1, 0)
     }
 }
 
@@ -75,6 +120,18 @@ impl Invalidator {
         Pending { done: receiver }
     }
 
+    /// Notifications sent so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Does something with the kernel when its turn comes.
+    pub(super) fn act(&self, act: impl FnOnce(&dyn Kernel) -> io::Result<()> + Send + 'static) -> Pending {
+        let (done, receiver) = channel();
+        self.post(Job::Act { act: Box::new(act), done });
+        Pending { done: receiver }
+    }
+
     /// Done when everything posted before it is.
     pub fn barrier(&self) -> Pending {
         self.flush(Vec::new())
@@ -82,8 +139,10 @@ impl Invalidator {
 
     fn start_with(kernel: impl Kernel) -> io::Result<Invalidator> {
         let (jobs, todo) = channel();
+        let sent = Arc::new(AtomicU64::new(0));
+        let kernel = Counting { kernel, sent: Arc::clone(&sent) };
         thread::Builder::new().name("branchfs-inval".into()).spawn(move || serve(&kernel, &todo))?;
-        Ok(Invalidator { jobs })
+        Ok(Invalidator { jobs, sent })
     }
 
     fn post(&self, job: Job) {
@@ -108,6 +167,11 @@ fn serve(kernel: &impl Kernel, todo: &Receiver<Job>) {
         match job {
             Job::Entry { parent, name } => note("entry", harmless(kernel.forget_entry(parent, &name))),
             Job::Inodes(which) => note("inodes", forget_all(kernel, which())),
+            Job::Act { act, done } => {
+                if done.send(act(kernel)).is_err() {
+                    tracing::debug!("nobody waits for it any more");
+                }
+            }
             Job::Flush { inodes, done } => {
                 if done.send(forget_all(kernel, inodes)).is_err() {
                     tracing::debug!("nobody waits for a flush any more");
@@ -127,7 +191,7 @@ fn forget_all(kernel: &impl Kernel, inodes: Vec<u64>) -> io::Result<()> {
 }
 
 /// ENOENT: the kernel has it no more. ENODEV and ENOTCONN: the mount is gone, and its cache with it.
-fn harmless(outcome: io::Result<()>) -> io::Result<()> {
+pub(super) fn harmless(outcome: io::Result<()>) -> io::Result<()> {
     match outcome {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::ENOTCONN)) => {
             Ok(())
@@ -162,6 +226,11 @@ mod tests {
         fn forget_inode(&self, ino: u64) -> io::Result<()> {
             self.0.lock().push(format!("#{ino}"));
             if ino == 13 { Err(io::Error::from_raw_os_error(libc::EIO)) } else { Ok(()) }
+        }
+
+        fn forget_attributes(&self, ino: u64) -> io::Result<()> {
+            self.0.lock().push(format!("@{ino}"));
+            Ok(())
         }
     }
 

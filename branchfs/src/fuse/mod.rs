@@ -20,6 +20,7 @@ use self::adapter::Adapter;
 use self::attach::{Attachment, Detached};
 use self::ending::Ending;
 use crate::vfs::{CONTROL_NAME, Vfs, ino};
+use crate::watch::{How, Listening};
 
 mod adapter;
 mod attach;
@@ -28,6 +29,7 @@ mod ending;
 mod errno;
 mod invalidator;
 mod orders;
+mod outside;
 mod replies;
 
 pub use attach::{DeadMount, clear_dead_mount};
@@ -72,6 +74,7 @@ pub struct Mounted {
     access: Access,
     workers: usize,
     ending: Arc<Ending>,
+    _listening: Option<Listening>,
 }
 
 /// Mounts the view on an existing directory and serves it on threads of its own.
@@ -82,7 +85,7 @@ pub fn mount(vfs: Arc<Vfs>, mountpoint: &Path, options: &MountOptions) -> io::Re
     let (device, attachment) = attach::attach(mountpoint, options.access)?;
     match serve(vfs, device, options.access) {
         Ok(serving) => {
-            let mounted = serving.on(attachment);
+            let mounted = serving.on(attachment)?;
             close_once(mounted.mountpoint());
             Ok(mounted)
         }
@@ -105,7 +108,13 @@ impl Mounted {
             Access::Owner => "its owner only",
             Access::All => "all users",
         };
-        format!("fuse, cached, {} workers, for {access}", self.workers)
+        let told = self.vfs.told();
+        let watch = match told.how() {
+            How::Fanotify => format!("fanotify on {} directories", told.watched()),
+            How::Inotify => format!("inotify on {} directories", told.watched()),
+            How::Not => "nothing: asked for again every second".to_owned(),
+        };
+        format!("fuse, cached, {} workers, for {access}; the base is watched by {watch}", self.workers)
     }
 
     /// The mailbox for invalidations.
@@ -218,9 +227,15 @@ struct Serving {
 }
 
 impl Serving {
-    fn on(self, attachment: Attachment) -> Mounted {
+    /// From now on the kernel hears of changes of the base. What it was told before, which is nothing but by who was
+    /// faster than us, is in the queue.
+    fn on(self, attachment: Attachment) -> io::Result<Mounted> {
         let Serving { vfs, invalidator, access, workers, ending } = self;
-        Mounted { vfs, attachment, invalidator, access, workers, ending }
+        let _listening = match outside::listen(&vfs, &invalidator, attachment.mountpoint()) {
+            Ok(listening) => listening,
+            Err(error) => return attachment.detach().and(Err(error)),
+        };
+        Ok(Mounted { vfs, attachment, invalidator, access, workers, ending, _listening })
     }
 }
 

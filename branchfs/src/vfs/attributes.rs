@@ -6,11 +6,12 @@ use branch_store::{AttrChange, Branch, Kind, NodeId, Owner, Stat, XattrChange};
 use rustix::fs::StatVfs;
 use rustix::io::Errno;
 
+use super::belief::checked_by_nobody;
 use super::{Known, Place, Vfs, acl, errno, ino};
 
 /// Cache time of what only we can change; whoever changes it invalidates.
 pub const FOREVER: Duration = Duration::from_secs(24 * 3600);
-/// Cache time of what can be edited in the base behind our back: S15 promises a second.
+/// Cache time of what can be edited in the base behind our back, with nobody to tell us: S15 promises a second.
 pub const SHORT: Duration = Duration::from_secs(1);
 
 /// Attributes of an inode and how long to believe them.
@@ -59,7 +60,7 @@ impl Vfs {
             Place::MountRoot => Ok(self.mount_root_attr()),
             Place::Link(branch) => self.link_attr(&branch),
             Place::Control(branch) => self.control_attr(&branch),
-            Place::Node(known) => Ok(attr(ino, known.branch.stat(&known.object).map_err(errno)?)),
+            Place::Node(known) => self.node_attr(&known),
         }
     }
 
@@ -69,7 +70,7 @@ impl Vfs {
     /// The store's; EPERM on what belongs to the mount.
     pub fn set_attributes(&self, ino: u64, change: &AttrChange) -> Result<Attr, Errno> {
         match self.place(ino)? {
-            Place::Node(known) => Ok(attr(ino, known.set_attr(change)?)),
+            Place::Node(known) => Ok(checked_by_nobody(ino, known.set_attr(change)?)),
             Place::Control(branch)
                 if change.mode.is_none() && change.uid.is_none() && change.gid.is_none() =>
             {
@@ -144,18 +145,4 @@ impl Vfs {
             ctime: Default::default(),
         }
     }
-}
-
-pub(super) fn attr(ino: u64, stat: Stat) -> Attr {
-    let ttl = match stat.owner {
-        Owner::Branch => FOREVER,
-        Owner::Base => SHORT,
-    };
-    Attr { ino, stat, ttl, entry_ttl: ttl }
-}
-
-/// How long a name may be believed absent. The directory may have one of the base below it, where anybody can
-/// create the name; a branch does not tell which of its directories have none.
-pub(super) fn negative_ttl() -> Duration {
-    SHORT
 }

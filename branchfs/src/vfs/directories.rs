@@ -6,6 +6,7 @@ use branch_store::{DirEntry, Kind, NodeId};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
+use super::belief::Look;
 use super::handles::{Child, DirHandle, Handle};
 use super::snapshot::{Snapshot, Step};
 use super::{Attr, Known, Place, Vfs, control, errno, ino};
@@ -82,10 +83,11 @@ impl Vfs {
         sink: &mut dyn FnMut(Item<'_>, &Attr) -> Room,
     ) -> Result<(), Errno> {
         let (own, listing) = self.listing(fh, offset)?;
+        let look = self.known(own).ok().map(|dir| self.look(&dir));
         let mut last = offset;
         for (next, step) in listing.walk(offset) {
             let item = self.item(own, next, &step);
-            let attr = match self.attr_of(own, &step) {
+            let attr = match self.attr_of(own, look, &step) {
                 Ok(attr) => attr,
                 Err(Errno::NOENT | Errno::STALE) => continue,
                 Err(other) if last == offset => return Err(other),
@@ -160,15 +162,17 @@ impl Vfs {
         }
     }
 
-    fn attr_of(&self, own: u64, step: &Step<'_, Child>) -> Result<Attr, Errno> {
+    fn attr_of(&self, own: u64, look: Option<Look>, step: &Step<'_, Child>) -> Result<Attr, Errno> {
         match step {
             Step::Own => self.attributes(own),
             Step::Parent => self.attributes(own).map(|attr| Attr { ino: self.parent_or_self(own), ..attr }),
             Step::Entry(Child::Branch(branch)) => self.remember_branch(branch),
             Step::Entry(Child::Object(entry)) => {
-                let Known { branch, .. } = self.known(own)?;
+                let (Known { branch, .. }, look) = (self.known(own)?, look.ok_or(Errno::STALE)?);
                 let stat = branch.stat(&entry.object).map_err(errno)?;
-                Ok(self.remember(&branch, entry.object.clone(), stat))
+                let known = Known { branch, object: entry.object.clone() };
+                let stat = self.remember(&known, stat);
+                self.listed_attr(look, &known, stat).inspect_err(|_| self.forget(known.ino(), 1))
             }
         }
     }

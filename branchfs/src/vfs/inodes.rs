@@ -8,6 +8,8 @@ use std::collections::hash_map::Entry;
 use parking_lot::Mutex;
 
 const SHARDS: usize = 64;
+/// Entries a shard has room for anyway.
+const SHRINK_FROM: usize = 256;
 const _: () = assert!(SHARDS.is_power_of_two());
 
 /// Inode number → `T`, counted as the kernel counts lookups. An entry goes when the kernel has forgotten it,
@@ -47,24 +49,31 @@ pub(crate) enum Held {
     ByNobody,
 }
 
+/// What the kernel has forgotten.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Forgotten<T> {
+    pub(crate) what: T,
+    /// Whether it had lost its last name.
+    pub(crate) is_orphan: bool,
+}
+
 impl<T: Clone> Inodes<T> {
     pub(crate) fn new() -> Inodes<T> {
         Inodes { shards: std::array::from_fn(|_| Mutex::new(HashMap::new())) }
     }
 
-    /// Counts one lookup and keeps `what` as the latest word on it. Says how many lives it had before this one: to
-    /// the kernel each is an object of its own.
-    pub(crate) fn remember(&self, ino: u64, what: T) -> u32 {
+    /// Counts one lookup and keeps `what` as the latest word on it. Says how many lives it had before this one, to
+    /// the kernel each is an object of its own, and what the word was until now.
+    pub(crate) fn remember(&self, ino: u64, what: T) -> (u32, Option<T>) {
         match self.shard(ino).lock().entry(ino) {
             Entry::Occupied(mut known) => {
                 let inode = known.get_mut();
                 inode.lookups += 1;
-                inode.what = what;
-                inode.lives
+                (inode.lives, Some(std::mem::replace(&mut inode.what, what)))
             }
             Entry::Vacant(place) => {
                 place.insert(Inode { what, lookups: 1, link: Link::Named, life: Life::Alive, lives: 0 });
-                0
+                (0, None)
             }
         }
     }
@@ -94,8 +103,8 @@ impl<T: Clone> Inodes<T> {
         self.shard(ino).lock().get(&ino).map(|inode| inode.what.clone())
     }
 
-    /// Takes lookups back. The last one removes the entry and, if it was an orphan, returns it.
-    pub(crate) fn forget(&self, ino: u64, lookups: u64) -> Option<T> {
+    /// Takes lookups back. The last one removes the entry and returns it.
+    pub(crate) fn forget(&self, ino: u64, lookups: u64) -> Option<Forgotten<T>> {
         let mut shard = self.shard(ino).lock();
         let Entry::Occupied(mut known) = shard.entry(ino) else { return None };
         let inode = known.get_mut();
@@ -104,7 +113,11 @@ impl<T: Clone> Inodes<T> {
             return None;
         }
         let gone = known.remove();
-        (gone.link == Link::Orphan).then_some(gone.what)
+        // A table that was large once keeps its room otherwise.
+        if shard.capacity() > SHRINK_FROM && shard.len() < shard.capacity() / 8 {
+            shard.shrink_to_fit();
+        }
+        Some(Forgotten { what: gone.what, is_orphan: gone.link == Link::Orphan })
     }
 
     /// Notes that the object lost its last name.
@@ -142,6 +155,14 @@ impl<T: Clone> Inodes<T> {
 mod tests {
     use super::*;
 
+    fn named(what: &str) -> Forgotten<&str> {
+        Forgotten { what, is_orphan: false }
+    }
+
+    fn orphan(what: &str) -> Forgotten<&str> {
+        Forgotten { what, is_orphan: true }
+    }
+
     #[test]
     fn the_last_forget_removes_the_entry() {
         let inodes = Inodes::new();
@@ -150,7 +171,7 @@ mod tests {
         assert_eq!(inodes.get(5), Some("b"), "a lookup refreshes");
         assert_eq!(inodes.forget(5, 1), None);
         assert_eq!(inodes.get(5), Some("b"));
-        assert_eq!(inodes.forget(5, 1), None, "it has a name: nothing to reap");
+        assert_eq!(inodes.forget(5, 1), Some(named("b")));
         assert_eq!(inodes.get(5), None);
         assert!(inodes.numbers(|_| true).is_empty(), "memory shrinks");
     }
@@ -162,7 +183,7 @@ mod tests {
         inodes.remember(5, "x");
         assert_eq!(inodes.orphan(5), Held::ByKernel);
         assert_eq!(inodes.forget(5, 1), None);
-        assert_eq!(inodes.forget(5, 1), Some("x"));
+        assert_eq!(inodes.forget(5, 1), Some(orphan("x")));
         assert_eq!(inodes.forget(5, 1), None);
         assert_eq!(inodes.orphan(5), Held::ByNobody);
     }
@@ -170,18 +191,18 @@ mod tests {
     #[test]
     fn what_the_kernel_removed_and_is_back_lives_anew() {
         let inodes = Inodes::new();
-        assert_eq!(inodes.remember(5, "x"), 0);
+        assert_eq!(inodes.remember(5, "x"), (0, None));
         assert_eq!(inodes.orphan(5), Held::ByKernel);
         inodes.revive(5);
-        assert_eq!(inodes.remember(5, "x"), 0, "to the kernel it never went");
+        assert_eq!(inodes.remember(5, "x"), (0, Some("x")), "to the kernel it never went");
         inodes.removed(5);
         assert_eq!(inodes.orphan(5), Held::ByKernel);
         inodes.revive(5);
-        assert_eq!(inodes.remember(5, "x"), 1);
-        assert_eq!(inodes.forget(5, 3), None, "it has a name: nothing to reap");
+        assert_eq!(inodes.remember(5, "x"), (1, Some("x")));
+        assert_eq!(inodes.forget(5, 3), Some(named("x")), "it has a name: nothing to reap");
         inodes.revive(5);
         assert!(!inodes.contains(5));
-        assert_eq!(inodes.remember(5, "x"), 0, "nobody remembers its earlier lives");
+        assert_eq!(inodes.remember(5, "x"), (0, None), "nobody remembers its earlier lives");
     }
 
     #[test]
@@ -190,7 +211,7 @@ mod tests {
         inodes.remember(5, "x");
         assert_eq!(inodes.orphan(5), Held::ByKernel);
         inodes.remember(5, "x");
-        assert_eq!(inodes.forget(5, 2), Some("x"));
+        assert_eq!(inodes.forget(5, 2), Some(orphan("x")));
     }
 
     #[test]
@@ -198,7 +219,7 @@ mod tests {
         let inodes = Inodes::new();
         assert_eq!(inodes.forget(9, u64::MAX), None);
         inodes.remember(9, "x");
-        assert_eq!(inodes.forget(9, u64::MAX), None);
+        assert_eq!(inodes.forget(9, u64::MAX), Some(named("x")));
         assert_eq!(inodes.get(9), None);
     }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 use branch_store::{Branch, NodeId, Object, Stat};
 use rustix::io::Errno;
 
-use super::attributes::{FOREVER, attr, negative_ttl};
-use super::inodes::Held;
+use super::attributes::FOREVER;
+use super::belief::checked_by_nobody;
+use super::inodes::{Forgotten, Held};
 use super::{Attr, Known, Place, Vfs, control, errno, ino, reap};
 
 /// The outcome of a lookup.
@@ -39,18 +40,35 @@ impl Vfs {
 
     /// Takes back `lookups` lookups. The last one of an unlinked object frees it.
     pub fn forget(&self, ino: u64, lookups: u64) {
-        if let Some(orphan) = self.inodes.forget(ino, lookups) {
-            reap(&orphan.branch, orphan.object.id);
+        let Some(Forgotten { what: Known { branch, object }, is_orphan }) = self.inodes.forget(ino, lookups)
+        else {
+            return;
+        };
+        self.untell(ino, &object);
+        self.leave(ino, &object);
+        if is_orphan {
+            reap(&branch, object.id);
         }
     }
 
-    /// Counts a lookup of an object just found.
-    pub(super) fn remember(&self, branch: &Arc<Branch>, object: Object, stat: Stat) -> Attr {
+    /// Counts a lookup of an object just made, or given another name.
+    pub(super) fn remember_made(&self, branch: &Arc<Branch>, object: Object, stat: Stat) -> Attr {
         let known = Known { branch: Arc::clone(branch), object };
-        let mut attr = attr(known.ino(), stat);
-        let lives = self.inodes.remember(attr.ino, known);
-        attr.stat.generation = attr.stat.generation.wrapping_add(lives);
-        attr
+        let stat = self.remember(&known, stat);
+        checked_by_nobody(known.ino(), stat)
+    }
+
+    /// Counts a lookup of an object just found. Its attributes, told apart from those of its earlier lives.
+    pub(super) fn remember(&self, known: &Known, mut stat: Stat) -> Stat {
+        let ino = known.ino();
+        let (lives, before) = self.inodes.remember(ino, known.clone());
+        if let Some(before) = before
+            && before.object.slot != known.object.slot
+        {
+            self.untell(ino, &before.object);
+        }
+        stat.generation = stat.generation.wrapping_add(lives);
+        stat
     }
 
     /// Counts a lookup of a branch's root directory.
@@ -60,8 +78,10 @@ impl Vfs {
         }
         let root = branch.root();
         let stat = branch.stat(&root).map_err(errno)?;
-        let attr = self.remember(branch, root, stat);
-        Ok(Attr { entry_ttl: FOREVER, ..attr })
+        let known = Known { branch: Arc::clone(branch), object: root };
+        let stat = self.remember(&known, stat);
+        let attr = self.node_attr(&known)?;
+        Ok(Attr { stat: Stat { generation: stat.generation, ..attr.stat }, entry_ttl: FOREVER, ..attr })
     }
 
     /// The kernel removed the last name of an object.
@@ -87,9 +107,15 @@ impl Vfs {
     }
 
     fn lookup_object(&self, dir: &Known, name: &[u8]) -> Result<Found, Errno> {
+        let look = self.look(dir);
         match dir.branch.lookup(&dir.object, name).map_err(errno) {
-            Ok((object, stat)) => Ok(Found::Entry(self.remember(&dir.branch, object, stat))),
-            Err(Errno::NOENT) => Ok(Found::Absent(negative_ttl())),
+            Ok((object, stat)) => {
+                let known = Known { branch: Arc::clone(&dir.branch), object };
+                let stat = self.remember(&known, stat);
+                let attr = self.found_attr(look, &known, stat);
+                attr.map(Found::Entry).inspect_err(|_| self.forget(known.ino(), 1))
+            }
+            Err(Errno::NOENT) => Ok(Found::Absent(self.absent_ttl(look))),
             Err(other) => Err(other),
         }
     }

@@ -20,9 +20,11 @@ use rustix::io::Errno;
 use self::handles::Handles;
 use self::ino::Ino;
 use self::inodes::Inodes;
+use crate::watch::{How, Told, Wish};
 
 mod acl;
 mod attributes;
+mod belief;
 mod birth;
 mod control;
 mod credentials;
@@ -52,6 +54,7 @@ pub struct Vfs {
     inodes: Inodes<Known>,
     handles: Handles,
     owner: Owner,
+    told: Told,
 }
 
 /// An object the kernel knows.
@@ -77,10 +80,25 @@ enum Place {
 }
 
 impl Vfs {
-    /// A view of the store. Control writes and ioctls go to `control`.
+    /// A view of the store. Control writes and ioctls go to `control`. The base is not watched.
     pub fn new(store: Arc<Store>, control: Box<dyn Control>) -> Vfs {
-        let owner = owner_of(&store);
-        Vfs { store, control, inodes: Inodes::new(), handles: Handles::new(), owner }
+        let (owner, told) = (owner_of(&store), Told::new(Wish::Only(How::Not)));
+        Vfs { store, control, inodes: Inodes::new(), handles: Handles::new(), owner, told }
+    }
+
+    /// The same with the base watched. What this process changes there itself is taken for a commit's doing.
+    pub fn watching(self, wish: Wish) -> Vfs {
+        Vfs { told: Told::new(wish), ..self }
+    }
+
+    /// Inodes of objects of branches that the kernel may have cached.
+    pub fn all_known_inodes(&self) -> Vec<u64> {
+        self.inodes.numbers(|ino| matches!(ino::unpack(ino), Ino::Node))
+    }
+
+    /// Names of the live branches.
+    pub fn branches(&self) -> Vec<String> {
+        self.store.branches().iter().map(|branch| branch.name().to_owned()).collect()
     }
 
     /// Inodes of the branch with a descriptor open for writing: their mapped pages may be dirty.

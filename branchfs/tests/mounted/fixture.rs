@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use branch_store::{Branch, Children, GroupKind, Options, Store, Unrecovered};
 use branchfs::fuse::{self, Access, MountOptions, Mounted};
 use branchfs::vfs::{Control, Vfs};
+use branchfs::watch::{How, Wish};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
@@ -42,13 +43,18 @@ pub(crate) fn mounted() -> Option<Fixture> {
 }
 
 pub(crate) fn mounted_over(base: TempDir) -> Fixture {
+    mounted_watching(base, Wish::Only(How::Not))
+}
+
+/// The same with the base watched. What this process does to it is a commit's doing to the watch.
+pub(crate) fn mounted_watching(base: TempDir, wish: Wish) -> Fixture {
     let dir = base.path().join(".branchfs");
     branch_store::init(base.path(), &dir).unwrap();
     let options = Options { base: base.path().to_owned(), store: dir };
     let (store, _) = Unrecovered::open(options).unwrap().recover().unwrap();
     let store = Arc::new(store);
     let engine = Arc::new(Engine { store: Arc::clone(&store), mounted: OnceLock::new() });
-    let vfs = Arc::new(Vfs::new(Arc::clone(&store), Box::new(Verbs(Arc::clone(&engine)))));
+    let vfs = Arc::new(Vfs::new(Arc::clone(&store), Box::new(Verbs(Arc::clone(&engine)))).watching(wish));
     let mnt = TempDir::new().unwrap();
     let options = MountOptions { access: Access::permitted() };
     let mounted = fuse::mount(Arc::clone(&vfs), mnt.path(), &options).unwrap();

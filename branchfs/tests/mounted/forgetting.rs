@@ -4,7 +4,9 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::fixture::{mounted, mounted_over};
+use branchfs::watch::{How, Wish};
+
+use crate::fixture::{mounted, mounted_watching};
 
 const DIRS: usize = 200;
 const FILES: usize = 20_000;
@@ -39,10 +41,11 @@ fn after_a_walk_memory_and_descriptors_are_given_back() {
         fs::create_dir(&dir).unwrap();
         (0..FILES / DIRS).for_each(|n| drop(File::create(dir.join(n.to_string())).unwrap()));
     }
-    let fx = mounted_over(base);
+    let fx = mounted_watching(base, Wish::Best);
     let branch = fx.store.branch("one").unwrap().id();
     assert_eq!(find(&fx.one("")), FILES + DIRS);
     assert!(fx.vfs.known_inodes(branch).len() > FILES, "the walk has not reached us");
+    assert!(fx.vfs.told().watched() > DIRS || fx.vfs.told().how() == How::Not);
     let before = Instant::now();
     while fx.vfs.known_inodes(branch).len() > FEW {
         // Not once: what is being looked at while the kernel drops its caches stays.
@@ -50,6 +53,8 @@ fn after_a_walk_memory_and_descriptors_are_given_back() {
         assert!(before.elapsed() < PATIENCE, "{} inodes are left", fx.vfs.known_inodes(branch).len());
     }
     assert_eq!(fx.vfs.opened(branch), 0);
+    let watched = fx.vfs.told().watched();
+    assert!(watched < FEW, "{watched} directories are watched of which the kernel knows nothing");
     let files = descriptors_below(&fx.base.path().join("dir 0"));
     assert!(files <= 1, "{files} descriptors of one directory and what is in it");
     assert_eq!(find(&fx.one("")), FILES + DIRS, "what was forgotten is found again");

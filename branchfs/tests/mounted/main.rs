@@ -13,3 +13,4 @@ mod fixture;
 mod forgetting;
 mod mounts;
 mod names;
+mod own_commits;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use branch_store::{Children, Options, Store, Unrecovered};
 use branchfs::fuse::{self, Access, MountOptions, Mounted};
 use branchfs::vfs::Vfs;
+use branchfs::watch::Wish;
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, FileType, Gid, Mode as Bits, OFlags, RenameFlags, SeekFrom, Timespec,
     Timestamps, Uid, XattrFlags,
@@ -57,7 +58,7 @@ impl MountDriver {
         let opened = Unrecovered::open(self.options.clone()).and_then(Unrecovered::recover);
         let (store, _) = opened.unwrap_or_else(|error| panic!("opening the store: {error}"));
         let store = Arc::new(store);
-        let vfs = Arc::new(Vfs::new(Arc::clone(&store), Box::new(Nobody)));
+        let vfs = Arc::new(Vfs::new(Arc::clone(&store), Box::new(Nobody)).watching(Wish::Best));
         let options = MountOptions { access: Access::permitted() };
         let mounted = fuse::mount(vfs, self.mountpoint.path(), &options).expect("a mount");
         self.open = Some(Served { store, mounted });

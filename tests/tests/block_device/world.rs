@@ -112,7 +112,7 @@ impl Walk<'_> {
             let (object, stat) = self.branch.lookup(dir, name).unwrap();
             let path = format!("{path}/{}", String::from_utf8_lossy(name));
             let bytes = if stat.kind == Kind::File { self.content(&object, &stat) } else { Vec::new() };
-            let sure = stat.owner == Owner::Base || (self.fsynced)(&stat);
+            let sure = stat.owner != Owner::Branch || (self.fsynced)(&stat);
             found.insert(path.clone(), Thing { what: self.what(&object, &stat), bytes, sure });
             if stat.kind == Kind::Dir {
                 self.dir(&object, &path, found);
