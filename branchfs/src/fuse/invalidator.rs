@@ -28,6 +28,7 @@ pub struct Pending {
 
 enum Job {
     Entry { parent: u64, name: Vec<u8> },
+    Lookups(u64),
     Inodes(Inodes),
     Flush { inodes: Vec<u64>, done: Sender<io::Result<()>> },
     Act { act: Act, done: Sender<io::Result<()>> },
@@ -103,6 +104,11 @@ impl Invalidator {
         self.post(Job::Entry { parent, name: name.to_vec() });
     }
 
+    /// Lookups under way in the directory are to be waited for.
+    pub(super) fn lookups(&self, dir: u64) {
+        self.post(Job::Lookups(dir));
+    }
+
     /// Attributes and data of the inode are to be asked for again.
     pub fn inode(&self, ino: u64) {
         self.post(Job::Inodes(Box::new(move || vec![ino])));
@@ -166,6 +172,7 @@ fn serve(kernel: &impl Kernel, todo: &Receiver<Job>) {
     for job in todo {
         match job {
             Job::Entry { parent, name } => note("entry", harmless(kernel.forget_entry(parent, &name))),
+            Job::Lookups(dir) => note("lookups", harmless(kernel.wait_for_lookups(dir))),
             Job::Inodes(which) => note("inodes", forget_all(kernel, which())),
             Job::Act { act, done } => {
                 if done.send(act(kernel)).is_err() {
@@ -239,10 +246,11 @@ mod tests {
         let kernel = Recorded::default();
         let invalidator = Invalidator::start_with(kernel.clone()).unwrap();
         invalidator.entry(1, b"a");
+        invalidator.lookups(2);
         invalidator.inode(7);
         invalidator.inodes(|| vec![8, 9]);
         invalidator.barrier().wait().unwrap();
-        assert_eq!(*kernel.0.lock(), ["1/a", "#7", "#8", "#9"]);
+        assert_eq!(*kernel.0.lock(), ["1/a", "2/.", "#7", "#8", "#9"]);
     }
 
     #[test]

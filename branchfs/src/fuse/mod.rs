@@ -3,6 +3,7 @@
 //! The only module that names `fuser`. It has no logic of its own: a request is decoded, one call is made into
 //! [`crate::vfs`], and the result is sent.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::OpenOptions;
@@ -140,15 +141,23 @@ impl Mounted {
     }
 
     /// Has the kernel forget what a commit changed in the parent.
+    ///
+    /// An answer that is under way is not believed for long, or the kernel has applied it before it is told to forget
+    /// the inode: `crate::watch` says why both are needed.
     pub fn forget(&self, invalid: &[Invalid]) {
+        self.vfs.told().doubt();
+        let mut inodes = Vec::new();
         for Invalid { branch, what } in invalid {
             match what {
                 Invalidate::Entry { dir, name } => {
                     self.invalidator.entry(ino::of_node(*branch, *dir), name.as_bytes());
                 }
-                Invalidate::Inode(node) => self.invalidator.inode(ino::of_node(*branch, *node)),
+                Invalidate::Inode(node) => inodes.push(ino::of_node(*branch, *node)),
             }
         }
+        let above: BTreeSet<u64> = inodes.iter().filter_map(|ino| self.vfs.above(*ino)).collect();
+        above.into_iter().for_each(|dir| self.invalidator.lookups(dir));
+        inodes.into_iter().for_each(|ino| self.invalidator.inode(ino));
     }
 
     /// An object lost its last name by a commit: it goes when the kernel has forgotten it.

@@ -46,7 +46,7 @@ fn pass_on(vfs: &Arc<Vfs>, invalidator: &Invalidator, mountpoint: &Path, stale: 
     let view = Arc::clone(vfs);
     let told = invalidator.act(move |kernel| {
         let all = if stale.lost { forget_everything(kernel, &view) } else { Ok(()) };
-        all.and(forget(kernel, &view, &stale)).and(forget_inodes(kernel, &linked))
+        all.and(forget(kernel, |ino| view.above(ino), &stale)).and(forget_inodes(kernel, &linked))
     });
     if let Err(error) = told.wait() {
         tracing::warn!("the kernel may show old content of the base: {error}");
@@ -56,7 +56,8 @@ fn pass_on(vfs: &Arc<Vfs>, invalidator: &Invalidator, mountpoint: &Path, stale: 
     }
 }
 
-fn forget(kernel: &dyn Kernel, vfs: &Vfs, stale: &Stale) -> io::Result<()> {
+/// `above` tells the directory that an inode was found in.
+fn forget(kernel: &dyn Kernel, above: impl Fn(u64) -> Option<u64>, stale: &Stale) -> io::Result<()> {
     let mut first = Ok(());
     let mut note =
         |outcome: io::Result<()>| first = std::mem::replace(&mut first, Ok(())).and(harmless(outcome));
@@ -64,9 +65,9 @@ fn forget(kernel: &dyn Kernel, vfs: &Vfs, stale: &Stale) -> io::Result<()> {
         note(kernel.forget_entry(*dir, name));
     }
     let objects = stale.objects.iter().chain(&stale.moved);
-    let mut above: BTreeSet<u64> = objects.map(|(dir, ino)| ino::sibling(*ino, *dir)).collect();
-    above.extend(stale.directories.iter().filter_map(|ino| vfs.above(*ino)));
-    for dir in above {
+    let mut busy: BTreeSet<u64> = objects.map(|(dir, ino)| ino::sibling(*ino, *dir)).collect();
+    busy.extend(stale.directories.iter().filter_map(|ino| above(*ino)));
+    for dir in busy {
         note(kernel.wait_for_lookups(dir));
     }
     for (_, ino) in &stale.objects {
@@ -103,5 +104,52 @@ fn show_roots_again(mountpoint: &Path, vfs: &Vfs) {
         if let Err(error) = std::fs::symlink_metadata(mountpoint.join(&branch)) {
             tracing::debug!("looking up '{branch}' again: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use branch_store::NodeId;
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Recorded(Mutex<Vec<String>>);
+
+    impl Recorded {
+        fn note(&self, what: String) -> io::Result<()> {
+            self.0.lock().push(what);
+            Err(io::Error::from_raw_os_error(libc::ENOENT))
+        }
+    }
+
+    impl Kernel for Recorded {
+        fn forget_entry(&self, parent: u64, name: &[u8]) -> io::Result<()> {
+            self.note(format!("{parent}/{}", String::from_utf8_lossy(name)))
+        }
+
+        fn forget_inode(&self, ino: u64) -> io::Result<()> {
+            self.note(format!("#{ino}"))
+        }
+
+        fn forget_attributes(&self, ino: u64) -> io::Result<()> {
+            self.note(format!("@{ino}"))
+        }
+    }
+
+    /// An inode that a lookup under way is about to make cannot be forgotten before.
+    #[test]
+    fn an_inode_is_forgotten_when_lookups_under_way_in_its_directory_are_over() {
+        let kernel = Recorded::default();
+        let stale = Stale {
+            names: [(7, b"a".to_vec())].into(),
+            objects: [(NodeId(7), 31), (NodeId(7), 32)].into(),
+            moved: [(NodeId(8), 33)].into(),
+            directories: [7].into(),
+            ..Stale::default()
+        };
+        forget(&kernel, |ino| Some(ino + 100), &stale).unwrap();
+        assert_eq!(*kernel.0.lock(), ["7/a", "7/.", "8/.", "107/.", "#31", "#32", "@33", "@7"]);
     }
 }

@@ -35,11 +35,8 @@ impl Vfs {
 
     /// The directory an inode was found in, as the kernel knows it.
     pub fn above(&self, ino: u64) -> Option<u64> {
-        let Known { object, .. } = self.known(ino).ok()?;
-        if object.id == NodeId::ROOT {
-            return Some(ino::MOUNT_ROOT);
-        }
-        object.slot.map(|slot| ino::sibling(ino, slot.dir))
+        let Known { object, under, .. } = self.known(ino).ok()?;
+        Some(if object.id == NodeId::ROOT { ino::MOUNT_ROOT } else { ino::sibling(ino, under) })
     }
 
     /// Name and directory an inode was found by, as the kernel knows them.
@@ -71,7 +68,7 @@ impl Vfs {
     /// For how long a name may be believed absent after the look.
     pub(super) fn absent_ttl(&self, look: Look) -> Duration {
         match look.trust {
-            Trust::Own => FOREVER,
+            Trust::Own => self.own_ttl(look.since),
             Trust::Watched | Trust::Blind => self.name_ttl(look),
         }
     }
@@ -79,12 +76,13 @@ impl Vfs {
     /// An object that was found by the look, as the kernel may believe it. It has been remembered.
     pub(super) fn found_attr(&self, look: Look, known: &Known, stat: Stat) -> Result<Attr, Errno> {
         let ino = known.ino();
+        let own = self.own_ttl(look.since);
         let entry_ttl = match (look.trust, stat.owner) {
-            (Trust::Own, _) | (_, Owner::Branch) => FOREVER,
+            (Trust::Own, _) | (_, Owner::Branch) => own,
             (Trust::Watched | Trust::Blind, Owner::Base | Owner::Elsewhere) => self.name_ttl(look),
         };
         let (stat, ttl) = match (stat.owner, stat.kind, &known.object.slot) {
-            (Owner::Branch, _, _) => (stat, FOREVER),
+            (Owner::Branch, _, _) => (stat, own),
             (Owner::Base, Kind::Dir, _) => self.dir_attr(known, stat, look.since)?,
             (Owner::Base, _, Some(slot)) if look.trust == Trust::Watched && slot.dir == look.dir => {
                 let held = self.told.tell(slot.dir, slot.name.as_bytes(), ino, look.since);
@@ -111,7 +109,7 @@ impl Vfs {
         let held = place.is_some_and(|slot| self.told.tell(slot.dir, slot.name.as_bytes(), ino, since));
         let stat = known.branch.stat(&known.object).map_err(errno)?;
         let (stat, ttl) = match (stat.owner, stat.kind) {
-            (Owner::Branch, _) => (stat, FOREVER),
+            (Owner::Branch, _) => (stat, self.own_ttl(since)),
             (Owner::Base, Kind::Dir) => self.dir_attr(known, stat, since)?,
             (Owner::Base, _) if held && place.is_some_and(|slot| self.told.is_quiet(slot.dir, since)) => {
                 (stat, HEARD)
@@ -146,6 +144,12 @@ impl Vfs {
             }
             Trust::Own | Trust::Blind => Ok((stat, SHORT)),
         }
+    }
+
+    /// For what only a verb can change behind the kernel's back: a verb invalidates what it has changed, but not an
+    /// answer that is under way.
+    fn own_ttl(&self, since: Moment) -> Duration {
+        if self.told.is_undoubted(since) { FOREVER } else { SHORT }
     }
 
     fn name_ttl(&self, look: Look) -> Duration {

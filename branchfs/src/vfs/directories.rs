@@ -140,7 +140,7 @@ impl Vfs {
                 let live = self.store.branches().into_iter().filter(|branch| shown(branch.id().0));
                 Ok(Snapshot::new(live.map(Child::Branch).collect()))
             }
-            Place::Node(Known { branch, object }) => {
+            Place::Node(Known { branch, object, .. }) => {
                 let mut entries = branch.read_dir(&object).map_err(errno)?;
                 entries.retain(|entry| !control::is_control_name(object.id, entry.name.as_bytes()));
                 Ok(Snapshot::new(entries.into_iter().map(Child::Object).collect()))
@@ -168,9 +168,9 @@ impl Vfs {
             Step::Parent => self.attributes(own).map(|attr| Attr { ino: self.parent_or_self(own), ..attr }),
             Step::Entry(Child::Branch(branch)) => self.remember_branch(branch),
             Step::Entry(Child::Object(entry)) => {
-                let (Known { branch, .. }, look) = (self.known(own)?, look.ok_or(Errno::STALE)?);
-                let stat = branch.stat(&entry.object).map_err(errno)?;
-                let known = Known { branch, object: entry.object.clone() };
+                let (dir, look) = (self.known(own)?, look.ok_or(Errno::STALE)?);
+                let stat = dir.branch.stat(&entry.object).map_err(errno)?;
+                let known = dir.child(entry.object.clone());
                 let stat = self.remember(&known, stat);
                 self.listed_attr(look, &known, stat).inspect_err(|_| self.forget(known.ino(), 1))
             }
@@ -181,7 +181,7 @@ impl Vfs {
     fn parent_or_self(&self, ino: u64) -> u64 {
         let parent = match self.known(ino) {
             Ok(Known { object, .. }) if object.id == NodeId::ROOT => Ok(ino::MOUNT_ROOT),
-            Ok(Known { branch, object }) => {
+            Ok(Known { branch, object, .. }) => {
                 branch.parent_of(&object).map(|parent| ino::sibling(ino, parent)).map_err(errno)
             }
             Err(unknown) => Err(unknown),

@@ -40,20 +40,22 @@ impl Vfs {
 
     /// Takes back `lookups` lookups. The last one of an unlinked object frees it.
     pub fn forget(&self, ino: u64, lookups: u64) {
-        let Some(Forgotten { what: Known { branch, object }, is_orphan }) = self.inodes.forget(ino, lookups)
+        let Some(Forgotten { what: Known { branch, object, .. }, is_orphan }) =
+            self.inodes.forget(ino, lookups)
         else {
             return;
         };
         self.untell(ino, &object);
         self.leave(ino, &object);
+        self.forgettings.count();
         if is_orphan {
             reap(&branch, object.id);
         }
     }
 
     /// Counts a lookup of an object just made, or given another name.
-    pub(super) fn remember_made(&self, branch: &Arc<Branch>, object: Object, stat: Stat) -> Attr {
-        let known = Known { branch: Arc::clone(branch), object };
+    pub(super) fn remember_made(&self, dir: &Known, object: Object, stat: Stat) -> Attr {
+        let known = dir.child(object);
         let stat = self.remember(&known, stat);
         checked_by_nobody(known.ino(), stat)
     }
@@ -78,7 +80,7 @@ impl Vfs {
         }
         let root = branch.root();
         let stat = branch.stat(&root).map_err(errno)?;
-        let known = Known { branch: Arc::clone(branch), object: root };
+        let known = Known { branch: Arc::clone(branch), under: root.id, object: root };
         let stat = self.remember(&known, stat);
         let attr = self.node_attr(&known)?;
         Ok(Attr { stat: Stat { generation: stat.generation, ..attr.stat }, entry_ttl: FOREVER, ..attr })
@@ -110,7 +112,7 @@ impl Vfs {
         let look = self.look(dir);
         match dir.branch.lookup(&dir.object, name).map_err(errno) {
             Ok((object, stat)) => {
-                let known = Known { branch: Arc::clone(&dir.branch), object };
+                let known = dir.child(object);
                 let stat = self.remember(&known, stat);
                 let attr = self.found_attr(look, &known, stat);
                 attr.map(Found::Entry).inspect_err(|_| self.forget(known.ino(), 1))

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use self::handles::Handles;
 use self::ino::Ino;
 use self::inodes::Inodes;
+use self::memory::Forgettings;
 use crate::watch::{How, Told, Wish};
 
 mod acl;
@@ -34,6 +35,7 @@ mod handles;
 pub mod ino;
 mod inodes;
 mod lookup;
+mod memory;
 mod names;
 mod snapshot;
 mod xattrs;
@@ -55,6 +57,7 @@ pub struct Vfs {
     handles: Handles,
     owner: Owner,
     told: Told,
+    forgettings: Forgettings,
 }
 
 /// An object the kernel knows.
@@ -62,6 +65,8 @@ pub struct Vfs {
 struct Known {
     branch: Arc<Branch>,
     object: Object,
+    /// The directory it was last found in; of a branch's root directory, itself.
+    under: NodeId,
 }
 
 /// Who owns the store: owner of the mount root and of the control files.
@@ -83,7 +88,8 @@ impl Vfs {
     /// A view of the store. Control writes and ioctls go to `control`. The base is not watched.
     pub fn new(store: Arc<Store>, control: Box<dyn Control>) -> Vfs {
         let (owner, told) = (owner_of(&store), Told::new(Wish::Only(How::Not)));
-        Vfs { store, control, inodes: Inodes::new(), handles: Handles::new(), owner, told }
+        let (inodes, handles, forgettings) = (Inodes::new(), Handles::new(), Forgettings::default());
+        Vfs { store, control, inodes, handles, owner, told, forgettings }
     }
 
     /// The same with the base watched. What this process changes there itself is taken for a commit's doing.
@@ -164,6 +170,11 @@ impl Vfs {
 impl Known {
     fn ino(&self) -> u64 {
         ino::of_node(self.branch.id(), self.object.id)
+    }
+
+    /// An object found in this directory.
+    fn child(&self, object: Object) -> Known {
+        Known { branch: Arc::clone(&self.branch), object, under: self.object.id }
     }
 }
 

@@ -98,7 +98,7 @@ impl Vfs {
         let dir = self.parent_of(parent, name)?;
         same_branch(&target, &dir)?;
         let stat = dir.branch.link(&target.object, &dir.object, name).map_err(errno)?;
-        Ok(self.remember_made(&target.branch, target.object, stat))
+        Ok(self.remember_made(&dir, target.object, stat))
     }
 
     /// Removes a name that is not a directory's.
@@ -159,7 +159,7 @@ impl Vfs {
         let dir = self.parent_of(parent, name)?;
         let new = birth::born(&dir, caller, mode, kind)?;
         let (object, stat) = dir.branch.create(&dir.object, name, new).map_err(errno)?;
-        Ok(self.remember_made(&dir.branch, object, stat))
+        Ok(self.remember_made(&dir, object, stat))
     }
 }
 

@@ -29,6 +29,10 @@
 //!     for a second.
 //! - Bytes: pages that are being read in are locked, and the notification waits for them.
 //!
+//! The same holds for what a verb changes in a branch (commit into it, rebase, restore), where the daemon knows exactly
+//! what the kernel must forget: first every answer whose look has begun is put in doubt ([`Told::doubt`]), then names are
+//! forgotten, then lookups under way waited for, then inodes forgotten.
+//!
 //! # What is not heard
 //!
 //! Stores to a mapped file are told when the last user of the mapping has closed the file; a change through

@@ -27,8 +27,8 @@ pub struct Told {
     marks: Mutex<HashMap<Mark, Vec<NodeId>>>,
     /// Counts news. An answer is as old as the count when its look began.
     now: AtomicU64,
-    /// The last time that news were lost.
-    lost: AtomicU64,
+    /// The last time that everything became doubtful.
+    doubted: AtomicU64,
     watched: AtomicUsize,
     /// How many marks there were when one more was refused.
     full: AtomicUsize,
@@ -76,7 +76,7 @@ impl Told {
             shards: std::array::from_fn(|_| Mutex::default()),
             marks: Mutex::default(),
             now: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
+            doubted: AtomicU64::new(0),
             watched: AtomicUsize::new(0),
             full: AtomicUsize::new(usize::MAX),
         }
@@ -189,14 +189,24 @@ impl Told {
         Ok(stale)
     }
 
+    /// Nothing that was looked at before is to be believed: a verb has changed what branches show.
+    pub fn doubt(&self) {
+        self.doubted.fetch_max(self.tick(), Ordering::SeqCst);
+    }
+
+    /// Whether that has not happened since, nor were news lost.
+    pub fn is_undoubted(&self, since: Moment) -> bool {
+        self.doubted.load(Ordering::SeqCst) <= since.0
+    }
+
     /// The source has failed: nothing is believed for long any more.
     pub fn give_up(&self) {
-        self.lost.store(u64::MAX, Ordering::SeqCst);
+        self.doubted.store(u64::MAX, Ordering::SeqCst);
     }
 
     fn note(&self, news: &News<'_>, is_main: &impl Fn(u64) -> bool, stale: &mut Stale) {
         if news.what == What::Lost {
-            self.lost.fetch_max(self.tick(), Ordering::SeqCst);
+            self.doubt();
             stale.lost = true;
             return;
         }
@@ -215,7 +225,7 @@ impl Told {
     }
 
     fn is_quiet_since(&self, known: &Directory, since: Moment) -> bool {
-        known.mark.is_some() && known.news <= since.0 && self.lost.load(Ordering::SeqCst) <= since.0
+        known.mark.is_some() && known.news <= since.0 && self.is_undoubted(since)
     }
 
     fn tick(&self) -> u64 {
