@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use branch_proto::{
     BranchInfo, Children, Choices, Client, ClientError, CommitOptions, CommitPlan, CommitReport, Compared,
-    DiffDetail, FileChange, GcMode, GcReport, GroupAction, GroupInfo, GroupKind, KeepChange, LogEntry,
-    Omitted, OnEnd, Quota, RebaseReport, RestoreReport, WorkspaceStatus,
+    DiffDetail, Failure, FileChange, GcMode, GcReport, GroupAction, GroupInfo, GroupKind, KeepChange,
+    LogEntry, Mounter, NativeView, Omitted, OnEnd, Quota, RebaseReport, RestoreReport, WorkspaceStatus,
 };
 
 use branch_proto::Events;
@@ -84,6 +84,19 @@ pub trait Backend: Send + Sync {
     fn control_groups(&self, branch: &str, action: GroupAction) -> Result<u32, Error>;
     /// Binds a process group to the branch: it is killed when the branch ends.
     fn attach(&self, branch: &str, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Error>;
+    /// Makes the directories for a native view of a branch that is as it was forked.
+    fn native_view(&self, branch: &str, _mounter: Mounter) -> Result<NativeView, Error> {
+        let reason = format!("native views of '{branch}' are not to be had in this process");
+        Err(Error::Failed(Failure::NotAllowed { reason }))
+    }
+    /// Binds the process group that has mounted the native view of a branch to it.
+    fn attach_native(&self, branch: &str, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Error> {
+        self.attach(branch, pid, pidfd)
+    }
+    /// Takes into a branch what was done in its native view; without processes in it, for good.
+    fn take_in(&self, _branch: &str) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// Starts the daemon of a workspace and returns when it can be connected to. A closure will do.
@@ -257,6 +270,15 @@ impl Backend for Daemon {
     }
     fn attach(&self, branch: &str, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Error> {
         self.call(|client| client.attach(branch, pid, pidfd))
+    }
+    fn native_view(&self, branch: &str, mounter: Mounter) -> Result<NativeView, Error> {
+        self.call(|client| client.native_view(branch, mounter))
+    }
+    fn attach_native(&self, branch: &str, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Error> {
+        self.attach_until(branch, pid, pidfd, OnEnd::TakeIn)
+    }
+    fn take_in(&self, branch: &str) -> Result<(), Error> {
+        self.call(|client| client.take_in(branch))
     }
 }
 

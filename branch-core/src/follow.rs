@@ -6,11 +6,14 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use branch_proc::{Command, Group, Outcome, Stdio};
+use branch_proto::ViewKind;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::Error;
+use crate::program::Program;
 use crate::stop::Stopper;
 use crate::tail::Tail;
+use crate::view::Started;
 use crate::workspace::Branch;
 
 /// How a followed command ended. Nothing of its group is left in any case.
@@ -21,6 +24,13 @@ pub(crate) enum End {
     Stopped,
 }
 
+/// What it worked on, and why not on a native view, if that was wished for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    pub(crate) view: ViewKind,
+    pub(crate) because: Option<String>,
+}
+
 /// What woke us.
 enum Woken {
     Gone,
@@ -29,19 +39,27 @@ enum Woken {
     Time,
 }
 
-/// Runs `command` in `branch` until its end, the deadline, or the stop. `started` hears of its pid.
+/// Runs `program` in `branch` until its end, the deadline, or the stop. `together` are the branches that end with this one.
 pub(crate) fn follow(
     branch: &Branch,
-    command: Command,
+    (program, together): (&Program, &[String]),
+    shape: &dyn Fn(Command) -> Command,
     deadline: Option<Instant>,
     stopper: &Stopper,
     tail: &mut Tail,
-) -> Result<End, Error> {
+) -> Result<(End, Seen), Error> {
     let (mut output, ends) =
         output_pipe().map_err(|source| Error::System { doing: "make a pipe", source })?;
     let [stdout, stderr] = ends;
-    let mut group =
-        branch.spawn(command.stdin(Stdio::Null).stdout(Stdio::Fd(stdout)).stderr(Stdio::Fd(stderr)))?;
+    let with_streams = |command: Command| {
+        let copy = |end: &OwnedFd| {
+            let copied = end.try_clone();
+            copied.map(Stdio::Fd).map_err(|source| Error::System { doing: "copy a pipe", source })
+        };
+        Ok(shape(command).stdin(Stdio::Null).stdout(copy(&stdout)?).stderr(copy(&stderr)?))
+    };
+    let Started { mut group, view, because } = branch.start(program, together, &with_streams)?;
+    drop((stdout, stderr));
     let failed = |source| Error::Group { source };
     let mut open = true;
     let end = loop {
@@ -57,7 +75,7 @@ pub(crate) fn follow(
     };
     // The writers are dead: what the pipe holds is all there is.
     while open && read_once(&mut output, tail) == Flow::More {}
-    Ok(end)
+    Ok((end, Seen { view, because }))
 }
 
 /// One pipe for both streams, so that their order is kept. Our end does not block.

@@ -23,6 +23,7 @@ mod patch;
 mod program;
 mod stop;
 mod tail;
+mod view;
 mod workspace;
 
 pub use backend::{Backend, Daemon, Launcher, no_daemon};
@@ -30,8 +31,8 @@ pub use branch_proto::{
     Bound, BranchInfo, ChangeStatus, Checkpoint, Children, Choice, Choices, ClientError, CommitAction,
     CommitOptions, CommitPlan, CommitReport, Compared, Conflict, ConflictKind, DiffDetail, Failure,
     FileChange, FileKind, GcMode, GcReport, GroupAction, GroupInfo, GroupKind, Keep, KeepChange, LogEntry,
-    Omitted, OmittedBecause, OnEnd, Part, PathBytes, PlannedStep, ProcessInfo, Quota, RebaseReport, Resolved,
-    RestoreReport, Side, StepAction, Version, WorkspaceStatus,
+    Mounter, NativeView, Omitted, OmittedBecause, OnEnd, Part, PathBytes, PlannedStep, ProcessInfo, Quota,
+    RebaseReport, Resolved, RestoreReport, Side, StepAction, Version, ViewKind, WorkspaceStatus,
 };
 pub use branch_proto::{CommitPhase, CommitProgress, Event, Events};
 pub use confinement::{Confinement, Tmp};
@@ -40,7 +41,8 @@ pub use explore::{ATTEMPTS_MAX, AttemptReport, Explore, ExploreReport, Progress,
 pub use location::Location;
 pub use names::Names;
 pub use patch::Patch;
-pub use program::Program;
+pub use program::{Program, View};
 pub use stop::Stopper;
 pub use tail::Tail;
+pub use view::Started;
 pub use workspace::{Branch, CommitError, MAIN, Workspace};

@@ -7,6 +7,20 @@ use branch_proc::Command;
 
 use crate::confinement::Confinement;
 
+/// What a program works on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum View {
+    /// The daemon's mount.
+    #[default]
+    Fuse,
+    /// A kernel overlayfs over the base in the group's own mount namespace, taken into the branch when the group has
+    /// ended; an error where that cannot be.
+    Native,
+    /// Native where it is the same to everybody: mounted by root, in a workspace without other branches than those that end
+    /// together with this one.
+    Auto,
+}
+
 /// A program with its arguments, working directory, additional environment and confinement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
@@ -14,13 +28,20 @@ pub struct Program {
     directory: Option<PathBuf>,
     env: Vec<(OsString, OsString)>,
     confinement: Confinement,
+    view: View,
 }
 
 impl Program {
     /// The program and its arguments; a name without `/` is looked up in `PATH`, in the branch.
     pub fn new(argv: impl IntoIterator<Item = impl Into<OsString>>) -> Program {
         let argv = argv.into_iter().map(Into::into).collect();
-        Program { argv, directory: None, env: Vec::new(), confinement: Confinement::default() }
+        Program {
+            argv,
+            directory: None,
+            env: Vec::new(),
+            confinement: Confinement::default(),
+            view: View::Fuse,
+        }
     }
 
     /// A line for `sh -c`.
@@ -44,6 +65,16 @@ impl Program {
     pub fn confine(mut self, confinement: Confinement) -> Program {
         self.confinement = confinement;
         self
+    }
+
+    /// What it works on; the daemon's mount unless told otherwise.
+    pub fn view(mut self, view: View) -> Program {
+        self.view = view;
+        self
+    }
+
+    pub(crate) fn wanted_view(&self) -> View {
+        self.view
     }
 
     /// Program and arguments.

@@ -10,6 +10,7 @@ use crate::ladder::{Requirement, Rung};
 use crate::limits::Limits;
 use crate::net::{Net, Resolve, SystemResolver, Way};
 use crate::observe::Observe;
+use crate::overlay::Overlay;
 use crate::policy::Policy;
 use crate::program::Session;
 use crate::scope::Scope;
@@ -51,6 +52,7 @@ pub(crate) enum Tmp {
 pub struct Command {
     pub(crate) argv: Vec<OsString>,
     pub(crate) binds: Vec<(PathBuf, PathBuf)>,
+    pub(crate) overlay: Option<Overlay>,
     pub(crate) cwd: Option<PathBuf>,
     pub(crate) env_clear: bool,
     pub(crate) env: Vec<(OsString, OsString)>,
@@ -75,6 +77,7 @@ impl Command {
         Command {
             argv: argv.into_iter().map(Into::into).collect(),
             binds: Vec::new(),
+            overlay: None,
             cwd: None,
             env_clear: false,
             env: Vec::new(),
@@ -97,6 +100,12 @@ impl Command {
     /// Several binds are made in the order given.
     pub fn bind(mut self, view: impl Into<PathBuf>, over: impl Into<PathBuf>) -> Command {
         self.binds.push((view.into(), over.into()));
+        self
+    }
+
+    /// Mounts an overlayfs for this group only, before anything is bound.
+    pub fn overlay(mut self, overlay: Overlay) -> Command {
+        self.overlay = Some(overlay);
         self
     }
 

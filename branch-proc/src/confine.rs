@@ -9,6 +9,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::error::Step;
 use crate::net::inside::{self, Namespace};
+use crate::overlay;
 use crate::private_tmp::PrivateTmp;
 use crate::sandbox::ReadOnly;
 use crate::wire::Fail;
@@ -20,6 +21,8 @@ pub(crate) struct Confinement {
     /// Present when the child starts in a user namespace of its own.
     pub(crate) maps: Option<IdMaps>,
     pub(crate) net: Namespace,
+    /// Mounted before the binds.
+    pub(crate) overlay: Option<overlay::Ready>,
     /// (view, over), bound in this order.
     pub(crate) binds: Vec<(CString, CString)>,
     /// A `/tmp` of its own, with what is bound there.
@@ -90,6 +93,9 @@ pub(crate) fn enter(plan: &Confinement) -> Result<ProcMounted, Fail> {
         .map_err(|e| Fail::new(Step::MakePrivate, e))?;
     if let Some(tmp) = &plan.private_tmp {
         tmp.stage()?;
+    }
+    if let Some(overlay) = &plan.overlay {
+        overlay.mount()?;
     }
     for (index, (view, over)) in plan.binds.iter().enumerate() {
         // Recursive: in a less privileged mount namespace, submounts of the view are locked to it and a

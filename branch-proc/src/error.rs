@@ -36,6 +36,8 @@ pub enum Step {
     Proxy,
     /// Making every mount private, so that nothing leaks to the host (`mount_namespaces(7)`).
     MakePrivate,
+    /// Mounting a native view (`overlayfs`).
+    Overlay,
     /// Binding a view over a base path (`mount(2)`, `MS_BIND`).
     Bind,
     /// Hiding the host's resolvers from a group with a network of its own.
@@ -76,7 +78,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order; a step's place is its number on the error pipe.
-    pub(crate) const ALL: [Step; 32] = [
+    pub(crate) const ALL: [Step; 33] = [
         Step::Prepare,
         Step::Cgroup,
         Step::Require,
@@ -91,6 +93,7 @@ impl Step {
         Step::ProxySocket,
         Step::Proxy,
         Step::MakePrivate,
+        Step::Overlay,
         Step::Bind,
         Step::Resolvers,
         Step::PrivateTmp,
@@ -127,6 +130,7 @@ impl Step {
             Step::ProxySocket => "open the proxy's socket for",
             Step::Proxy => "start the proxy of",
             Step::MakePrivate => "make mounts private for",
+            Step::Overlay => "mount an overlayfs over",
             Step::Bind => "bind",
             Step::Resolvers => "hide the host's resolvers from",
             Step::PrivateTmp => "make a private /tmp for",
@@ -195,6 +199,12 @@ impl Step {
             ) => {
                 "the host restricts user namespaces: see sysctl \
                  kernel.apparmor_restrict_unprivileged_userns, or run with CAP_SYS_ADMIN"
+            }
+            (Step::Overlay, libc::ENODEV) => {
+                "this kernel has no overlayfs (modprobe overlay): use --view fuse"
+            }
+            (Step::Overlay, _) => {
+                "this kernel, or the filesystem of the store, cannot do it (the kernel's log says why): use --view fuse"
             }
             (Step::Bind, libc::ENOENT) => {
                 "create both directories first: the view must exist and so must the path it is bound over"

@@ -42,6 +42,7 @@ mod limits;
 mod net;
 mod observe;
 mod outcome;
+mod overlay;
 mod pidfd;
 mod place;
 mod plan;
@@ -78,6 +79,7 @@ pub use net::{
 };
 pub use observe::{DENIALS_MAX, Observe, TRIED_MAX, Tried};
 pub use outcome::{Denial, Exit, Outcome};
+pub use overlay::Overlay;
 pub use pidfd::{Named, kill_pidfd, named_by, order_kill};
 pub use policy::{
     BranchAccess, Capability, Decision, Ipc, Moved, NamePattern, Op, OpError, PathPattern, PatternError,

@@ -28,6 +28,9 @@ const PATH_FALLBACK: &str = "/bin:/usr/bin";
 /// The first number that is not a standard stream.
 const FIRST_FREE: RawFd = 3;
 
+/// What a group sees its own of.
+const HIDDEN: [&str; 2] = ["/dev/shm", "/dev/mqueue"];
+
 /// A request made ready.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -65,7 +68,18 @@ impl Plan {
             false => ProcRule::Prefer,
         };
         let (mut binds, cwd) = (binds(&command)?, directory(&command)?);
-        let shared_memory = shared_memory(&binds, cwd.as_deref(), name);
+        let mut shared_memory = shared_memory(&binds, cwd.as_deref(), name);
+        let maps = id_maps();
+        let overlay = command.overlay.as_ref().map(|overlay| overlay.ready(maps.is_none())).transpose()?;
+        if let Some(overlay) = &overlay {
+            let over = path_of(&overlay.over);
+            if HIDDEN.iter().any(|place| over.starts_with(place)) {
+                shared_memory = SharedMemory::Callers;
+            }
+            if command.tmp == Tmp::Own && over.starts_with("/tmp") {
+                return Err(SpawnError::new(Step::Overlay, libc::ENOTSUP, "what a private /tmp hides"));
+            }
+        }
         let private_tmp = (command.tmp == Tmp::Own).then(|| {
             let mut tmp = PrivateTmp::default();
             binds.retain(|(view, over)| !tmp.take(view, over));
@@ -73,8 +87,9 @@ impl Plan {
         });
         let confinement = Confinement {
             namespaces: Namespaces::Own,
-            maps: id_maps(),
+            maps,
             net: Namespace::of(&command.net),
+            overlay,
             binds,
             private_tmp,
             shared_memory,
@@ -106,6 +121,7 @@ impl Plan {
     pub(crate) fn can_do_without_namespaces(&self) -> bool {
         let confinement = &self.confinement;
         confinement.binds.is_empty()
+            && confinement.overlay.is_none()
             && confinement.net == Namespace::Callers
             && confinement.private_tmp.is_none()
             && self.program.sandbox.is_none()
@@ -118,6 +134,9 @@ impl Plan {
         let refused = |thing| Err(SpawnError::new(Step::Require, libc::ENOTSUP, thing));
         if confinement.net != Namespace::Callers {
             return refused("a network of its own");
+        }
+        if confinement.overlay.is_some() {
+            return refused("a native view");
         }
         if confinement.private_tmp.is_some() {
             return refused("a /tmp of its own");
@@ -152,8 +171,8 @@ fn moved(path: &CStr, over: &CStr, view: &CStr) -> Result<Option<CString>, Spawn
 pub(crate) fn bare_confinement(maps: Option<IdMaps>, net: Namespace) -> Confinement {
     let (namespaces, binds, proc) = (Namespaces::Own, Vec::new(), ProcRule::Prefer);
     let shared_memory = SharedMemory::Own;
-    let (private_tmp, read_only, cwd) = (None, None, None);
-    Confinement { namespaces, maps, net, binds, private_tmp, proc, shared_memory, read_only, cwd }
+    let (overlay, private_tmp, read_only, cwd) = (None, None, None, None);
+    Confinement { namespaces, maps, net, overlay, binds, private_tmp, proc, shared_memory, read_only, cwd }
 }
 
 /// The group's own, unless that would hide what it works on: a view, what is bound over, where it starts, or the
@@ -167,7 +186,7 @@ pub(crate) fn shared_memory(
     let mut named = named.chain(cwd.map(CStr::to_bytes)).chain([program.as_bytes()]);
     let hidden = |path: &[u8]| {
         let path = Path::new(OsStr::from_bytes(path));
-        ["/dev/shm", "/dev/mqueue"].iter().any(|place| path.starts_with(place))
+        HIDDEN.iter().any(|place| path.starts_with(place))
     };
     if named.any(hidden) { SharedMemory::Callers } else { SharedMemory::Own }
 }
@@ -211,7 +230,9 @@ fn sandbox(command: &Command, floor: RawFd) -> Result<Option<Sandbox>, SpawnErro
     if policy.is_none() && observe == Observe::Nothing {
         return Ok(None);
     }
-    let branch: Vec<PathBuf> = command.binds.iter().map(|(_, over)| over.clone()).collect();
+    let bound = command.binds.iter().map(|(_, over)| over.clone());
+    let branch: Vec<PathBuf> =
+        bound.chain(command.overlay.iter().map(|overlay| overlay.over.clone())).collect();
     // Without a policy, what the strictest would deny is what there is to learn.
     let rules = policy.unwrap_or(&Policy::default()).rules(branch).on_this_host();
     Sandbox::new(policy, rules, observe, |fd| raise(fd, floor)).map(Some)

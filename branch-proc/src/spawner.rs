@@ -324,6 +324,10 @@ fn explain(fail: Fail, plan: &Plan, cgroup: Option<&Cgroup>) -> SpawnError {
             Some((view, over)) => format!("{} over {}", view.to_string_lossy(), over.to_string_lossy()),
             None => plan.name.clone(),
         },
+        Step::Overlay => match &plan.confinement.overlay {
+            Some(overlay) => overlay.over.to_string_lossy().into_owned(),
+            None => plan.name.clone(),
+        },
         Step::MountProc => "/proc".to_owned(),
         Step::ReadOnly => {
             plan.confinement.read_only.as_ref().map_or_else(String::new, |r| r.place(fail.index))

@@ -13,8 +13,8 @@ use crate::socket::with_short_path;
 use crate::wire::{
     Answer, BranchInfo, Children, Choices, CommitOptions, CommitPlan, CommitReport, Compared, DiffDetail,
     Event, Failure, FileChange, GcMode, GcReport, GroupAction, GroupInfo, GroupKind, Hello, KeepChange,
-    LogEntry, Omitted, OnEnd, PROTOCOL_VERSION, Quota, RebaseReport, Reply, Request, RestoreReport, Verb,
-    Welcome, WorkspaceStatus,
+    LogEntry, Mounter, NativeView, Omitted, OnEnd, PROTOCOL_VERSION, Quota, RebaseReport, Reply, Request,
+    RestoreReport, Verb, Welcome, WorkspaceStatus,
 };
 
 /// A connection to the daemon, past the handshake. After an error other than [`ClientError::Failed`] the
@@ -317,6 +317,20 @@ impl Client {
     ) -> Result<(), ClientError> {
         let answer = self.call_with(Verb::Attach { branch: branch.to_owned(), pid, on_end }, pidfd)?;
         expect_done(answer, "attach")
+    }
+
+    /// Makes the directories for a native view of `branch`; the group that mounts it is attached with [`OnEnd::TakeIn`].
+    pub fn native_view(&mut self, branch: &str, mounter: Mounter) -> Result<NativeView, ClientError> {
+        match self.call(Verb::NativeView { branch: branch.to_owned(), mounter })? {
+            Answer::NativeView { view } => Ok(view),
+            _ => Err(ClientError::Mismatch { verb: "native-view" }),
+        }
+    }
+
+    /// Takes into `branch` what was done in its native view; without processes in it, for good.
+    pub fn take_in(&mut self, branch: &str) -> Result<(), ClientError> {
+        let answer = self.call(Verb::TakeIn { branch: branch.to_owned() })?;
+        expect_done(answer, "take-in")
     }
 
     /// Asks the daemon to unmount, checkpoint and exit. Branches stay. To see it gone, wait for the end of

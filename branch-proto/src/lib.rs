@@ -20,8 +20,8 @@ pub use wire::{
     Answer, Bound, BranchInfo, ChangeStatus, Checkpoint, Children, Choice, Choices, CommitAction,
     CommitOptions, CommitPlan, CommitReport, Compared, Conflict, ConflictKind, DiffDetail, EndReason, Event,
     Failure, FileChange, FileKind, GcMode, GcReport, GroupAction, GroupInfo, GroupKind, Hello, Keep,
-    KeepChange, LogEntry, Omitted, OmittedBecause, OnEnd, PROTOCOL_VERSION, Part, PathBytes, PlannedStep,
-    ProcessInfo, Quota, RebaseReport, Reply, Request, Resolved, RestoreReport, Side, StepAction, Verb,
-    Version, Welcome, WorkspaceStatus,
+    KeepChange, LogEntry, Mounter, NativeView, Omitted, OmittedBecause, OnEnd, PROTOCOL_VERSION, Part,
+    PathBytes, PlannedStep, ProcessInfo, Quota, RebaseReport, Reply, Request, Resolved, RestoreReport, Side,
+    StepAction, Verb, Version, ViewKind, Welcome, WorkspaceStatus,
 };
 pub use wire::{CommitPhase, CommitProgress};

@@ -155,6 +155,7 @@ mod tests {
             bytes: 0,
             content: 0,
             limit: None,
+            view: crate::wire::ViewKind::Fuse,
             groups: 0,
             children: vec![],
             checkpoints: vec![],

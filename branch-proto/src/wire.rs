@@ -20,6 +20,7 @@ pub use options::{CommitOptions, Part};
 pub use process::{GroupAction, GroupInfo, ProcessInfo};
 pub use progress::{CommitPhase, CommitProgress};
 pub use verb::{Children, OnEnd, Verb};
+pub use view::{Mounter, NativeView, ViewKind};
 pub use workspace::WorkspaceStatus;
 
 pub use crate::path_bytes::PathBytes;
@@ -80,4 +81,5 @@ mod progress;
 #[cfg(test)]
 mod tests;
 mod verb;
+mod view;
 mod workspace;

@@ -2,13 +2,14 @@
 //! in the middle is a case every caller has to survive.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use crate::base::stat_fd;
 use crate::disk::Disk;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Bytes moved per copy_file_range call.
 const COPY_CHUNK: u64 = 8 << 20;
@@ -110,4 +111,30 @@ fn copy_piece(
         }
         copied => copied.map(|n| n as u64),
     }
+}
+
+/// Whether two files of one size hold the same bytes.
+pub(crate) fn same_bytes(one: &File, other: &File) -> Result<bool> {
+    let mut buffers = [vec![0; BUFFER], vec![0; BUFFER]];
+    let mut at = 0;
+    loop {
+        let [a, b] = &mut buffers;
+        let got = one.read_at(a, at).map_err(host)?;
+        match other.read_exact_at(&mut b[..got], at) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(false),
+            Err(e) => return Err(host(e)),
+        }
+        if a[..got] != b[..got] {
+            return Ok(false);
+        }
+        if got == 0 {
+            return Ok(other.read_at(b, at).map_err(host)? == 0);
+        }
+        at += got as u64;
+    }
+}
+
+fn host(e: std::io::Error) -> Error {
+    Error::Posix(Errno::from_io_error(&e).unwrap_or(Errno::IO))
 }

@@ -70,6 +70,9 @@ pub enum Error {
     /// The branch is being committed.
     #[error("branch '{0}' is being committed")]
     Busy(String),
+    /// Processes of these branches write to native views of the base, which does not change under them.
+    #[error("processes of {} write to a native view", .0.join(", "))]
+    Attached(Vec<String>),
     /// Whoever watched the commit called it off: nothing has happened.
     #[error("called off before it was decided: nothing was changed")]
     Cancelled,
@@ -179,7 +182,7 @@ impl Error {
             Error::Inseparable { .. } | Error::NothingSelected => Errno::INVAL,
             Error::Stale(_) | Error::Ended(_) => Errno::STALE,
             Error::HasChildren { .. } => Errno::NOTEMPTY,
-            Error::Busy(_) | Error::Locked(_) => Errno::BUSY,
+            Error::Busy(_) | Error::Attached(_) | Error::Locked(_) => Errno::BUSY,
             Error::Cancelled => Errno::CANCELED,
             Error::Conflicts(_) => Errno::EXIST,
             Error::Limit { .. } => Errno::NOSPC,

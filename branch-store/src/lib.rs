@@ -33,6 +33,7 @@ mod journal;
 mod keep;
 mod lease;
 mod measuring;
+mod native;
 mod node;
 mod note;
 mod plan;
@@ -44,8 +45,8 @@ mod tree;
 mod xattr;
 
 pub use branch::{
-    Access, AttrChange, BEFORE_RESTORE, Branch, Holdings, MarkInfo, New, NewKind, OpenFile, Removed,
-    RenameMode, SeekWhat, State, SyncWhat, XattrChange, XattrMode,
+    Access, AttrChange, BEFORE_RESTORE, Branch, Holdings, MarkInfo, New, NewKind, OpenFile, OverlayXattrs,
+    Removed, RenameMode, SeekWhat, State, SyncWhat, XattrChange, XattrMode,
 };
 pub use commit::{
     Action, Choice, Committed, Invalid, Invalidate, MERGE_MAX, MergedText, Merger, PlannedStep, Preview,
@@ -62,6 +63,7 @@ pub use ids::{
     XATTR_SIZE_MAX, XATTRS_SIZE_MAX, check_branch_name,
 };
 pub use keep::Keep;
+pub use native::{NativePaths, Processes, Taken};
 pub use node::{DirEntry, Kind, Object, Owner, Slot, Stat, Time};
 pub use note::{MESSAGE_MAX, Note};
 pub use progress::{PROGRESS_BYTES, PROGRESS_EVERY, Phase, Progress, Watch};

@@ -33,8 +33,21 @@ pub(crate) fn remove_tree(disk: &Disk, dir: impl AsFd, name: &[u8]) -> Result<()
         Errno::NOTDIR => Err(Errno::PERM),
         other => Err(other),
     });
-    remove_below(disk, inner.map_err(failed("open"))?)?;
+    // Somebody else is deleting it, too.
+    let Some(inner) = there(inner).map_err(failed("open"))? else { return Ok(()) };
+    match remove_below(disk, inner) {
+        Err(e) if e.errno() == Errno::NOENT => {}
+        removed => removed?,
+    }
     remove(disk, &dir, name, AtFlags::REMOVEDIR).map_err(failed("remove directory"))
+}
+
+fn there<T>(found: std::result::Result<T, Errno>) -> std::result::Result<Option<T>, Errno> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 /// From a directory that a branch made read-only, too: it is ours to delete.

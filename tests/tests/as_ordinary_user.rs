@@ -318,6 +318,29 @@ fn an_owner_that_only_a_user_namespace_knows_is_kept_in_the_branch_and_reported(
     assert_eq!(owner(&user.base().join("given")), (NOBODY, NOBODY, 0o755));
 }
 
+/// Overlayfs in a user namespace takes no base that the views are mounted in: the store is elsewhere.
+#[test]
+fn a_program_on_a_native_view_does_its_work_as_on_the_other() {
+    let Some(user) = Ordinary::new() else { return };
+    let make = "cd \"$TMPDIR\"; mkdir b; cd b; echo base >file; chmod 640 file; mkdir gone; echo o >other; echo g >gone/g";
+    user.ok(&format!("{make}; branchfs init --store \"$TMPDIR/s\""));
+    let there = |script: &str| user.ok(&format!("cd \"$TMPDIR/b\"; {script}"));
+    let script =
+        "echo more >>file; mkdir d; echo x >d/x; ln d/x y; chmod 700 d; ln -s y z; true <>other; rm -r gone";
+    there(&format!("branchfs run --view native -b a --keep -- sh -ec '{script}'"));
+    assert_eq!(there("branchfs diff --name-status a"), "A\td/x\nM\tfile\nD\tgone/g\nA\ty\nA\tz\n");
+    there("branchfs commit a");
+    assert_eq!(there("cat file y z; ls"), "base\nmore\nx\nx\nd\nfile\nother\ny\nz\n");
+    let base = user.dir.path().join("tmp/b");
+    assert_eq!(owner(&base.join("d")), (NOBODY, NOBODY, 0o700));
+    assert_eq!(owner(&base.join("file")), (NOBODY, NOBODY, 0o640));
+    let said = there("branchfs run --view auto -- touch file 2>&1");
+    assert!(said.contains("user namespace"), "{said}");
+    there("branchfs umount");
+    let refused = user.shell(NOBODY, "branchfs run --view native -- true");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("mounted below the base"), "{refused:?}");
+}
+
 #[test]
 fn somebody_else_neither_sees_the_views_nor_reaches_the_daemon() {
     let Some(user) = Ordinary::new() else { return };

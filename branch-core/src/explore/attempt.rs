@@ -3,12 +3,13 @@
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use branch_proc::Command;
 use branch_proto::CommitReport;
 
 use super::Explore;
 use super::report::{AttemptReport, Progress, Verdict};
 use crate::error::Error;
-use crate::follow::{End, follow};
+use crate::follow::{End, Seen, follow};
 use crate::program::Program;
 use crate::stop::Reason;
 use crate::tail::Tail;
@@ -24,11 +25,15 @@ pub(super) struct Outcome {
 struct Attempt<'a> {
     explore: &'a Explore,
     index: usize,
+    /// The branches of all attempts: they end together.
+    together: &'a [String],
     progress: &'a Sender<Progress>,
     deadline: Option<Instant>,
     output: Tail,
     check: Option<Duration>,
     last: Option<Box<branch_proc::Outcome>>,
+    /// What its command worked on.
+    seen: Seen,
 }
 
 /// Runs attempt `index` in `branch` to its verdict. Nothing of it is left but what the verdict says.
@@ -36,17 +41,20 @@ pub(super) fn attempt(
     explore: &Explore,
     index: usize,
     branch: Branch,
+    together: &[String],
     progress: &Sender<Progress>,
 ) -> Outcome {
     let begun = Instant::now();
     let mut attempt = Attempt {
         explore,
         index,
+        together,
         progress,
         deadline: explore.timeout.and_then(|timeout| begun.checked_add(timeout)),
         output: Tail::new(explore.output_max),
         check: None,
         last: None,
+        seen: Seen::default(),
     };
     let name = branch.name().to_owned();
     let (verdict, commit) = attempt.judge(branch);
@@ -55,8 +63,9 @@ pub(super) fn attempt(
     }
     let duration = begun.elapsed();
     attempt.tell(Progress::Finished { attempt: index, verdict: verdict.clone(), duration });
-    let Attempt { output, check, last: outcome, .. } = attempt;
-    Outcome { report: AttemptReport { branch: name, verdict, duration, check, outcome, output }, commit }
+    let Attempt { output, check, last: outcome, seen: Seen { view, because }, .. } = attempt;
+    let report = AttemptReport { branch: name, verdict, duration, check, outcome, view, because, output };
+    Outcome { report, commit }
 }
 
 impl Attempt<'_> {
@@ -82,7 +91,9 @@ impl Attempt<'_> {
     fn succeed(&mut self, branch: &Branch) -> Result<(), Verdict> {
         let explore = self.explore;
         self.tell(Progress::Started { attempt: self.index });
-        match self.run(branch, &explore.attempts[self.index])? {
+        let (exit_code, seen) = self.run(branch, &explore.attempts[self.index])?;
+        self.seen = seen;
+        match exit_code {
             0 => {}
             exit_code => return Err(Verdict::Failed { exit_code }),
         }
@@ -93,30 +104,31 @@ impl Attempt<'_> {
         let begun = Instant::now();
         let checked = self.run(branch, check);
         self.check = Some(begun.elapsed());
-        match checked? {
+        match checked?.0 {
             0 => Ok(()),
             exit_code => Err(Verdict::CheckFailed { exit_code }),
         }
     }
 
-    /// The exit code, if the program came to its end by itself.
-    fn run(&mut self, branch: &Branch, program: &Program) -> Result<i32, Verdict> {
+    /// The exit code, if the program came to its end by itself, and what it worked on.
+    fn run(&mut self, branch: &Branch, program: &Program) -> Result<(i32, Seen), Verdict> {
         let number = (self.index + 1).to_string();
-        let command =
-            branch.command(program).env("BRANCH_ATTEMPT", &number).env("BRANCHING_ATTEMPT", &number);
+        let numbered =
+            |command: Command| command.env("BRANCH_ATTEMPT", &number).env("BRANCHING_ATTEMPT", &number);
         let stopper = &self.explore.stopper;
-        let end = follow(branch, command, self.deadline, stopper, &mut self.output);
-        if let Ok(End::Ended(outcome)) = &end {
+        let followed =
+            follow(branch, (program, self.together), &numbered, self.deadline, stopper, &mut self.output);
+        if let Ok((End::Ended(outcome), _)) = &followed {
             self.last = Some(outcome.clone());
         }
-        match end {
-            Ok(End::Stopped) => Err(self.stopped()),
-            Ok(End::Ended(outcome)) if outcome.timed_out => Err(Verdict::TimedOut),
-            Ok(End::Ended(outcome)) if outcome.success() => Ok(0),
+        match followed {
+            Ok((End::Stopped, _)) => Err(self.stopped()),
+            Ok((End::Ended(outcome), _)) if outcome.timed_out => Err(Verdict::TimedOut),
+            Ok((End::Ended(outcome), seen)) if outcome.success() => Ok((0, seen)),
             // The view of a branch that ended fails every call, and the daemon kills what runs in it: the exit
             // code of a loser says nothing.
-            Ok(End::Ended(outcome)) if !self.has_ended(branch) => Ok(outcome.shell_code()),
-            Ok(End::Ended(_)) => Err(self.stopped()),
+            Ok((End::Ended(outcome), seen)) if !self.has_ended(branch) => Ok((outcome.shell_code(), seen)),
+            Ok((End::Ended(_), _)) => Err(self.stopped()),
             Err(_) if self.explore.stopper.reason().is_some() => Err(self.stopped()),
             // Nor does it say anything that its program could not be started: there is no view any more.
             Err(error) if error.is_gone() || self.has_ended(branch) => Err(self.stopped()),

@@ -112,15 +112,14 @@ impl Explore {
     pub fn run(self, progress: &mut dyn FnMut(Progress)) -> Result<ExploreReport, Error> {
         let begun = Instant::now();
         let branches = self.fork()?;
-        progress(Progress::Forked {
-            branches: branches.iter().map(|branch| branch.name().to_owned()).collect(),
-        });
+        let names: Vec<String> = branches.iter().map(|branch| branch.name().to_owned()).collect();
+        progress(Progress::Forked { branches: names.clone() });
         let (sender, receiver) = mpsc::channel();
         let outcomes = thread::scope(|scope| {
             let mut handles = Vec::new();
             for (index, branch) in branches.into_iter().enumerate() {
-                let (explore, sender) = (&self, sender.clone());
-                let body = move || attempt::attempt(explore, index, branch, &sender);
+                let (explore, together, sender) = (&self, &names[..], sender.clone());
+                let body = move || attempt::attempt(explore, index, branch, together, &sender);
                 match thread::Builder::new().name(format!("attempt-{}", index + 1)).spawn_scoped(scope, body)
                 {
                     Ok(handle) => handles.push(handle),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use branch_proto::{CommitReport, Conflict};
+use branch_proto::{CommitReport, Conflict, ViewKind};
 use serde::{Serialize, Serializer};
 
 use crate::tail::Tail;
@@ -99,6 +99,11 @@ pub struct AttemptReport {
     /// How its last program ended; None if none came to its end.
     #[serde(skip)]
     pub outcome: Option<Box<branch_proc::Outcome>>,
+    /// What its command worked on.
+    pub view: ViewKind,
+    /// Why not on a native view, if that was wished for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
     /// The end of what it and its check wrote to standard output and error.
     pub output: Tail,
 }

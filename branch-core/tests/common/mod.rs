@@ -101,6 +101,7 @@ impl Fake {
                 Quota::Bytes(limit) => Some(limit),
                 Quota::Unlimited => None,
             },
+            view: branch_proto::ViewKind::Fuse,
             groups: live.processes.len() as u32,
             children: children.map(|(name, _)| name.clone()).collect(),
             checkpoints: vec![],
@@ -428,6 +429,7 @@ fn answer(fake: &Fake, verb: Verb, pidfd: Option<OwnedFd>) -> Result<Answer, Err
             Answer::Controlled { groups: fake.control_groups(&branch, action)? }
         }
         Verb::Shutdown => Answer::Done,
+        Verb::NativeView { .. } | Verb::TakeIn { .. } => panic!("not in the fake"),
         Verb::Subscribe => panic!("not in the fake"),
     })
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BranchInfo, CommitPlan, CommitReport, FileChange, GcReport, GroupInfo, LogEntry, Omitted, RebaseReport,
-    RestoreReport, WorkspaceStatus,
+    BranchInfo, CommitPlan, CommitReport, FileChange, GcReport, GroupInfo, LogEntry, NativeView, Omitted,
+    RebaseReport, RestoreReport, WorkspaceStatus,
 };
 
 /// Successful answers, one per verb.
@@ -25,6 +25,11 @@ pub enum Answer {
     Status {
         /// The workspace.
         status: WorkspaceStatus,
+    },
+    /// To `NativeView`.
+    NativeView {
+        /// What to mount.
+        view: NativeView,
     },
     /// To `Diff`, sorted by path.
     Diff {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Checkpoint, PathBytes};
+use super::{Checkpoint, PathBytes, ViewKind};
 
 /// How the siblings made by one fork relate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,9 @@ pub struct BranchInfo {
     /// How much `bytes` may become; absent without a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
+    /// What its processes work on.
+    #[serde(default, skip_serializing_if = "ViewKind::is_fuse")]
+    pub view: ViewKind,
     /// Live process groups attached to it.
     pub groups: u32,
     /// Names of the live branches below.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ViewKind;
+
 /// What is to be done with all process groups of a branch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -23,6 +25,9 @@ pub struct GroupInfo {
     pub pid: i32,
     /// Seconds since the epoch of its attachment.
     pub since: i64,
+    /// What it works on.
+    #[serde(default, skip_serializing_if = "ViewKind::is_fuse")]
+    pub view: ViewKind,
     /// Whether it has been frozen.
     pub frozen: bool,
     /// CPU time used, user and system together, in microseconds; without a control group only of what still lives.

@@ -23,6 +23,7 @@ fn branch(path: &[u8]) -> BranchInfo {
         bytes: 0,
         content: 1,
         limit: Some(2),
+        view: ViewKind::Native,
         groups: 1,
         children: vec!["a".into()],
         checkpoints: vec![Checkpoint { name: "1".into(), created: 5 }],
@@ -118,6 +119,9 @@ fn every_verb_comes_back_under_its_name() {
         Verb::Abort { branch: branch(), children: Children::Cascade },
         Verb::Log { limit: u32::MAX },
         Verb::Attach { branch: branch(), pid: 1, on_end: OnEnd::Abort },
+        Verb::Attach { branch: branch(), pid: 1, on_end: OnEnd::TakeIn },
+        Verb::NativeView { branch: branch(), mounter: Mounter::UserNamespace },
+        Verb::TakeIn { branch: branch() },
         Verb::Subscribe,
         Verb::Shutdown,
     ];

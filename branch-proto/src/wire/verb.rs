@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Choices, CommitOptions, Compared, DiffDetail, GcMode, GroupAction, GroupKind, KeepChange, Quota,
+    Choices, CommitOptions, Compared, DiffDetail, GcMode, GroupAction, GroupKind, KeepChange, Mounter, Quota,
 };
 
 /// One request. Every variant names the states of the branch in which it is legal; in any other state the
@@ -145,6 +145,19 @@ pub enum Verb {
         #[serde(default, skip_serializing_if = "OnEnd::keeps")]
         on_end: OnEnd,
     },
+    /// Make the directories for a native view of a branch, a kernel overlayfs: the next group attached, with
+    /// [`OnEnd::TakeIn`], writes to it. Live, as it was forked, without other groups.
+    NativeView {
+        /// Name of the branch.
+        branch: String,
+        /// Who is going to mount it.
+        mounter: Mounter,
+    },
+    /// Take into a branch what processes have done in its native view so far; without any, for good. Live.
+    TakeIn {
+        /// Name of the branch.
+        branch: String,
+    },
     /// The process groups of a branch, or of all. Live, or any state.
     Groups {
         /// Name of the branch; absent: all branches.
@@ -189,6 +202,8 @@ impl Verb {
             Verb::Log { .. } => "log",
             Verb::Show { .. } => "show",
             Verb::Attach { .. } => "attach",
+            Verb::NativeView { .. } => "native-view",
+            Verb::TakeIn { .. } => "take-in",
             Verb::Groups { .. } => "groups",
             Verb::ControlGroups { .. } => "control-groups",
             Verb::Subscribe => "subscribe",
@@ -206,6 +221,9 @@ pub enum OnEnd {
     Keep,
     /// It is aborted, with those below it. A request that the daemon gets after the end finds it gone.
     Abort,
+    /// What the group did in the branch's native view is taken into the branch. A request that the daemon gets after the
+    /// end finds it there.
+    TakeIn,
 }
 
 impl OnEnd {

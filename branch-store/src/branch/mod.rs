@@ -1,5 +1,6 @@
 //! A live branch: its state, its tree, and the file operations on it. One file per kind of operation.
 
+mod attached;
 mod attributes;
 mod copy_up;
 mod draft;
@@ -21,6 +22,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use parking_lot::RwLock;
 use rustix::io::Errno;
 
+pub use attached::OverlayXattrs;
+pub(crate) use attached::{Attached, Known, NativeView};
 pub use attributes::{AttrChange, XattrChange, XattrMode};
 pub(crate) use draft::{Draft, Names};
 pub(crate) use holdings::AtFork;
@@ -135,6 +138,8 @@ pub struct Branch {
     replacements: AtomicU64,
     /// Whether files may lie in its older layers that no tree speaks of any more.
     pub(crate) littered: AtomicBool,
+    /// Whether its processes have a native view.
+    pub(crate) attached: Attached,
     /// Lock order: `Shared::decide`, `Shared::gate`, then parents before children, then the journal's.
     pub(crate) data: RwLock<Data>,
     /// Taken under `data`.
@@ -156,6 +161,7 @@ impl Branch {
             frozen: AtomicU32::new(0),
             replacements: AtomicU64::new(0),
             littered: AtomicBool::new(false),
+            attached: Attached::default(),
             data: RwLock::new(data),
             meter: quota::Meter::default(),
         })
@@ -199,6 +205,11 @@ impl Branch {
     /// Whether operations still work.
     pub fn is_live(&self) -> bool {
         self.state().is_live()
+    }
+
+    /// Whether its processes write to a native view ([`crate::Store::attach`]): nobody else changes it, nor forks it.
+    pub fn is_attached(&self) -> bool {
+        self.attached.is_so()
     }
 
     /// Live branches right below.
@@ -299,9 +310,10 @@ impl Branch {
     /// files answer an errno.
     ///
     /// # Errors
-    /// `Busy`, `Ended`, `Stale`.
+    /// `Busy`, `Attached`, `Ended`, `Stale`.
     pub(crate) fn check_unsealed(&self) -> Result<()> {
         match self.state() {
+            State::Live if self.is_attached() => Err(Error::Attached(vec![self.birth.name.clone()])),
             State::Live => Ok(()),
             State::Sealed => Err(Error::Busy(self.birth.name.clone())),
             State::Committed | State::Aborted | State::Stale => Err(self.ended_error()),
@@ -312,6 +324,7 @@ impl Branch {
     pub(crate) fn check_mutable(&self) -> Result<()> {
         match self.state() {
             State::Live if self.frozen.load(Ordering::Acquire) > 0 => Err(Error::Posix(Errno::ROFS)),
+            State::Live if self.is_attached() => Err(Error::Posix(Errno::BUSY)),
             _ => self.check_reapable(),
         }
     }
@@ -399,6 +412,9 @@ impl Branch {
     /// Live → Sealed: waits for changes and writes in flight, refuses new ones.
     pub(crate) fn seal(&self) -> Result<()> {
         let _data = self.data.write();
+        if self.is_attached() && self.is_live() {
+            return Err(Error::Attached(vec![self.birth.name.clone()]));
+        }
         let moved = self.state.compare_exchange(
             State::Live as u8,
             State::Sealed as u8,

@@ -113,6 +113,16 @@ impl Shared {
         ids.iter().filter_map(|id| registry.get(*id)).collect()
     }
 
+    /// The base does not change under a native view that would outlive the change.
+    pub(crate) fn refuse_attached(&self, ending: &[Arc<Branch>]) -> Result<()> {
+        let all = self.registry.read().all();
+        let stays = |branch: &&Arc<Branch>| {
+            branch.is_attached() && ending.iter().all(|ending| ending.id() != branch.id())
+        };
+        let attached: Vec<String> = all.iter().filter(stays).map(|branch| branch.name().to_owned()).collect();
+        if attached.is_empty() { Ok(()) } else { Err(Error::Attached(attached)) }
+    }
+
     pub(crate) fn refuse_children(&self, branch: &Branch) -> Result<()> {
         let children = self.live(&branch.children());
         if children.is_empty() {

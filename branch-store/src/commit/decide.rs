@@ -41,6 +41,7 @@ pub(super) fn commit_into_base(
     let _one_at_a_time = shared.writeback.lock();
     let sealed = Sealed::new(branch)?;
     shared.refuse_children(branch)?;
+    shared.refuse_attached(&shared.losers(branch))?;
     let ours = branch.data.read().clone();
     let commit = CommitId(shared.counters.commit.load(Ordering::Acquire) + 1);
     let head = CommitId(commit.0 - 1);

@@ -115,6 +115,41 @@ impl Contents {
         Ok(file)
     }
 
+    /// Makes a file that was written elsewhere in the store a node's content, under a further name.
+    pub(crate) fn take_link(&self, (layer, id): (LayerId, NodeId), from: (impl AsFd, &[u8])) -> Result<()> {
+        let dir = self.layer_dir_or_new(layer)?;
+        let name = file_name(id);
+        self.waiting.lock().spare(layer, id);
+        match self.disk.link((&from.0, from.1), (&*dir, &name)) {
+            // An older copy of it, that somebody may be about to read.
+            Err(Errno::EXIST) => {
+                let number = self.temporary.fetch_add(1, Ordering::Relaxed);
+                let temporary = format!("{}.{number}.up", id.0).into_bytes();
+                self.disk.link(from, (&*dir, &temporary))?;
+                self.disk.rename((&*dir, &temporary), (&*dir, &name), RenameFlags::empty())?;
+            }
+            linked => linked?,
+        }
+        self.note_bytes(layer, id, allocated(&stat_at(&*dir, &name)?));
+        self.note_published([(layer, id)]);
+        Ok(())
+    }
+
+    /// Moves a directory of the store out of the way, under a name nobody has, which is returned.
+    pub(crate) fn trash_dir(&self, from: (impl AsFd, &[u8]), kind: &str) -> Result<Vec<u8>> {
+        let number = self.temporary.fetch_add(1, Ordering::Relaxed);
+        let unique = [kind.as_bytes(), b"-", from.1, b"-", number.to_string().as_bytes()].concat();
+        let moved = self.disk.rename((&from.0, from.1), (&self.trash, &unique), RenameFlags::NOREPLACE);
+        moved.map_err(|e| Error::host("move to trash", from.1, e))?;
+        self.disk.fsync(&self.trash)?;
+        Ok(unique)
+    }
+
+    /// Deletes something in the trash now.
+    pub(crate) fn remove_from_trash(&self, name: &[u8]) -> Result<()> {
+        crate::removing::remove_tree(&self.disk, &self.trash, name)
+    }
+
     pub(crate) fn open(&self, layer: LayerId, id: NodeId, flags: OFlags) -> Result<File> {
         let dir = self.layer_dir(layer)?;
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -13,6 +13,7 @@ use crate::journal::record::{Origin, Record};
 use crate::keep::Keep;
 use crate::lease::NoLease;
 use crate::measuring::{allocated, bytes_below};
+use crate::native;
 use crate::node::Time;
 use crate::store::{Store, litter};
 
@@ -51,6 +52,7 @@ pub(super) fn reclaim(shared: &Shared, keep: &Keep) -> Result<()> {
         }
     }
     litter::clear(shared)?;
+    native::discard_ended(shared)?;
     shared.settle()?;
     shared.contents.empty_trash()
 }

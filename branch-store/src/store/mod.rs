@@ -9,6 +9,7 @@ mod gc;
 mod litter;
 mod maintain;
 mod mark;
+mod native;
 mod quota;
 mod read;
 mod recovery;

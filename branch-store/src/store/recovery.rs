@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId, LayerId, MAIN, Quota};
 use crate::journal::record::{Decide, Origin};
 use crate::journal::{Journal, Unsynced, WorkspaceId};
+use crate::native;
 use crate::node::Time;
 use crate::store::Store;
 use crate::store::files::{self, journal_name};
@@ -191,6 +192,9 @@ fn replay_and_finish(shared: &Arc<Shared>, records: Vec<Located>, report: &mut R
     }
     if let Some(decided) = parted {
         go_on(shared, &decided, report);
+    }
+    if settled == Settled::Yes {
+        native::recover(shared, &mut report.lines)?;
     }
     sweep(shared, settled, report)?;
     // The end of the last commit may not have reached the disk; by now nothing of it is left to do.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 
-use branch_core::BranchInfo;
+use branch_core::{BranchInfo, ViewKind};
 
 use super::text;
 
@@ -49,8 +49,9 @@ fn facts(branch: &BranchInfo) -> String {
     } else {
         String::new()
     };
+    let view = if branch.view == ViewKind::Native { "  native view" } else { "" };
     format!(
-        "{:>6} changed  {:>9}  {:>4} old{limit}{running}",
+        "{:>6} changed  {:>9}  {:>4} old{limit}{running}{view}",
         branch.changed,
         text::size(branch.bytes),
         text::age(branch.created)
@@ -73,6 +74,7 @@ mod tests {
             bytes: 2048,
             content: 4096,
             limit: (name == "b").then_some(1 << 20),
+            view: ViewKind::Fuse,
             groups: u32::from(name == "b"),
             children: vec![],
             checkpoints: vec![],

@@ -47,6 +47,7 @@ mod text;
 mod top;
 mod umount;
 mod undo;
+mod view;
 mod why;
 
 use std::path::PathBuf;

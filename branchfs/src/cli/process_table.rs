@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use branch_core::{GroupInfo, ProcessInfo};
+use branch_core::{GroupInfo, ProcessInfo, ViewKind};
 
 use super::text;
 
@@ -20,7 +20,7 @@ pub(super) fn processes(out: &mut dyn Write, groups: &[GroupInfo]) -> io::Result
         let depths = depths(group);
         let row = move |(process, depth): (&ProcessInfo, usize)| {
             vec![
-                text::plain(&group.branch),
+                branch(group),
                 process.pid.to_string(),
                 state(group, process).to_owned(),
                 text::span(Duration::from_micros(process.cpu_us)),
@@ -48,7 +48,7 @@ pub(super) fn groups(
     let row = |group: &GroupInfo| {
         let first = group.processes.first();
         vec![
-            text::plain(&group.branch),
+            branch(group),
             group.pid.to_string(),
             first.map_or("ended", |process| state(group, process)).to_owned(),
             share(group).map_or(UNKNOWN.to_owned(), |share| format!("{share:.1}")),
@@ -63,6 +63,12 @@ pub(super) fn groups(
     };
     let rows = groups.iter().map(row);
     table(out, std::iter::once(header.map(str::to_owned).to_vec()).chain(rows).collect(), columns)
+}
+
+/// A group with a native view does not work on what the branch shows.
+fn branch(group: &GroupInfo) -> String {
+    let view = if group.view == ViewKind::Native { " (native)" } else { "" };
+    format!("{}{view}", text::plain(&group.branch))
 }
 
 fn state(group: &GroupInfo, process: &ProcessInfo) -> &'static str {
@@ -118,6 +124,7 @@ mod tests {
             branch: "try-1".into(),
             pid: 10,
             since: i64::MAX,
+            view: ViewKind::Fuse,
             frozen: false,
             cpu_us: Some(5000),
             memory: Some(4096),

@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use branch_core::{Branch, CommitReport, Error, Failure, GroupKind, MAIN, Names, Program, Quota, Workspace};
+use branch_core::{
+    Branch, CommitReport, Error, Failure, GroupKind, MAIN, Names, Program, Quota, Started, ViewKind,
+    Workspace,
+};
 use branch_proc::{
-    Denial, Enforced, Level, Observe, Outcome, Rung, STOP_GRACE, SpawnError, Step, SystemdScope, Tried,
-    Usage, kill_pidfd,
+    Command, Denial, Enforced, Level, Observe, Outcome, Rung, STOP_GRACE, SpawnError, Step, SystemdScope,
+    Tried, Usage, kill_pidfd,
 };
 use serde::Serialize;
 use signal_hook::consts::SIGINT;
@@ -22,6 +25,7 @@ use super::error::CliError;
 use super::exit_code::Code;
 use super::interrupt::{Act, Interrupts};
 use super::output::{Format, Show};
+use super::view::View;
 use super::{size, text};
 
 /// A second Ctrl-C within this time kills a command that ignores it.
@@ -52,6 +56,9 @@ pub(super) struct Args {
     /// Confine nothing, and write a policy into FILE that allows just what the command did
     #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "no_watch"])]
     learn: Option<PathBuf>,
+    /// What the command works on
+    #[arg(long, value_enum, default_value = "fuse")]
+    view: View,
     #[command(flatten)]
     confine: confine::Options,
     /// The command and its arguments
@@ -84,6 +91,10 @@ struct Ran {
 /// What is told of the command's process group.
 #[derive(Serialize)]
 struct Facts {
+    view: ViewKind,
+    /// Why not native, if that was wished for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    because: Option<String>,
     level: Level,
     usage: Usage,
     denied: Vec<Denial>,
@@ -127,7 +138,10 @@ impl Args {
             group,
         };
         if self.keep {
-            branch.keep();
+            let kept = branch.keep();
+            if ran.group.view == ViewKind::Native {
+                workspace.backend().take_in(&kept.name)?;
+            }
         } else if code == Code::OK {
             ran.commit = Some(commit_or_keep(branch)?);
             ran.state = State::Committed;
@@ -168,18 +182,22 @@ impl Args {
             confinement.policy = None;
             confinement.observe = Some(Observe::Everything);
         }
-        let program = Program::new(self.command.iter().cloned()).current_dir(directory).confine(confinement);
-        let mut command = branch.command(&program).foreground();
-        if context.format() == Format::Json {
+        let program = Program::new(self.command.iter().cloned()).current_dir(directory);
+        let program = program.confine(confinement).view(self.view.into());
+        let shape = |command: Command| {
+            let command = command.foreground();
+            if context.format() != Format::Json {
+                return Ok(command);
+            }
             // Standard output is for our one document.
             let stderr = io::stderr().as_fd().try_clone_to_owned();
-            command =
-                command.stdout(stderr.map_err(|source| CliError::System { doing: "copy stderr", source })?);
-        }
+            Ok(command.stdout(stderr.map_err(|source| Error::System { doing: "copy stderr", source })?))
+        };
         // Listening starts before the command does: no Ctrl-C falls between the two.
         let target = Arc::new(OnceLock::new());
         let interrupts = Interrupts::catch(decide(target.clone()), kill(target.clone()))?;
-        let mut group = branch.spawn(command).map_err(start_error)?;
+        let started = branch.start(&program, &[], &shape).map_err(start_error)?;
+        let Started { mut group, view, because } = started;
         let watched = |source| CliError::from(Error::Group { source });
         let pidfd = group.pidfd().try_clone_to_owned();
         let pidfd = pidfd.map_err(|source| CliError::System { doing: "copy a pidfd", source })?;
@@ -198,6 +216,8 @@ impl Args {
             learn(&group.take_tried(), branch.workspace().base(), file)?;
         }
         let facts = Facts {
+            view,
+            because,
             level: group.level().clone(),
             usage: outcome.usage,
             denied: outcome.denials.clone(),
@@ -333,6 +353,9 @@ impl Show for Ran {
 impl Facts {
     /// What there is to say about how the command was held; nothing if all was as asked for.
     fn describe(&self, out: &mut dyn Write) -> io::Result<()> {
+        if let Some(reason) = &self.because {
+            writeln!(out, "branchfs: on the FUSE view: {}", text::plain(reason))?;
+        }
         if self.level.rung == Rung::Subreaper {
             writeln!(
                 out,

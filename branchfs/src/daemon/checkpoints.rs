@@ -5,11 +5,13 @@ use branch_store::NodeId;
 
 use super::endings;
 use super::failure::of_store;
+use super::native;
 use super::state::Daemon;
 
 /// Notes the present state of a branch, with what processes stored to maps; the name.
 pub(super) fn make(daemon: &Daemon, branch: &str, name: Option<&str>) -> Result<String, Failure> {
     let branch = daemon.branch(branch)?;
+    native::settle(daemon, &branch)?;
     daemon.flush(&branch)?;
     daemon.store.mark(&branch, name).map_err(of_store)
 }
@@ -26,6 +28,7 @@ pub(super) fn delete(daemon: &Daemon, branch: &str, name: &str) -> Result<(), Fa
 /// anything that is different now.
 pub(super) fn restore(daemon: &Daemon, name: &str, checkpoint: &str) -> Result<RestoreReport, Failure> {
     let branch = daemon.branch(name)?;
+    native::settle(daemon, &branch)?;
     daemon.flush(&branch)?;
     let mount = daemon.mount.get();
     let is_known = |id: NodeId| mount.is_some_and(|mount| mount.knows(branch.id(), id));

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use branch_proto::{Choices, CommitOptions, CommitReport, EndReason, Event, Failure, OnEnd, RebaseReport};
 use branch_store::{
-    Branch, BranchId, Children, Committed, Conflict, Invalid, NodeId, Note, Selector, Store, Watch,
+    Branch, BranchId, Children, Committed, Conflict, Invalid, NodeId, Note, Processes, Selector, Store, Watch,
 };
 
 use super::choices::Chooser;
 use super::failure::of_store;
 use super::groups::{self, Group};
+use super::native;
 use super::processes::is_inside;
 use super::selection::{Selection, refused};
 use super::state::Daemon;
@@ -55,6 +56,7 @@ pub(super) fn commit(
     let selection = Selection::new(&options.part)?;
     let branch = daemon.branch(name)?;
     let winner = branch.id();
+    native::settle(daemon, &branch)?;
     daemon.flush(&branch)?;
     let selects = selection.as_ref().map(|part| |path: &[u8]| part.selects(path));
     let selector = selects.as_ref().map(|selects| selects as Selector<'_>);
@@ -114,6 +116,7 @@ pub(super) fn orphaned(daemon: &Daemon, branch: &Branch, orphans: &[NodeId]) {
 pub(super) fn rebase(daemon: &Daemon, name: &str, choices: &Choices) -> Result<RebaseReport, Failure> {
     let chooser = Chooser::new(choices)?;
     let branch = daemon.branch(name)?;
+    native::settle(daemon, &branch)?;
     daemon.flush(&branch)?;
     let rebased = daemon.store.rebase(&branch, &|conflict| chooser.choose(conflict)).map_err(of_store)?;
     orphaned(daemon, &branch, &rebased.orphans);
@@ -153,8 +156,17 @@ pub(super) fn abort(
 
 /// What the end of a group means for its branch.
 pub(super) fn after(daemon: &Daemon, group: &Group) {
-    if group.on_end == OnEnd::Keep || daemon.store.branch_by_id(group.branch).is_none() {
-        return;
+    let Some(branch) = daemon.store.branch_by_id(group.branch) else { return };
+    match group.on_end {
+        OnEnd::Keep => return,
+        OnEnd::TakeIn => {
+            // Whoever wants the branch next tries again, and is told.
+            if let Err(failure) = native::take_in(daemon, &branch, Processes::Ended) {
+                tracing::error!(branch = group.name, %failure, "what its processes left is not taken in");
+            }
+            return;
+        }
+        OnEnd::Abort => {}
     }
     match abort(daemon, &group.name, Children::Cascade, Requester::Client(None)) {
         // Somebody else was faster.
@@ -205,6 +217,7 @@ fn report(committed: &Committed) -> CommitReport {
 pub(super) fn kill(daemon: &Daemon, branch: &Arc<Branch>, requester: Requester) -> io::Result<Farewell> {
     let (killed, asking) = groups_of(daemon, branch.id(), std::slice::from_ref(branch), requester);
     groups::kill(killed).wait()?;
+    settle(daemon);
     Ok(Farewell(asking))
 }
 
@@ -239,7 +252,7 @@ fn conclude(
     gone.map_err(|error| format!("processes of ended branches do not end: {error}"))
 }
 
-fn forget(daemon: &Daemon, ended: &[Arc<Branch>], invalid: &[Invalid]) -> io::Result<()> {
+pub(super) fn forget(daemon: &Daemon, ended: &[Arc<Branch>], invalid: &[Invalid]) -> io::Result<()> {
     let Some(mount) = daemon.mount.get() else { return Ok(()) };
     mount.forget(invalid);
     for branch in ended {

@@ -20,6 +20,12 @@ pub(super) fn of_store(error: Error) -> Failure {
         Error::Stale(name) => Failure::Stale { name },
         Error::HasChildren { name, children } => Failure::HasChildren { name, children },
         Error::Busy(name) => Failure::Busy { name, reason: "it is being committed".to_owned() },
+        Error::Attached(names) => Failure::Busy {
+            name: names.join("', '"),
+            reason: "its processes write to a native view, under which the base does not change: wait for them, or \
+                     'branchfs kill' them"
+                .to_owned(),
+        },
         Error::Conflicts(conflicts) => {
             Failure::Conflicts { conflicts: conflicts.into_iter().map(conflict).collect() }
         }
@@ -78,6 +84,7 @@ mod tests {
             || Error::Stale("b".into()),
             || Error::HasChildren { name: "b".into(), children: vec!["c".into()] },
             || Error::Busy("b".into()),
+            || Error::Attached(vec!["b".into()]),
             || Error::Conflicts(vec![]),
             || Error::Cancelled,
             || Error::NotAllowed("no"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use branch_proc::{Control, Process, Usage};
-use branch_proto::{Failure, GroupAction, GroupInfo, ProcessInfo};
+use branch_proto::{Failure, GroupAction, GroupInfo, OnEnd, ProcessInfo, ViewKind};
 
 use super::endings::{self, Farewell, Requester};
 use super::failure::of_io;
@@ -67,6 +67,7 @@ fn describe(group: &Group) -> Option<GroupInfo> {
         branch: group.name.clone(),
         pid: group.identity.pid,
         since: group.since,
+        view: if group.on_end == OnEnd::TakeIn { ViewKind::Native } else { ViewKind::Fuse },
         frozen: control.is_frozen(),
         cpu_us: cpu(&usage, &processes),
         memory: usage.memory,

@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use super::events::Events;
 use super::pidfds;
-use super::survivors::{Estate, Identity, Survivor, Survivors};
+use super::survivors::{Identity, Survivor, Survivors};
 use super::wake::Wake;
 
 /// Key of the wake-up in the epoll set; groups count from 1.
@@ -88,12 +88,7 @@ impl Groups {
         Ok(Groups { table: Mutex::default(), survivors: Survivors::new(store)?, epoll, wake })
     }
 
-    /// Kills the groups an earlier daemon left behind.
-    pub(super) fn kill_survivors(&self) -> io::Result<Estate> {
-        self.survivors.kill()
-    }
-
-    /// What they have left is seen to, too.
+    /// What an earlier daemon left behind is seen to.
     pub(super) fn survivors_settled(&self) -> io::Result<()> {
         self.survivors.settled()
     }
@@ -131,8 +126,7 @@ impl Groups {
 
     /// Those that have ended, are not dropped yet, and whose branches are to go with them.
     pub(super) fn ended_with_branch(&self) -> io::Result<Vec<Arc<Group>>> {
-        let mut groups: Vec<_> =
-            self.all().into_iter().filter(|group| group.on_end == OnEnd::Abort).collect();
+        let mut groups: Vec<_> = self.all().into_iter().filter(|group| group.on_end != OnEnd::Keep).collect();
         let mut watched: Vec<_> = groups.iter().map(|group| PollFd::new(group, PollFlags::IN)).collect();
         if watched.is_empty() {
             return Ok(Vec::new());

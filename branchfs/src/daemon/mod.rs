@@ -48,6 +48,7 @@ mod globs;
 mod group_verbs;
 mod groups;
 mod maintenance;
+mod native;
 mod patch_pipe;
 mod peer;
 mod pidfds;

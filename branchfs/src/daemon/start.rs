@@ -19,7 +19,7 @@ use super::maintenance::{Mailbox, Maintenance};
 use super::running::{Running, Threads, remove_if_there};
 use super::state::Daemon;
 use super::stop::{Signals, Stop};
-use super::survivors::Estate;
+use super::survivors::{Estate, Survivors};
 use super::under_way::UnderWay;
 use super::{Options, SOCKET_NAME};
 use crate::fuse::{self, Access, DeadMount, MountOptions};
@@ -31,9 +31,12 @@ pub(super) fn start(options: &Options) -> Result<(Running, UnixListener), Error>
     raise_open_files();
     let signals = Signals::catch().map_err(Error::Signals)?;
     check_owner(&options.store)?;
-    let (store, report) = open(options)?.recover()?;
+    let unrecovered = open(options)?;
+    // Before recovery: it takes in what they wrote to native views.
+    let left = Survivors::new(&options.store).and_then(|left| left.kill()).map_err(Error::Survivors)?;
+    let (store, report) = unrecovered.recover()?;
     let (daemon, mailbox) = assemble(Arc::new(store), report.lines, options)?;
-    end_survivors(&daemon)?;
+    end_survivors(&daemon, left)?;
     clear_dead_mount(&options.mountpoint)?;
     make_mountpoint(&options.mountpoint)?;
     mount(&daemon, options)?;
@@ -95,8 +98,8 @@ fn assemble(
 
 /// What ran in branches when an earlier daemon was killed runs in dead views: it is ended, and with it the branches that
 /// were to end with it.
-fn end_survivors(daemon: &Daemon) -> Result<(), Error> {
-    let Estate { killed, branches } = daemon.groups.kill_survivors().map_err(Error::Survivors)?;
+fn end_survivors(daemon: &Daemon, left: Estate) -> Result<(), Error> {
+    let Estate { killed, branches } = left;
     if killed > 0 {
         tracing::warn!(killed, "ended processes an earlier daemon had left behind");
     }

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use branch_proto::{BranchInfo, Event, Failure};
-use branch_store::{Branch, Store};
+use branch_store::{Branch, Processes, Store};
 
 use super::events::Events;
 use super::failure::{of_io, of_store};
 use super::groups::Groups;
 use super::maintenance::Maintenance;
+use super::native;
 use super::stop::Stop;
 use super::under_way::UnderWay;
 use super::wire_types::branch_info;
@@ -38,14 +39,13 @@ impl Daemon {
     }
 
     /// Brings dirty pages of memory maps into the store: a snapshot or a commit must hold what was written
-    /// before it. Nothing can be dirty in main, which is read-only through the mount.
+    /// before it. Nothing can be dirty in main, which is read-only through the mount. So for what was written to a
+    /// native view.
     pub(super) fn flush(&self, branch: &Branch) -> Result<(), Failure> {
-        match self.mount.get() {
-            Some(mount) if !branch.is_main() => {
-                mount.flush_branch(branch.id()).map_err(|error| of_io("writing back mapped pages", &error))
-            }
-            _ => Ok(()),
+        if let Some(mount) = self.mount.get().filter(|_| !branch.is_main()) {
+            mount.flush_branch(branch.id()).map_err(|error| of_io("writing back mapped pages", &error))?;
         }
+        native::take_in(self, branch, Processes::Run)
     }
 
     pub(super) fn info(&self, branch: &Branch) -> Result<BranchInfo, Failure> {

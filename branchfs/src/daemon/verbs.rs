@@ -17,6 +17,7 @@ use super::endings::{self, Farewell, Requester};
 use super::failure::{of_io, of_store};
 use super::group_verbs;
 use super::groups::{self, Newcomer};
+use super::native;
 use super::peer::Peer;
 use super::processes;
 use super::selection::{Selection, refused};
@@ -80,6 +81,10 @@ pub(super) fn carry_out(
         }
         Verb::ControlGroups { branch, action } => control_groups(daemon, peer, &branch, action),
         Verb::Attach { branch, pid: _, on_end } => attach(daemon, peer, &branch, on_end, descriptor).into(),
+        Verb::NativeView { branch, mounter } => {
+            native::prepare(daemon, &branch, mounter).map(|view| Answer::NativeView { view }).into()
+        }
+        Verb::TakeIn { branch } => native::take_in_now(daemon, &branch).map(|()| Answer::Done).into(),
         Verb::Subscribe | Verb::Shutdown => Ok(Answer::Done).into(),
     }
 }
@@ -93,6 +98,7 @@ pub(super) fn fork(
     quota: Option<Quota>,
 ) -> Result<Vec<std::sync::Arc<Branch>>, Failure> {
     let parent = daemon.branch(parent)?;
+    native::settle(daemon, &parent)?;
     daemon.flush(&parent)?;
     let (group, quota) = (to_group_kind(group), quota.map(to_quota));
     let branches = daemon.store.fork_limited(&parent, names, group, quota).map_err(of_store)?;
@@ -274,6 +280,7 @@ fn attach(
             return Err(failure);
         }
     };
+    native::admit(daemon, &live, on_end)?;
     let newcomer = Newcomer { branch: live.id(), name: live.name().to_owned(), identity, pidfd, on_end };
     let group = daemon.groups.add(newcomer).map_err(|error| of_io("watching a process group", &error))?;
     if live.is_live() {

@@ -31,6 +31,7 @@ pub(super) fn branch_info(
             branch_store::Quota::Bytes(limit) => Some(limit),
             branch_store::Quota::Unlimited => None,
         },
+        view: if branch.is_attached() { wire::ViewKind::Native } else { wire::ViewKind::Fuse },
         groups: groups.count(branch.id()),
         children: branch.children().into_iter().filter_map(|id| name_of(store, id)).collect(),
         checkpoints: branch.marks().into_iter().map(checkpoint).collect(),

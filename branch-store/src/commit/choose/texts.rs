@@ -10,11 +10,11 @@ use rustix::io::Errno;
 
 use crate::base::stat_fd;
 use crate::branch::Shared;
-use crate::commit::choose::versions::{Met, Version, same_bytes};
+use crate::commit::choose::versions::{Met, Version};
 use crate::commit::clash::{Clash, Sides};
 use crate::conflict::Conflict;
 use crate::content::PRIVATE;
-use crate::copying::{Take, copy_bytes};
+use crate::copying::{Take, copy_bytes, same_bytes};
 use crate::error::{Error, Result};
 use crate::ids::{LayerId, NodeId};
 use crate::node::{Attributes, Body, Content, Kind, Object, Time, time_of};

@@ -2,7 +2,6 @@
 //! where a conflict would be reported otherwise. Reads, changes nothing.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
@@ -12,12 +11,10 @@ use crate::commit::attributes;
 use crate::commit::clash::{Clash, SideView, Sides, Subject, Why};
 use crate::commit::index::Indexed;
 use crate::conflict::Target;
+use crate::copying::same_bytes;
 use crate::error::{Error, Result};
 use crate::ids::NodeId;
 use crate::node::{Attributes, Body, Content, Fingerprint, Inode, Kind, Node, Object, Slot, Stat};
-
-/// Bytes compared at a time.
-const CHUNK: usize = 128 * 1024;
 
 /// One object on two sides, and what both started from.
 pub(super) struct Met {
@@ -305,30 +302,4 @@ fn attributes_of(view: &View<'_>, object: &Object) -> Result<Attributes> {
     }
     let found = view.found(object)?;
     Ok(found.meta(view.base.xattrs(&found, object.id == NodeId::ROOT)?).attributes())
-}
-
-/// Whether two files of one size hold the same bytes.
-pub(super) fn same_bytes(one: &File, other: &File) -> Result<bool> {
-    let mut buffers = [vec![0; CHUNK], vec![0; CHUNK]];
-    let mut at = 0;
-    loop {
-        let [a, b] = &mut buffers;
-        let got = one.read_at(a, at).map_err(host)?;
-        match other.read_exact_at(&mut b[..got], at) {
-            Ok(()) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(false),
-            Err(e) => return Err(host(e)),
-        }
-        if a[..got] != b[..got] {
-            return Ok(false);
-        }
-        if got == 0 {
-            return Ok(other.read_at(b, at).map_err(host)? == 0);
-        }
-        at += got as u64;
-    }
-}
-
-fn host(e: std::io::Error) -> Error {
-    Error::Posix(Errno::from_io_error(&e).unwrap_or(Errno::IO))
 }

@@ -50,6 +50,7 @@ pub(crate) fn turn(
 ) -> Result<Committed> {
     let _one_at_a_time = shared.writeback.lock();
     shared.journal.check()?;
+    shared.refuse_attached(&[])?;
     let of = Stack::of(&shared.log.lock()).target(turn)?;
     let gone = Error::NotAllowed("the preimages of that commit are no longer kept: it cannot be taken back");
     let forward = kept::read(shared, of)?.ok_or(gone)?;

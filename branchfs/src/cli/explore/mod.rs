@@ -16,6 +16,7 @@ use super::exit_code::Code;
 use super::interrupt::{Act, Interrupts};
 use super::output::Show;
 use super::run::directory_in_base;
+use super::view::View;
 use super::{size, text};
 pub(super) use live::{Live, describe};
 
@@ -40,6 +41,9 @@ pub(super) struct Args {
     /// Fork off PARENT and commit into it
     #[arg(short, long, default_value = MAIN)]
     parent: String,
+    /// What the attempts work on
+    #[arg(long, value_enum, default_value = "fuse")]
+    view: View,
     #[command(flatten)]
     confine: confine::Options,
     /// The command of every attempt
@@ -88,10 +92,11 @@ impl Args {
         let directory = directory_in_base(context, workspace)?;
         let confinement = self.confine.confinement()?;
         let at = |program: Program| program.current_dir(&directory).confine(confinement.clone());
+        let seen = |program: Program| at(program).view(self.view.into());
         let attempts = if self.lines.is_empty() {
-            vec![at(Program::new(self.command)); self.n.unwrap_or(1).into()]
+            vec![seen(Program::new(self.command)); self.n.unwrap_or(1).into()]
         } else {
-            self.lines.into_iter().map(|line| at(Program::shell(line))).collect()
+            self.lines.into_iter().map(|line| seen(Program::shell(line))).collect()
         };
         let mut explore = Explore::new(workspace, attempts)?.parent(self.parent);
         if let Some(check) = self.check {

@@ -18,6 +18,9 @@ pub(super) fn write(out: &mut dyn Write, report: &ExploreReport) -> io::Result<(
         let (branch, duration) = (&attempt.branch, text::span(attempt.duration));
         writeln!(out, "{:>3}  {branch:width$}  {duration:>8}  {}", i + 1, describe(&attempt.verdict))?;
     }
+    if let Some(reason) = report.attempts.iter().find_map(|attempt| attempt.because.as_deref()) {
+        writeln!(out, "branchfs: on the FUSE view: {}", text::plain(reason))?;
+    }
     if let Some(commit) = &report.commit {
         return commit::describe(out, commit);
     }
