@@ -32,10 +32,7 @@ pub(crate) struct Memory {
 /// Whether it was asked for, and can be had: only root can make the kernel forget.
 pub(crate) fn wanted(options: &Options) -> bool {
     let branches = options.arms.iter().any(|arm| arm.starts_with("depth-"));
-    branches
-        && options.memory_files != Some(0)
-        && options.wants(NAME, NAME)
-        && rustix::process::geteuid().is_root()
+    branches && options.memory_files != Some(0) && options.wants(NAME, NAME) && Site::can_forget()
 }
 
 /// With a base and a daemon of its own. `None` if it is not wanted, or no daemon can be had here.
@@ -50,7 +47,7 @@ pub(crate) fn measure(options: &Options) -> Result<Option<Memory>> {
     Tree::Many.make(&site, &Scale { remembered: files, ..scale })?;
     let mut daemon = None;
     let mut branches = Branches::new(&site, options.branchfs.as_deref(), 1, &mut daemon)?;
-    let Some(daemon) = daemon else { return Ok(None) };
+    let Some(Ok(daemon)) = daemon else { return Ok(None) };
     let view = branches.open(Purpose { tree: Tree::Many, changes: Changes::Nothing })?;
     let started = daemon.resident()?;
     let found = walk(&view.directory())?;

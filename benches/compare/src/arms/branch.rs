@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use branch_proto::Children;
 
-use crate::arms::{Arm, Daemon, Purpose, View};
+use crate::arms::{Arm, Daemon, Purpose, Running, View};
 use crate::error::{Result, While};
 use crate::site::Site;
 use crate::trees;
@@ -27,7 +27,7 @@ impl Branches {
         site: &Rc<Site>,
         program: Option<&Path>,
         depth: usize,
-        daemon: &mut Option<Daemon>,
+        daemon: &mut Running,
     ) -> Result<Branches> {
         let daemon = Daemon::of(site, program, daemon)?;
         let mut parent = "main".to_owned();

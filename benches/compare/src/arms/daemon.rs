@@ -15,6 +15,9 @@ use crate::site::Site;
 #[derive(Clone)]
 pub(crate) struct Daemon(Rc<Inner>);
 
+/// The daemon, once somebody needed it, or why it does not start: it is tried once.
+pub(crate) type Running = Option<std::result::Result<Daemon, String>>;
+
 struct Inner {
     /// Goes after the daemon has stopped.
     _site: Rc<Site>,
@@ -26,15 +29,9 @@ struct Inner {
 
 impl Daemon {
     /// The one that runs already, or else a new one over the site's base.
-    pub(super) fn of(
-        site: &Rc<Site>,
-        program: Option<&Path>,
-        running: &mut Option<Daemon>,
-    ) -> Result<Daemon> {
-        match running {
-            Some(daemon) => Ok(daemon.clone()),
-            None => Ok(running.insert(Daemon::start(site, program)?).clone()),
-        }
+    pub(super) fn of(site: &Rc<Site>, program: Option<&Path>, running: &mut Running) -> Result<Daemon> {
+        let start = || Daemon::start(site, program).map_err(|failed| failed.to_string());
+        running.get_or_insert_with(start).clone().map_err(Failed::Other)
     }
 
     fn start(site: &Rc<Site>, program: Option<&Path>) -> Result<Daemon> {

@@ -21,7 +21,7 @@ use crate::site::Site;
 use crate::trees::Tree;
 
 pub(crate) use branch::Branches;
-pub(crate) use daemon::Daemon;
+pub(crate) use daemon::{Daemon, Running};
 
 /// What a work does to what it finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +112,7 @@ pub(crate) fn seats(options: &Options, site: &Rc<Site>) -> Result<Vec<Seat>> {
     names.into_iter().map(|name| seat(name, options, site, &mut daemon)).collect()
 }
 
-fn seat(name: &str, options: &Options, site: &Rc<Site>, daemon: &mut Option<Daemon>) -> Result<Seat> {
+fn seat(name: &str, options: &Options, site: &Rc<Site>, daemon: &mut Running) -> Result<Seat> {
     let arm: Result<Box<dyn Arm>> = match name {
         "ext4" => plain::Plain::new(site).map(|arm| Box::new(arm) as _),
         "overlayfs" => overlay::Overlay::new(site).map(|arm| Box::new(arm) as _),

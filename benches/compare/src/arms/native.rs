@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use branch_proto::Children;
 
-use crate::arms::{Arm, Daemon, Purpose, View};
+use crate::arms::{Arm, Daemon, Purpose, Running, View};
 use crate::error::{Failed, Result, succeed};
 use crate::site::Site;
 
@@ -19,11 +19,7 @@ pub(crate) struct Native {
 
 impl Native {
     /// The daemon is started by the first arm that needs it.
-    pub(crate) fn new(
-        site: &Rc<Site>,
-        program: Option<&Path>,
-        daemon: &mut Option<Daemon>,
-    ) -> Result<Native> {
+    pub(crate) fn new(site: &Rc<Site>, program: Option<&Path>, daemon: &mut Running) -> Result<Native> {
         let daemon = Daemon::of(site, program, daemon)?;
         if !succeed(Command::new(daemon.program()).args(["run", "--help"]))?.contains("--view") {
             return Err(Failed::Other("this branchfs has no native views".to_owned()));

@@ -24,6 +24,7 @@ pub(crate) struct Figures {
     pub(crate) columns: Vec<Column>,
     pub(crate) lines: Vec<Line>,
     pub(crate) memory: Option<Memory>,
+    pub(crate) memory_failed: Option<String>,
 }
 
 /// The machine at one moment.
@@ -125,13 +126,26 @@ impl Figures {
     pub(crate) fn new(options: &Options, host: Host, columns: Vec<Column>) -> Figures {
         let scale = format!("{:?}", options.scale).to_lowercase();
         let (before, after) = (host.clone(), host);
-        Figures { scale, rounds: options.rounds, before, after, columns, lines: Vec::new(), memory: None }
+        Figures {
+            scale,
+            rounds: options.rounds,
+            before,
+            after,
+            columns,
+            lines: Vec::new(),
+            memory: None,
+            memory_failed: None,
+        }
     }
 
     /// Whether everything worked that can work here, but for the peer, which is not ours to mend.
     pub(crate) fn is_whole(&self) -> bool {
         let ours =
             |index: &usize| self.columns[*index].absent.is_none() && self.columns[*index].name != "peer";
+        let branches = |column: &Column| column.name.starts_with("depth-") && column.absent.is_none();
+        if self.memory_failed.is_some() && self.columns.iter().any(branches) {
+            return false;
+        }
         let present: Vec<usize> = (0..self.columns.len()).filter(ours).collect();
         // What plain ext4 cannot do either is the machine's.
         self.lines
@@ -208,6 +222,7 @@ pub(crate) mod tests {
                 line("git status warm", Shown::Time, vec![cell(&[20]), failed, absent()]),
             ],
             memory: Some(Memory { files: 1_000, started: 4 << 20, walked: 80 << 20, forgotten: 20 << 20 }),
+            memory_failed: None,
         }
     }
 

@@ -89,6 +89,7 @@ pub(super) fn reasons(figures: &Figures) -> Vec<String> {
     }
     // The rows of a work are beside each other, and fail together.
     reasons.dedup();
+    reasons.extend(figures.memory_failed.iter().map(|reason| format!("memory: {reason}")));
     reasons
 }
 
