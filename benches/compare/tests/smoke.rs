@@ -14,6 +14,12 @@ fn compare(dir: &Path, args: &[&str]) -> Output {
     command.args(args).output().unwrap()
 }
 
+/// In memory, if there is such a place: before each run everything written is made durable, everybody else's as well.
+fn directory() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}
+
 fn mounted_in(dir: &Path) -> usize {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     mounts.lines().filter(|line| line.contains(dir.to_str().unwrap())).count()
@@ -27,7 +33,7 @@ fn every_work_gives_figures_on_every_arm_that_is_there_and_nothing_is_left() {
     let dir = tempfile::tempdir().unwrap();
     let files = ["figures.json", "table.md", "bars.svg"].map(|name| dir.path().join(name));
     let [json, markdown, svg] = files.each_ref().map(|path| path.to_str().unwrap());
-    let work = tempfile::tempdir().unwrap();
+    let work = directory();
     let output = compare(work.path(), &["--json", json, "--markdown", markdown, "--svg", svg]);
     let said =
         String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
@@ -62,7 +68,7 @@ fn every_work_gives_figures_on_every_arm_that_is_there_and_nothing_is_left() {
 
 #[test]
 fn only_the_rows_asked_for_are_measured() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     let output = compare(dir.path(), &["--arms", "ext4", "--only", "rename"]);
     assert!(output.status.success(), "{output:?}");
     let table = String::from_utf8(output.stdout).unwrap();
@@ -73,7 +79,7 @@ fn only_the_rows_asked_for_are_measured() {
 
 #[test]
 fn what_does_not_exist_is_refused_in_words() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = directory();
     for (args, words) in
         [(["--arms", "depth-0"], "no arm 'depth-0'"), (["--only", "nothing"], "nothing to do")]
     {
