@@ -139,7 +139,7 @@ fn why(said: &mut File) -> Result<String> {
         .on("reading", Path::new("what the worker said"))?;
     // What it was started through may have said something, too.
     let own = text.lines().find(|line| line.starts_with("compare: "));
-    Ok(own.unwrap_or_else(|| gist(&text)).to_owned())
+    Ok(own.unwrap_or_else(|| gist(&text)).trim_start_matches("compare: ").to_owned())
 }
 
 impl Drop for Worker {

@@ -69,7 +69,8 @@ pub(super) fn short(ratio: f64) -> String {
     let places = match ratio {
         r if r >= 10.0 => 0,
         r if r >= 0.1 => 2,
-        _ => 3,
+        r if r >= 0.01 => 3,
+        _ => 4,
     };
     format!("{ratio:.places$}")
 }
@@ -108,6 +109,11 @@ mod tests {
         assert_eq!(shown(1, 20.0), "50.0 ms");
         assert_eq!(shown(1, 0.5), "2.00 s");
         assert_eq!(shown(1, 10_000.0), "100 µs");
+    }
+
+    #[test]
+    fn ratios_have_digits_that_count() {
+        assert_eq!([26.2, 1.0, 0.5, 0.05, 0.005].map(short), ["26", "1.00", "0.50", "0.050", "0.0050"]);
     }
 
     #[test]
