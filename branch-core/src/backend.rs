@@ -138,6 +138,18 @@ impl Daemon {
         Ok(daemon)
     }
 
+    /// As [`Backend::create`], by a process (its pidfd) that is going to attach a group to each branch: a branch that has
+    /// none is aborted when that process ends, and when the daemon does.
+    pub fn create_for(
+        &self,
+        names: &[String],
+        parent: &str,
+        group: GroupKind,
+        maker: BorrowedFd<'_>,
+    ) -> Result<Vec<BranchInfo>, Error> {
+        self.call(|client| client.create_for(names, parent, group, maker))
+    }
+
     /// As [`Backend::attach`], saying what the end of the group means for the branch.
     pub fn attach_until(
         &self,

@@ -127,6 +127,22 @@ impl Client {
         }
     }
 
+    /// The same as [`Client::create`], for a process that is going to attach a group to each branch: a branch without
+    /// one is aborted when that process ends.
+    pub fn create_for(
+        &mut self,
+        names: &[String],
+        parent: &str,
+        group: GroupKind,
+        maker: BorrowedFd<'_>,
+    ) -> Result<Vec<BranchInfo>, ClientError> {
+        let (names, parent) = (names.to_vec(), parent.to_owned());
+        match self.call_with(Verb::Create { names, parent, group, quota: None }, maker)? {
+            Answer::Branches { branches } => Ok(branches),
+            _ => Err(ClientError::Mismatch { verb: "create" }),
+        }
+    }
+
     /// Changes how much a branch may hold of its own; the branch.
     pub fn set_quota(&mut self, branch: &str, quota: Quota) -> Result<BranchInfo, ClientError> {
         match self.call(Verb::SetQuota { branch: branch.to_owned(), quota })? {

@@ -1,7 +1,7 @@
 //! The branches of a workspace for `branch()`: each call has a connection of its own, so that no child inherits one.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use branch_core::{Backend, Children, Daemon, Error, GroupKind, LaunchError, Location, MAIN, OnEnd};
 use branch_proc::branch::{Myself, Worlds};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::PidfdFlags;
 
 use crate::errno;
 
@@ -76,7 +77,11 @@ impl Worlds for Files {
         rustix::rand::getrandom(&mut tag, rustix::rand::GetRandomFlags::empty())?;
         let tag = u32::from_ne_bytes(tag);
         let names: Vec<String> = (1..=count).map(|number| format!("branch-{tag:08x}-{number}")).collect();
-        let made = self.daemon().and_then(|daemon| daemon.create(&names, &self.parent, GroupKind::Exclusive));
+        // The daemon ends them with this process, until each has its group.
+        let myself = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
+        let made = self
+            .daemon()
+            .and_then(|daemon| daemon.create_for(&names, &self.parent, GroupKind::Exclusive, myself.as_fd()));
         if let Err(error) = made {
             if matches!(error, Error::Daemon(_)) {
                 // It may have made them and died before it said so. The first reason counts.

@@ -2,12 +2,14 @@
 //! branch, no process.
 #![allow(clippy::unwrap_used)] // also in helpers
 
+use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::OnceLock;
 
-use branch_proto::Event;
-use branchfs_tests::{Workspace, binary, cannot};
+use branch_proto::{Children, Event, GroupKind};
+use branchfs_tests::{Ordinary, Workspace, binary, cannot};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Rounds of the test whose daemon is killed.
@@ -38,7 +40,8 @@ fn compile(source: &str, to: &Path) -> Option<()> {
     let mut cc = Command::new("cc");
     cc.args(["-std=c11", "-D_DEFAULT_SOURCE", "-Wall", "-Wextra", "-Werror", "-o"]).arg(to);
     cc.arg("-I").arg(ours.join("include")).arg(ours.join(source)).arg("-L").arg(library());
-    cc.arg("-lbranch").arg(format!("-Wl,-rpath,{}", library().display()));
+    // The one beside it first: this build may lie where an ordinary user cannot look.
+    cc.arg("-lbranch").arg(format!("-Wl,-rpath,$ORIGIN:{}", library().display()));
     match cc.output() {
         Err(error) => {
             cannot(&format!("no C compiler: {error}"));
@@ -53,10 +56,23 @@ fn compile(source: &str, to: &Path) -> Option<()> {
 
 /// Runs a program of ours in a workspace, from the base.
 fn run(workspace: &Workspace, program: &Path, args: &[&str]) -> Output {
+    command(workspace, program, args).output().unwrap()
+}
+
+fn command(workspace: &Workspace, program: &Path, args: &[&str]) -> Command {
     let mut path = binary().parent().unwrap().as_os_str().to_owned();
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
-    Command::new(program).args(args).current_dir(workspace.base()).env("PATH", path).output().unwrap()
+    let mut command = Command::new(program);
+    command.args(args).current_dir(workspace.base()).env("PATH", path);
+    command
+}
+
+/// The program that makes children which wait for their end, and its standard output.
+fn hold(workspace: &Workspace, program: &Path) -> (Child, ChildStdout) {
+    let mut holding = command(workspace, program, &["hold"]).stdout(Stdio::piped()).spawn().unwrap();
+    let out = holding.stdout.take().unwrap();
+    (holding, out)
 }
 
 /// Compiles and runs a case; nothing is left of it but what it has committed.
@@ -146,6 +162,117 @@ fn of_a_create_whose_daemon_is_killed_in_the_middle_nothing_is_left() {
         assert_eq!(workspace.names(), ["main"]);
     }
     assert!(failed > 0, "every kill came too late");
+}
+
+/// The groups were the killed daemon's to end, and with them the branches: the next one does it, also where all of the
+/// groups have ended before it starts.
+#[test]
+fn what_a_killed_daemon_was_to_end_the_next_one_ends() {
+    let Some(workspace) = Workspace::new() else { return };
+    let program = workspace.outside().join("cases");
+    let Some(()) = compile("tests/c/cases.c", &program) else { return };
+    for caller_lives in [true, false] {
+        let (mut holding, mut out) = hold(&workspace, &program);
+        let mut made = [0; 5];
+        out.read_exact(&mut made).unwrap();
+        assert_eq!(workspace.names().len(), 65);
+        workspace.kill_daemon();
+        if !caller_lives {
+            holding.kill().unwrap();
+            // Its end is that of the last process that writes there.
+            out.read_to_end(&mut Vec::new()).unwrap();
+        }
+        assert_eq!(workspace.names(), ["main"], "caller lives: {caller_lives}");
+        assert_eq!(holding.wait().unwrap().success(), caller_lives, "its children were killed");
+    }
+}
+
+/// The caller is killed when its branches are made: before it hears of them, while it makes the processes, or while it
+/// attaches them.
+#[test]
+fn of_a_caller_that_is_killed_in_the_middle_of_a_create_nothing_is_left() {
+    let Some(workspace) = Workspace::new() else { return };
+    let program = workspace.outside().join("cases");
+    let Some(()) = compile("tests/c/cases.c", &program) else { return };
+    let mut in_time = 0;
+    for _ in 0..KILLS {
+        let mut events = workspace.subscribe();
+        let (mut holding, mut out) = hold(&workspace, &program);
+        let mut left = loop {
+            if let Event::Forked { branches, .. } = Workspace::next(&mut events) {
+                break branches;
+            }
+        };
+        holding.kill().unwrap();
+        let mut said = Vec::new();
+        out.read_to_end(&mut said).unwrap();
+        in_time += u32::from(said.is_empty());
+        while !left.is_empty() {
+            if let Event::Ended { branch, .. } = Workspace::next(&mut events) {
+                left.retain(|name| *name != branch);
+            }
+        }
+        assert_eq!(workspace.names(), ["main"]);
+        holding.wait().unwrap();
+    }
+    assert!(in_time > 0, "every kill came too late");
+}
+
+/// What the daemon does of it, without chance.
+#[test]
+fn a_branch_ends_with_its_maker_until_a_group_is_attached() {
+    let Some(workspace) = Workspace::new() else { return };
+    let sleeper = || Command::new("sleep").arg("1000").spawn().unwrap();
+    let end = |mut process: Child| {
+        process.kill().unwrap();
+        process.wait().unwrap()
+    };
+    let mut client = workspace.client();
+    for daemon_lives in [true, false] {
+        let (maker, group) = (sleeper(), sleeper());
+        let (pid, maker_pid) = (i32::try_from(group.id()).unwrap(), i32::try_from(maker.id()).unwrap());
+        let (held, watched) = (branchfs_tests::pidfd(pid), branchfs_tests::pidfd(maker_pid));
+        let names = ["attached".to_owned(), "alone".to_owned()];
+        client.create_for(&names, "main", GroupKind::Independent, watched.as_fd()).unwrap();
+        client.attach("attached", pid, held.as_fd()).unwrap();
+        let alone = client.inspect("alone").unwrap();
+        assert_eq!(alone.groups, 0, "who makes a branch is not in it");
+        if !daemon_lives {
+            // With the maker alive: what it would attach now had a view of the dead daemon.
+            workspace.kill_daemon();
+            client = workspace.client();
+            assert_eq!(workspace.names(), ["main", "attached"]);
+        }
+        end(maker);
+        assert_eq!(workspace.names(), ["main", "attached"]);
+        end(group);
+        client.abort("attached", Children::Refuse).unwrap();
+    }
+    let late = sleeper();
+    let gone = branchfs_tests::pidfd(i32::try_from(late.id()).unwrap());
+    end(late);
+    let refused = client.create_for(&["late".to_owned()], "main", GroupKind::Independent, gone.as_fd());
+    assert!(refused.unwrap_err().to_string().contains("has ended"));
+    assert_eq!(workspace.names(), ["main"]);
+}
+
+/// In a user namespace of their own, with views that only the user's processes can see.
+#[test]
+fn an_ordinary_user_gets_the_same_children() {
+    // Building may take its time: before others have to wait for the device.
+    library();
+    let Some(user) = Ordinary::new() else { return };
+    let program = user.bin().join("cases");
+    let Some(()) = compile("tests/c/cases.c", &program) else { return };
+    std::fs::copy(library().join("libbranch.so"), user.bin().join("libbranch.so")).unwrap();
+    let cases =
+        ["numbers", "commits", "aborts", "memory", "stale", "closed", "invalid", "nested", "sixty_four"];
+    for case in cases.into_iter().chain(["race 20"]) {
+        // Nothing of the last one, which would be found in the base.
+        user.ok(&format!("rm -f made kept outer inner mine winner; cases {case}"));
+        let left = user.ok("branchfs --json list | grep -c '\"parent\":\"' || true");
+        assert_eq!(left, "0\n", "branches after {case}");
+    }
 }
 
 #[test]

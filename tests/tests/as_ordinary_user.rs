@@ -3,135 +3,15 @@
 //! other tests cover this.
 #![allow(clippy::unwrap_used)] // also in helpers
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use branchfs_tests::{binary, can_mount, clean_environment, is_mounted, skip};
-use rustix::fs::{FlockOperation, flock};
-use tempfile::TempDir;
+use branchfs_tests::{NOBODY, Ordinary, binary, clean_environment, is_mounted, skip};
 
-const NOBODY: u32 = 65534;
 const SOMEBODY_ELSE: u32 = 65533;
-
-/// `/dev/fuse` open to all, as distributions have it; the mode found is restored. One test at a time, over all
-/// processes: otherwise one would restore while another mounts.
-struct OpenDevice {
-    device: File,
-    mode: u32,
-}
-
-impl OpenDevice {
-    fn new() -> OpenDevice {
-        let device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
-        flock(&device, FlockOperation::LockExclusive).unwrap();
-        let mode = device.metadata().unwrap().mode() & 0o7777;
-        let opened = OpenDevice { device, mode };
-        opened.device.set_permissions(Permissions::from_mode(0o666)).unwrap();
-        opened
-    }
-}
-
-impl Drop for OpenDevice {
-    fn drop(&mut self) {
-        self.device.set_permissions(Permissions::from_mode(self.mode)).unwrap();
-    }
-}
-
-/// A workspace of an ordinary user. Views and daemon are out of reach for us, root or not: the kernel shows a
-/// user's mount to that user only. What a test wants to know it asks by commands of that user.
-struct Ordinary {
-    dir: TempDir,
-    _device: OpenDevice,
-}
-
-impl Ordinary {
-    /// With a file `file`, initialised; `None`, with a printed reason, where this cannot be done.
-    fn new() -> Option<Ordinary> {
-        let missing = |tool: &&str| Command::new(tool).arg("--version").output().is_err();
-        if !rustix::process::geteuid().is_root() {
-            skip("not root: all other tests run as this ordinary user");
-            return None;
-        }
-        if let Some(tool) = ["fusermount3", "setpriv"].iter().find(|tool| missing(tool)) {
-            skip(&format!("no {tool}"));
-            return None;
-        }
-        if !can_mount() {
-            return None;
-        }
-        let user = Ordinary { dir: tempfile::tempdir().unwrap(), _device: OpenDevice::new() };
-        user.make();
-        user.ok("branchfs init");
-        Some(user)
-    }
-
-    fn make(&self) {
-        fs::set_permissions(self.dir.path(), Permissions::from_mode(0o755)).unwrap();
-        // The build may lie where nobody can look.
-        fs::create_dir(self.dir.path().join("bin")).unwrap();
-        fs::copy(binary(), self.dir.path().join("bin/branchfs")).unwrap();
-        for name in ["home", "tmp", "the base"] {
-            let path = self.dir.path().join(name);
-            fs::create_dir(&path).unwrap();
-            chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
-        }
-        self.ok("echo base >file; chmod 640 file");
-    }
-
-    fn base(&self) -> PathBuf {
-        self.dir.path().join("the base")
-    }
-
-    fn mountpoint(&self) -> PathBuf {
-        self.base().join(".branchfs/mnt")
-    }
-
-    /// A shell of the user, in the base.
-    fn shell(&self, user: u32, script: &str) -> Output {
-        let mut command = Command::new("setpriv");
-        clean_environment(&mut command, &self.dir.path().join("home"));
-        let mut path = self.dir.path().join("bin").into_os_string();
-        path.push(":");
-        path.push(std::env::var_os("PATH").unwrap_or_default());
-        command.env("PATH", path).env("TMPDIR", self.dir.path().join("tmp"));
-        command.args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()]);
-        command.args(["sh", "-c", script]).current_dir(self.base());
-        command.output().unwrap()
-    }
-
-    /// The exit code of a script.
-    fn code(&self, script: &str) -> i32 {
-        self.shell(NOBODY, script).status.code().unwrap()
-    }
-
-    /// The output of a script that must succeed.
-    fn ok(&self, script: &str) -> String {
-        let output = self.shell(NOBODY, &format!("set -e; {script}"));
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{script}: {}\n{out}{err}\n{}", output.status, self.log());
-        out.into_owned()
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.base().join(".branchfs/daemon.log")).unwrap_or_default()
-    }
-}
-
-impl Drop for Ordinary {
-    fn drop(&mut self) {
-        let output = self.shell(NOBODY, "branchfs umount");
-        let mounted = is_mounted(&self.mountpoint());
-        if mounted {
-            rustix::mount::unmount(self.mountpoint(), rustix::mount::UnmountFlags::DETACH).unwrap();
-        }
-        if !std::thread::panicking() {
-            assert!(output.status.success() && !mounted, "{output:?}");
-        }
-    }
-}
 
 fn owner(path: &Path) -> (u32, u32, u32) {
     let seen = fs::symlink_metadata(path).unwrap();
@@ -211,7 +91,7 @@ fn root_starts_no_daemon_for_an_ordinary_users_store_and_uses_the_one_that_runs(
     let Some(user) = Ordinary::new() else { return };
     let root = |args: &[&str]| {
         let mut command = Command::new(binary());
-        clean_environment(&mut command, &user.dir.path().join("home"));
+        clean_environment(&mut command, &user.home());
         command.args(args).current_dir(user.base()).output().unwrap()
     };
     let refused = root(&["list"]);
@@ -331,7 +211,7 @@ fn a_program_on_a_native_view_does_its_work_as_on_the_other() {
     assert_eq!(there("branchfs diff --name-status a"), "A\td/x\nM\tfile\nD\tgone/g\nA\ty\nA\tz\n");
     there("branchfs commit a");
     assert_eq!(there("cat file y z; ls"), "base\nmore\nx\nx\nd\nfile\nother\ny\nz\n");
-    let base = user.dir.path().join("tmp/b");
+    let base = user.tmp().join("b");
     assert_eq!(owner(&base.join("d")), (NOBODY, NOBODY, 0o700));
     assert_eq!(owner(&base.join("file")), (NOBODY, NOBODY, 0o640));
     let said = there("branchfs run --view auto -- touch file 2>&1");

@@ -11,7 +11,8 @@ use super::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case")]
 pub enum Verb {
-    /// Fork `names.len()` branches (1..=64) off `parent`, all or none. Parent: live (or `main`).
+    /// Fork `names.len()` branches (1..=64) off `parent`, all or none. A pidfd may travel as SCM_RIGHTS with this frame:
+    /// each branch is aborted if that process ends before a group is attached to it. Parent: live (or `main`).
     Create {
         /// Names of the new branches, all different and not in use.
         names: Vec<String>,

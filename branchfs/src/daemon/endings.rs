@@ -244,6 +244,8 @@ fn conclude(
     invalid: &[Invalid],
     killed: Vec<Arc<Group>>,
 ) -> Result<(), String> {
+    let ids: Vec<BranchId> = ended.iter().map(|branch| branch.id()).collect();
+    daemon.groups.forget_makers(&ids);
     let dying = groups::kill(killed);
     let forgotten = forget(daemon, ended, invalid);
     let gone = dying.wait();

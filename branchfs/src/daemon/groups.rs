@@ -25,8 +25,19 @@ const WAKE_KEY: u64 = 0;
 /// Ended groups taken from one epoll_wait(2).
 const BATCH: usize = 64;
 
-/// A group to be attached.
+/// What is watched in the name of a branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A process group that runs in it.
+    Attached,
+    /// The process that has made it and is to attach a group: no part of the branch, and never killed. It is dropped
+    /// when a group is attached, or the branch ends.
+    Maker,
+}
+
+/// A group to be attached, or the maker of a branch.
 pub(super) struct Newcomer {
+    pub(super) role: Role,
     pub(super) branch: BranchId,
     pub(super) name: String,
     pub(super) identity: Identity,
@@ -34,15 +45,16 @@ pub(super) struct Newcomer {
     pub(super) on_end: OnEnd,
 }
 
-/// One attached group.
+/// One attached group, or the maker of a branch.
 pub(super) struct Group {
+    pub(super) role: Role,
     /// Ascending in the order of attachment.
     pub(super) key: u64,
     /// Seconds since the epoch of its attachment.
     pub(super) since: i64,
     pub(super) branch: BranchId,
     pub(super) name: String,
-    /// Its init, in our pid namespace.
+    /// Its init, or the maker, in our pid namespace.
     pub(super) identity: Identity,
     pub(super) pidfd: OwnedFd,
     pub(super) on_end: OnEnd,
@@ -77,6 +89,13 @@ enum Watching {
     Off,
 }
 
+impl Table {
+    /// Without the makers.
+    fn attached(&self) -> impl Iterator<Item = &Arc<Group>> {
+        self.groups.values().filter(|group| group.role == Role::Attached)
+    }
+}
+
 /// Groups that have been sent SIGKILL.
 #[must_use = "they may be still alive"]
 pub(super) struct Dying(Vec<Arc<Group>>);
@@ -93,40 +112,73 @@ impl Groups {
         self.survivors.settled()
     }
 
-    /// Adds a group and watches it from now on, also if it has ended already.
+    /// Adds a group and watches it from now on, also if it has ended already. Who has made its branch is not waited for
+    /// any more.
     pub(super) fn add(&self, newcomer: Newcomer) -> io::Result<Arc<Group>> {
-        let Newcomer { branch, name, identity, pidfd, on_end } = newcomer;
+        let Newcomer { role, branch, name, identity, pidfd, on_end } = newcomer;
         let since = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec;
         let mut table = self.table.lock();
         table.last += 1;
         let key = table.last;
-        let group = Arc::new(Group { key, since, branch, name, identity, pidfd, on_end });
+        let group = Arc::new(Group { key, role, since, branch, name, identity, pidfd, on_end });
         epoll::add(&self.epoll, &*group, epoll::EventData::new_u64(key), epoll::EventFlags::IN)?;
+        if role == Role::Attached {
+            self.drop_makers(&mut table, &[branch]);
+        }
         table.groups.insert(key, group.clone());
         self.write(&table);
         Ok(group)
     }
 
+    /// Branches that have ended need nobody who ends them.
+    pub(super) fn forget_makers(&self, branches: &[BranchId]) {
+        let mut table = self.table.lock();
+        if self.drop_makers(&mut table, branches) > 0 {
+            self.write(&table);
+        }
+    }
+
+    /// How many they were.
+    fn drop_makers(&self, table: &mut Table, branches: &[BranchId]) -> usize {
+        let of_branches = |group: &Group| group.role == Role::Maker && branches.contains(&group.branch);
+        let makers: Vec<_> = table.groups.extract_if(|_, group| of_branches(group)).collect();
+        for (_, maker) in &makers {
+            self.unwatch(maker);
+        }
+        makers.len()
+    }
+
+    /// Others may still hold the pidfd, so closing it is not enough to take it out of the set.
+    fn unwatch(&self, group: &Group) {
+        if let Err(errno) = epoll::delete(&self.epoll, group) {
+            tracing::error!(%errno, pid = group.identity.pid, "epoll_ctl: a process that is not watched any more");
+        }
+    }
+
     /// Live groups of a branch.
     pub(super) fn count(&self, branch: BranchId) -> u32 {
-        let of_branch = self.table.lock().groups.values().filter(|group| group.branch == branch).count();
+        let of_branch = self.table.lock().attached().filter(|group| group.branch == branch).count();
         u32::try_from(of_branch).unwrap_or(u32::MAX)
     }
 
     /// The groups of the branches.
     pub(super) fn of(&self, branches: &[BranchId]) -> Vec<Arc<Group>> {
-        let table = self.table.lock();
-        table.groups.values().filter(|group| branches.contains(&group.branch)).cloned().collect()
+        self.table.lock().attached().filter(|group| branches.contains(&group.branch)).cloned().collect()
     }
 
     /// Every group there is.
     pub(super) fn all(&self) -> Vec<Arc<Group>> {
+        self.table.lock().attached().cloned().collect()
+    }
+
+    fn watched(&self) -> Vec<Arc<Group>> {
         self.table.lock().groups.values().cloned().collect()
     }
 
-    /// Those that have ended, are not dropped yet, and whose branches are to go with them.
+    /// Those that have ended, are not dropped yet, and whose branches are to go with them; makers, too.
     pub(super) fn ended_with_branch(&self) -> io::Result<Vec<Arc<Group>>> {
-        let mut groups: Vec<_> = self.all().into_iter().filter(|group| group.on_end != OnEnd::Keep).collect();
+        let mut groups: Vec<_> =
+            self.watched().into_iter().filter(|group| group.on_end != OnEnd::Keep).collect();
         let mut watched: Vec<_> = groups.iter().map(|group| PollFd::new(group, PollFlags::IN)).collect();
         if watched.is_empty() {
             return Ok(Vec::new());
@@ -172,18 +224,18 @@ impl Groups {
             self.write(&table);
             group
         };
-        // Others may still hold the pidfd, so closing it is not enough to take it out of the set.
-        if let Err(errno) = epoll::delete(&self.epoll, &*group) {
-            tracing::error!(%errno, pid = group.identity.pid, "epoll_ctl: ended process group");
+        self.unwatch(&group);
+        if group.role == Role::Attached {
+            events.publish(&Event::GroupGone { branch: group.name.clone(), pid: group.identity.pid });
         }
-        events.publish(&Event::GroupGone { branch: group.name.clone(), pid: group.identity.pid });
     }
 
     /// A list that cannot be written costs only the clean-up after a kill of this daemon.
     fn write(&self, table: &Table) {
         let takes = |group: &Group| (group.on_end == OnEnd::Abort).then_some(group.branch);
         let groups = table.groups.values();
-        let groups = groups.map(|group| Survivor { identity: group.identity, takes: takes(group) });
+        let identity = |group: &Group| (group.role == Role::Attached).then_some(group.identity);
+        let groups = groups.map(|group| Survivor { identity: identity(group), takes: takes(group) });
         if let Err(error) = self.survivors.write(groups) {
             tracing::warn!(%error, "cannot write down the process groups");
         }

@@ -4,12 +4,14 @@
 //! its groups live on over views that are dead, and nobody would ever tell them. So every attached group is
 //! written down, and the next daemon kills what is left before it mounts anything. A process is recognised
 //! by pid and start time, within one boot and one pid namespace; a file from another boot kills nobody. A branch that
-//! was to end with its group is named by its number: the next daemon aborts it, whatever became of the group.
+//! was to end with its group is named by its number: the next daemon aborts it, whatever became of the group. So is,
+//! without a process, a branch to which its maker has not attached a group yet.
 //!
 //! ```text
 //! 4f1c0b9e-… pid:[4026531836]
 //! 4711 9183442
 //! 4715 9183460 17
+//! - 18
 //! ```
 //!
 //! Not synced: after a power loss there are no processes either, and such a branch is aborted if the file is there. A
@@ -34,10 +36,11 @@ pub(super) struct Identity {
     pub(super) start: u64,
 }
 
-/// An attached group across the life of a daemon.
+/// What ends when the daemon does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Survivor {
-    pub(super) identity: Identity,
+    /// The attached group. None if there is none yet, and in a file of another boot or pid namespace.
+    pub(super) identity: Option<Identity>,
     /// The branch that ends with it.
     pub(super) takes: Option<BranchId>,
 }
@@ -93,34 +96,29 @@ impl Survivors {
     }
 
     /// Lines that are no groups are skipped: better one survivor than the wrong victim.
-    fn parse(&self, text: &str) -> Vec<Left> {
+    fn parse(&self, text: &str) -> Vec<Survivor> {
         let mut lines = text.lines();
         let here = lines.next() == Some(self.scope.as_str());
         let left = lines.filter_map(parse_line);
-        left.map(|one| Left { identity: one.identity.filter(|_| here), ..one }).collect()
+        left.map(|one| Survivor { identity: one.identity.filter(|_| here), ..one }).collect()
     }
 }
 
-/// One line, as far as it still means something.
-#[derive(Debug, PartialEq, Eq)]
-struct Left {
-    /// None in a file of another boot or pid namespace.
-    identity: Option<Identity>,
-    takes: Option<BranchId>,
-}
-
 fn line(group: Survivor) -> String {
-    let Survivor { identity: Identity { pid, start }, takes } = group;
-    let takes = takes.map_or_else(String::new, |branch| format!(" {}", branch.0));
-    format!("{pid} {start}{takes}\n")
+    let process = group.identity.map_or_else(|| "-".to_owned(), |one| format!("{} {}", one.pid, one.start));
+    let takes = group.takes.map_or_else(String::new, |branch| format!(" {}", branch.0));
+    format!("{process}{takes}\n")
 }
 
-fn parse_line(line: &str) -> Option<Left> {
+fn parse_line(line: &str) -> Option<Survivor> {
     let mut words = line.split(' ');
-    let identity = Identity { pid: words.next()?.parse().ok()?, start: words.next()?.parse().ok()? };
+    let identity = match words.next()? {
+        "-" => None,
+        pid => Some(Identity { pid: pid.parse().ok()?, start: words.next()?.parse().ok()? }),
+    };
     let takes = words.next().map(|branch| branch.parse().map(BranchId)).transpose().ok()?;
     // 0 and below would mean process groups or everybody, 1 the host's init: none is ever ours.
-    (identity.pid > 1).then_some(Left { identity: Some(identity), takes })
+    identity.is_none_or(|one| one.pid > 1).then_some(Survivor { identity, takes })
 }
 
 /// The start time is read after the descriptor is open, so it is the time of what the descriptor names.
@@ -143,7 +141,7 @@ mod tests {
     }
 
     fn alone(identity: Identity) -> Survivor {
-        Survivor { identity, takes: None }
+        Survivor { identity: Some(identity), takes: None }
     }
 
     #[test]
@@ -177,15 +175,24 @@ mod tests {
         let survivors = Survivors::new(store.path()).expect("proc");
         let (mut child, identity) = sleeper();
         let takes = Some(BranchId(17));
-        survivors.write([Survivor { identity, takes }].into_iter()).expect("written");
+        survivors.write([Survivor { identity: Some(identity), takes }].into_iter()).expect("written");
         let rebooted =
             fs::read_to_string(&survivors.file).expect("read").replacen(&survivors.scope, "then", 1);
         fs::write(&survivors.file, rebooted).expect("written");
         assert_eq!(survivors.kill().expect("nobody"), Estate { killed: 0, branches: vec![BranchId(17)] });
         assert_eq!(child.try_wait().expect("alive"), None);
-        survivors.write([Survivor { identity, takes }].into_iter()).expect("written");
+        survivors.write([Survivor { identity: Some(identity), takes }].into_iter()).expect("written");
         assert_eq!(survivors.kill().expect("killed"), Estate { killed: 1, branches: vec![BranchId(17)] });
         assert_eq!(child.wait().expect("reaped").signal(), Some(9));
+    }
+
+    #[test]
+    fn a_branch_that_has_no_group_yet_is_named_without_a_process() {
+        let store = tempfile::tempdir().expect("directory");
+        let survivors = Survivors::new(store.path()).expect("proc");
+        let takes = Some(BranchId(18));
+        survivors.write([Survivor { identity: None, takes }].into_iter()).expect("written");
+        assert_eq!(survivors.kill().expect("nobody"), Estate { killed: 0, branches: vec![BranchId(18)] });
     }
 
     #[test]

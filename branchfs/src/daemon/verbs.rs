@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use branch_proc::Named;
 use branch_proto::{
-    Answer, Children, Choices, CommitOptions, CommitPlan, Compared, DiffDetail, Event, Failure, GcMode,
-    GroupAction, GroupKind, KeepChange, OnEnd, PathBytes, Quota, Verb, WorkspaceStatus,
+    Answer, BranchInfo, Children, Choices, CommitOptions, CommitPlan, Compared, DiffDetail, Event, Failure,
+    GcMode, GroupAction, GroupKind, KeepChange, OnEnd, PathBytes, Quota, Verb, WorkspaceStatus,
 };
 use branch_store::{Branch, CommitId, Committed, State, Store, Watch};
 
@@ -16,7 +16,7 @@ use super::diff;
 use super::endings::{self, Farewell, Requester};
 use super::failure::{of_io, of_store};
 use super::group_verbs;
-use super::groups::{self, Newcomer};
+use super::groups::{self, Newcomer, Role};
 use super::native;
 use super::peer::Peer;
 use super::processes;
@@ -50,7 +50,10 @@ pub(super) fn carry_out(
 ) -> Done {
     endings::settle(daemon);
     match verb {
-        Verb::Create { names, parent, group, quota } => create(daemon, &names, &parent, group, quota).into(),
+        Verb::Create { names, parent, group, quota } => {
+            let branches = create(daemon, &names, &parent, group, quota, descriptor);
+            branches.map(|branches| Answer::Branches { branches }).into()
+        }
         Verb::SetQuota { branch, quota } => set_quota(daemon, &branch, quota).into(),
         Verb::List => list(daemon).into(),
         Verb::Inspect { branch } => inspect(daemon, &branch).into(),
@@ -113,10 +116,44 @@ fn create(
     parent: &str,
     group: GroupKind,
     quota: Option<Quota>,
-) -> Result<Answer, Failure> {
+    maker: Option<OwnedFd>,
+) -> Result<Vec<BranchInfo>, Failure> {
+    let maker = match maker.map(|pidfd| Ok((identify(&pidfd)?, pidfd))).transpose()? {
+        Some((None, _)) => return Err(not_allowed("the process that the branches are for has ended")),
+        Some((Some(identity), pidfd)) => Some((identity, pidfd)),
+        None => None,
+    };
     let branches = fork(daemon, names, parent, group, quota)?;
-    let branches = branches.iter().map(|branch| daemon.info(branch)).collect::<Result<_, _>>()?;
-    Ok(Answer::Branches { branches })
+    if let Some((identity, pidfd)) = maker {
+        let watched = branches.iter().try_for_each(|branch| until_attached(daemon, branch, identity, &pidfd));
+        if let Err(failure) = watched {
+            for branch in &branches {
+                // The first reason counts.
+                drop(endings::abort(
+                    daemon,
+                    branch.name(),
+                    to_children(Children::Cascade),
+                    Requester::Client(None),
+                ));
+            }
+            return Err(failure);
+        }
+    }
+    branches.iter().map(|branch| daemon.info(branch)).collect()
+}
+
+/// Has a branch end with its maker, until a group is attached to it.
+fn until_attached(
+    daemon: &Daemon,
+    branch: &Branch,
+    identity: Identity,
+    pidfd: &OwnedFd,
+) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| of_io("watching the maker of a branch", &error);
+    let pidfd = pidfd.try_clone().map_err(failed)?;
+    let (id, name) = (branch.id(), branch.name().to_owned());
+    let maker = Newcomer { role: Role::Maker, branch: id, name, identity, pidfd, on_end: OnEnd::Abort };
+    daemon.groups.add(maker).map(drop).map_err(failed)
 }
 
 fn set_quota(daemon: &Daemon, name: &str, quota: Quota) -> Result<Answer, Failure> {
@@ -269,7 +306,15 @@ fn attach(
     let pidfd = descriptor.ok_or_else(|| malformed("attach comes with a pidfd"))?;
     let Some(identity) = identify(&pidfd)? else {
         // It was over before we heard of it.
-        return daemon.branch(branch).map(|_| Answer::Done);
+        return match on_end {
+            // A native view without a group is taken in by the next who needs the branch.
+            OnEnd::Keep | OnEnd::TakeIn => daemon.branch(branch).map(drop),
+            OnEnd::Abort => {
+                endings::abort(daemon, branch, to_children(Children::Cascade), Requester::Client(None))
+                    .map(drop)
+            }
+        }
+        .map(|()| Answer::Done);
     };
     may_be_killed_by(peer, identity)?;
     let live = match daemon.branch(branch) {
@@ -281,7 +326,8 @@ fn attach(
         }
     };
     native::admit(daemon, &live, on_end)?;
-    let newcomer = Newcomer { branch: live.id(), name: live.name().to_owned(), identity, pidfd, on_end };
+    let (id, name) = (live.id(), live.name().to_owned());
+    let newcomer = Newcomer { role: Role::Attached, branch: id, name, identity, pidfd, on_end };
     let group = daemon.groups.add(newcomer).map_err(|error| of_io("watching a process group", &error))?;
     if live.is_live() {
         return Ok(Answer::Done);
@@ -298,7 +344,7 @@ fn identify(pidfd: &OwnedFd) -> Result<Option<Identity>, Failure> {
         Named::Process(pid) => Ok(processes::start_time(pid).map(|start| Identity { pid, start })),
         Named::Reaped => Ok(None),
         Named::Foreign => Err(not_allowed("the process is outside the daemon's pid namespace")),
-        Named::NotAProcess => Err(malformed("the descriptor that came with attach is no pidfd")),
+        Named::NotAProcess => Err(malformed("the descriptor that came along is no pidfd")),
     }
 }
 
