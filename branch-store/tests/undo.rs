@@ -310,6 +310,27 @@ fn undo_leaves_alone_what_others_did_elsewhere() {
     assert!(after["x/1"].ends_with("precious") && after["src/other.rs"].ends_with("precious"));
 }
 
+/// Story: the root was recognised by its change time as well, which the commit itself had changed, and views of main
+/// went on showing the mode that had been taken back.
+#[test]
+fn views_of_main_are_told_to_forget_every_object_whose_attributes_come_back() {
+    let w = sample();
+    let a = w.fork("main", "a");
+    let root = AttrChange { mode: Some(0o700), ..AttrChange::default() };
+    a.set_attr(&a.root(), &root).unwrap();
+    chmod(&a, "src", 0o700).unwrap();
+    chmod(&a, "README", 0o600).unwrap();
+    let ids = [a.root().id, a.at("src").unwrap().0.id, a.at("README").unwrap().0.id];
+    w.store().commit(&a).unwrap();
+    for turn in [Store::undo, Store::redo] {
+        let invalid = turn(w.store()).unwrap().invalid;
+        for id in ids {
+            let told = Invalid { branch: BranchId::MAIN, what: Invalidate::Inode(id) };
+            assert!(invalid.contains(&told), "{id:?}: {invalid:?}");
+        }
+    }
+}
+
 #[test]
 fn commits_are_undone_one_after_the_other_and_redone_until_something_new_is_committed() {
     let mut w = sample();

@@ -105,6 +105,12 @@ pub(super) fn fork(
     daemon.flush(&parent)?;
     let (group, quota) = (to_group_kind(group), quota.map(to_quota));
     let branches = daemon.store.fork_limited(&parent, names, group, quota).map_err(of_store)?;
+    if let Some(mount) = daemon.mount.get() {
+        mount.forget_list();
+        if let Err(error) = mount.settle() {
+            tracing::warn!("a listing of the mount may lack the new branches: {error}");
+        }
+    }
     daemon.publish(Event::Forked { parent: parent.name().to_owned(), branches: names.to_vec() });
     daemon.maintenance.wake();
     Ok(branches)

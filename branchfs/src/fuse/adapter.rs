@@ -4,25 +4,27 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use branch_store::SyncWhat;
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, INodeNo, InitFlags, IoctlFlags,
-    KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
-    ReplyXattr, Request, TimeOrNow, WriteFlags,
+    KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
+use rustix::io::Errno;
 
 use super::convert::{Changes, caller, decode_device, rename};
 use super::errno::answer;
+use super::invalidator::Invalidator;
 use super::orders::Orders;
 use super::replies;
-use crate::vfs::{NewMode, Vfs, Whose, XattrFlags, ino};
+use crate::vfs::{Kept, NewMode, Vfs, Whose, XattrFlags, ino};
 
 /// Largest single write request in bytes, and with it the largest read: as much as the kernel allows.
-const WRITE_MAX: u32 = 1 << 20;
+pub(super) const REQUEST_MAX: u32 = 1 << 20;
 /// Requests the kernel may have under way for readahead and asynchronous I/O.
 const BACKGROUND_MAX: u16 = 64;
 
@@ -48,11 +50,36 @@ const WANTED: [InitFlags; 9] = [
 pub(super) struct Adapter {
     vfs: Arc<Vfs>,
     orders: Orders,
+    kernel: Arc<OnceLock<Kernel>>,
+}
+
+/// The ways to tell the kernel something that it has not asked.
+pub(super) struct Kernel {
+    pub(super) direct: Notifier,
+    pub(super) invalidator: Invalidator,
 }
 
 impl Adapter {
-    pub(super) fn new(vfs: Arc<Vfs>) -> Adapter {
-        Adapter { orders: Orders::new(Arc::clone(&vfs)), vfs }
+    /// `kernel` is to be set before the first request.
+    pub(super) fn new(vfs: Arc<Vfs>, kernel: Arc<OnceLock<Kernel>>) -> Adapter {
+        Adapter { orders: Orders::new(Arc::clone(&vfs)), vfs, kernel }
+    }
+
+    /// The one notification that a worker sends, as it has to come before the answer: that of a directory's inode
+    /// waits for none of the locks that the renaming process holds (only that of a name does).
+    fn forget_listings(&self, dirs: &[u64]) {
+        let Some(kernel) = self.kernel.get() else { return };
+        for dir in dirs {
+            if let Err(error) = kernel.direct.inval_inode(INodeNo(*dir), 0, 0) {
+                tracing::debug!("forgetting the listing of a moved directory: {error}");
+            }
+        }
+    }
+
+    fn keep(&self, dir: INodeNo, listed: Result<Kept, Errno>) {
+        if let (Ok(Kept::Shortly), Some(kernel)) = (listed, self.kernel.get()) {
+            kernel.invalidator.inode_soon(dir.0);
+        }
     }
 
     fn control_write(&self, fh: FileHandle, text: &[u8], reply: ReplyWrite) {
@@ -75,7 +102,7 @@ impl Filesystem for Adapter {
                 config.add_capabilities(flag).map_err(refused)?;
             }
         }
-        config.set_max_write(WRITE_MAX).map_err(refused)?;
+        config.set_max_write(REQUEST_MAX).map_err(refused)?;
         config.set_max_background(BACKGROUND_MAX).map_err(refused)?;
         Ok(())
     }
@@ -175,7 +202,7 @@ impl Filesystem for Adapter {
     ) {
         let (from, to) = ((parent.0, name.as_bytes()), (to.0, to_name.as_bytes()));
         let renamed = rename(flags).and_then(|how| self.vfs.rename(from, to, caller(request), how));
-        replies::empty(reply, renamed);
+        replies::empty(reply, renamed.map(|moved| self.forget_listings(&moved)));
     }
 
     fn link(&self, _request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -265,45 +292,37 @@ impl Filesystem for Adapter {
         replies::empty(reply, self.vfs.sync_file(fh.0, what));
     }
 
-    fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        replies::opened_dir(reply, self.vfs.open_dir(ino.0));
+    /// Directories need no handles: after the first ENOSYS the kernel asks no more, and keeps listings as long as the
+    /// directory's modification time stays.
+    fn opendir(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        reply.error(fuser::Errno::ENOSYS);
     }
 
     fn readdir(
         &self,
         _request: &Request,
-        _ino: INodeNo,
-        fh: FileHandle,
+        ino: INodeNo,
+        _fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let listed = self.vfs.read_dir(fh.0, offset, &mut |item| replies::add(&mut reply, item));
+        let listed = self.vfs.read_dir(ino.0, offset, &mut |item| replies::add(&mut reply, item));
+        self.keep(ino, listed);
         replies::listed(reply, listed);
     }
 
     fn readdirplus(
         &self,
         _request: &Request,
-        _ino: INodeNo,
-        fh: FileHandle,
+        ino: INodeNo,
+        _fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
         let mut add = |item: crate::vfs::Item<'_>, attr: &_| replies::add_plus(&mut reply, item, attr);
-        let listed = self.vfs.read_dir_plus(fh.0, offset, &mut add);
+        let listed = self.vfs.read_dir_plus(ino.0, offset, &mut add);
+        self.keep(ino, listed);
         replies::listed_plus(reply, listed);
-    }
-
-    fn releasedir(
-        &self,
-        _request: &Request,
-        _ino: INodeNo,
-        fh: FileHandle,
-        _flags: OpenFlags,
-        reply: ReplyEmpty,
-    ) {
-        self.vfs.release(fh.0);
-        reply.ok();
     }
 
     fn fsyncdir(
@@ -355,7 +374,7 @@ impl Filesystem for Adapter {
     fn ioctl(
         &self,
         request: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         _flags: IoctlFlags,
         number: u32,
@@ -363,7 +382,7 @@ impl Filesystem for Adapter {
         _room: u32,
         reply: ReplyIoctl,
     ) {
-        match self.vfs.order_by_ioctl(fh.0, caller(request), number) {
+        match self.vfs.order_by_ioctl(ino.0, fh.0, caller(request), number) {
             Ok(order) => self.orders.start(order, move |done| replies::ioctl(reply, done)),
             Err(errno) => reply.error(answer(errno)),
         }

@@ -3,15 +3,19 @@
 //! A notification waits for locks a process may hold while it waits for one of our answers. So none is ever
 //! sent from a worker or under a lock a worker takes; the sender publishes the new state first, then posts.
 
+use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use fuser::{INodeNo, Notifier};
+
+use crate::vfs::SHORT;
 
 /// The mailbox of the thread. It ends when the last clone is gone.
 #[derive(Clone)]
@@ -30,6 +34,7 @@ enum Job {
     Entry { parent: u64, name: Vec<u8> },
     Lookups(u64),
     Inodes(Inodes),
+    Soon(u64),
     Flush { inodes: Vec<u64>, done: Sender<io::Result<()>> },
     Act { act: Act, done: Sender<io::Result<()>> },
 }
@@ -114,6 +119,11 @@ impl Invalidator {
         self.post(Job::Inodes(Box::new(move || vec![ino])));
     }
 
+    /// As [`Invalidator::inode`], in [`SHORT`].
+    pub(super) fn inode_soon(&self, ino: u64) {
+        self.post(Job::Soon(ino));
+    }
+
     /// As [`Invalidator::inode`] for all that `which` names when its turn comes.
     pub(super) fn inodes(&self, which: impl FnOnce() -> Vec<u64> + Send + 'static) {
         self.post(Job::Inodes(Box::new(which)));
@@ -168,9 +178,51 @@ impl Pending {
     }
 }
 
+/// What is to be done soon, the first to be done first: all of it waits equally long. Each inode once.
+#[derive(Default)]
+struct Soon {
+    queue: VecDeque<(Instant, u64)>,
+    inodes: HashSet<u64>,
+}
+
+impl Soon {
+    fn add(&mut self, ino: u64) {
+        if self.inodes.insert(ino) {
+            self.queue.push_back((Instant::now() + SHORT, ino));
+        }
+    }
+
+    fn next(&self) -> Option<Duration> {
+        self.queue.front().map(|(when, _)| when.saturating_duration_since(Instant::now()))
+    }
+
+    fn take_due(&mut self) -> Vec<u64> {
+        let now = Instant::now();
+        let due = self.queue.iter().take_while(|(when, _)| *when <= now).count();
+        let due: Vec<u64> = self.queue.drain(..due).map(|(_, ino)| ino).collect();
+        due.iter().for_each(|ino| _ = self.inodes.remove(ino));
+        due
+    }
+}
+
+/// The next job, and what has become due until it came. `None`: nobody can post any more.
+fn next(kernel: &impl Kernel, todo: &Receiver<Job>, soon: &mut Soon) -> Option<Job> {
+    loop {
+        note("listings", forget_all(kernel, soon.take_due()));
+        let Some(left) = soon.next() else { return todo.recv().ok() };
+        match todo.recv_timeout(left) {
+            Ok(job) => return Some(job),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
+    }
+}
+
 fn serve(kernel: &impl Kernel, todo: &Receiver<Job>) {
-    for job in todo {
+    let mut soon = Soon::default();
+    while let Some(job) = next(kernel, todo, &mut soon) {
         match job {
+            Job::Soon(ino) => soon.add(ino),
             Job::Entry { parent, name } => note("entry", harmless(kernel.forget_entry(parent, &name))),
             Job::Lookups(dir) => note("lookups", harmless(kernel.wait_for_lookups(dir))),
             Job::Inodes(which) => note("inodes", forget_all(kernel, which())),
@@ -251,6 +303,24 @@ mod tests {
         invalidator.inodes(|| vec![8, 9]);
         invalidator.barrier().wait().unwrap();
         assert_eq!(*kernel.0.lock(), ["1/a", "2/.", "#7", "#8", "#9"]);
+    }
+
+    #[test]
+    fn what_is_to_be_forgotten_soon_is_forgotten_once_and_in_time() {
+        let kernel = Recorded::default();
+        let invalidator = Invalidator::start_with(kernel.clone()).unwrap();
+        let begin = Instant::now();
+        [3, 4, 3].into_iter().for_each(|ino| invalidator.inode_soon(ino));
+        invalidator.barrier().wait().unwrap();
+        if begin.elapsed() < SHORT {
+            assert!(kernel.0.lock().is_empty(), "not yet");
+        }
+        while kernel.0.lock().len() < 2 {
+            assert!(begin.elapsed() < 20 * SHORT, "too late");
+            invalidator.barrier().wait().unwrap();
+        }
+        assert!(begin.elapsed() >= SHORT);
+        assert_eq!(*kernel.0.lock(), ["#3", "#4"]);
     }
 
     #[test]

@@ -11,13 +11,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use branch_store::{Branch, BranchId, Invalid, Invalidate, NodeId};
 use fuser::{Config, Session, SessionACL};
 
-use self::adapter::Adapter;
+use self::adapter::{Adapter, Kernel};
 use self::attach::{Attachment, Detached};
 use self::ending::Ending;
 use crate::vfs::{CONTROL_NAME, Vfs, ino};
@@ -86,6 +86,7 @@ pub fn mount(vfs: Arc<Vfs>, mountpoint: &Path, options: &MountOptions) -> io::Re
     let (device, attachment) = attach::attach(mountpoint, options.access)?;
     match serve(vfs, device, options.access) {
         Ok(serving) => {
+            attachment.read_ahead(adapter::REQUEST_MAX);
             let mounted = serving.on(attachment)?;
             close_once(mounted.mountpoint());
             Ok(mounted)
@@ -132,27 +133,38 @@ impl Mounted {
         self.invalidator.flush(self.vfs.writable_inodes(branch)).wait()
     }
 
+    /// Has the kernel forget which branches there are. To be waited for by [`Mounted::settle`].
+    pub fn forget_list(&self) {
+        // A notification about a name first, which waits for whoever lists the directory now: see `crate::watch`.
+        self.invalidator.entry(ino::MOUNT_ROOT, b".");
+        self.invalidator.inode(ino::MOUNT_ROOT);
+    }
+
     /// Has the kernel forget a branch that ended. Everything not cached answers ESTALE already.
     pub fn forget_branch(&self, branch: &Branch) {
+        self.forget_list();
         self.invalidator.entry(ino::MOUNT_ROOT, branch.name().as_bytes());
         // Asked for only when the entry is gone: most inodes go with it.
         let (vfs, id) = (Arc::clone(&self.vfs), branch.id());
         self.invalidator.inodes(move || vfs.known_inodes(id));
     }
 
-    /// Has the kernel forget what a commit changed in the parent.
+    /// Has the kernel forget what a commit changed in the parent. Of a directory the listing, too: it is kept apart
+    /// from the names, and a name that nobody has looked up would not tell.
     ///
     /// An answer that is under way is not believed for long, or the kernel has applied it before it is told to forget
     /// the inode: `crate::watch` says why both are needed.
     pub fn forget(&self, invalid: &[Invalid]) {
         self.vfs.told().doubt();
-        let mut inodes = Vec::new();
+        let mut inodes = BTreeSet::new();
         for Invalid { branch, what } in invalid {
             match what {
                 Invalidate::Entry { dir, name } => {
-                    self.invalidator.entry(ino::of_node(*branch, *dir), name.as_bytes());
+                    let dir = ino::of_node(*branch, *dir);
+                    self.invalidator.entry(dir, name.as_bytes());
+                    inodes.insert(dir);
                 }
-                Invalidate::Inode(node) => inodes.push(ino::of_node(*branch, *node)),
+                Invalidate::Inode(node) => _ = inodes.insert(ino::of_node(*branch, *node)),
             }
         }
         let above: BTreeSet<u64> = inodes.iter().filter_map(|ino| self.vfs.above(*ino)).collect();
@@ -258,8 +270,11 @@ fn serve(vfs: Arc<Vfs>, device: OwnedFd, access: Access) -> io::Result<Serving> 
     config.acl = acl;
     config.n_threads = Some(workers);
     config.clone_fd = true;
-    let session = Session::from_fd(Adapter::new(Arc::clone(&vfs)), device, acl, config)?;
+    let kernel = Arc::new(OnceLock::new());
+    let adapter = Adapter::new(Arc::clone(&vfs), Arc::clone(&kernel));
+    let session = Session::from_fd(adapter, device, acl, config)?;
     let invalidator = Invalidator::start(session.notifier())?;
+    kernel.get_or_init(|| Kernel { direct: session.notifier(), invalidator: invalidator.clone() });
     let ending = Arc::new(Ending::new());
     let watcher = Arc::clone(&ending);
     let run = move || watcher.watch(|| unmounted(session.run()));

@@ -70,10 +70,11 @@ fn forget(kernel: &dyn Kernel, above: impl Fn(u64) -> Option<u64>, stale: &Stale
     for dir in busy {
         note(kernel.wait_for_lookups(dir));
     }
-    for (_, ino) in &stale.objects {
+    // Of a directory the listing, too, which is what its pages are.
+    for ino in stale.objects.iter().map(|(_, ino)| ino).chain(&stale.directories) {
         note(kernel.forget_inode(*ino));
     }
-    for ino in stale.moved.iter().map(|(_, ino)| ino).chain(&stale.directories) {
+    for (_, ino) in &stale.moved {
         note(kernel.forget_attributes(*ino));
     }
     first

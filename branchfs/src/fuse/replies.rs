@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::convert::{absent, file_attr, file_type};
 use super::errno::answer;
-use crate::vfs::{Attr, Cache, Found, Item, Opened, Room};
+use crate::vfs::{Attr, Cache, Found, Item, Kept, Opened, Room};
 
 type Outcome<T> = Result<T, Errno>;
 
@@ -51,13 +51,6 @@ pub(super) fn found(reply: ReplyEntry, outcome: Outcome<Found>) {
 pub(super) fn opened(reply: ReplyOpen, outcome: Outcome<Opened>) {
     match outcome {
         Ok(opened) => reply.opened(FileHandle(opened.fh), cache_flags(opened.cache)),
-        Err(errno) => reply.error(answer(errno)),
-    }
-}
-
-pub(super) fn opened_dir(reply: ReplyOpen, outcome: Outcome<u64>) {
-    match outcome {
-        Ok(fh) => reply.opened(FileHandle(fh), FopenFlags::empty()),
         Err(errno) => reply.error(answer(errno)),
     }
 }
@@ -130,16 +123,16 @@ pub(super) fn statfs(reply: ReplyStatfs, outcome: Outcome<StatVfs>) {
     }
 }
 
-pub(super) fn listed(reply: ReplyDirectory, outcome: Outcome<()>) {
+pub(super) fn listed(reply: ReplyDirectory, outcome: Outcome<Kept>) {
     match outcome {
-        Ok(()) => reply.ok(),
+        Ok(_) => reply.ok(),
         Err(errno) => reply.error(answer(errno)),
     }
 }
 
-pub(super) fn listed_plus(reply: ReplyDirectoryPlus, outcome: Outcome<()>) {
+pub(super) fn listed_plus(reply: ReplyDirectoryPlus, outcome: Outcome<Kept>) {
     match outcome {
-        Ok(()) => reply.ok(),
+        Ok(_) => reply.ok(),
         Err(errno) => reply.error(answer(errno)),
     }
 }

@@ -76,7 +76,7 @@ impl Vfs {
             Handle::Control(ControlHandle { branch, intent: Intent::Write }) => {
                 Ok(Order { branch: Arc::clone(branch), verb: parse(text)? })
             }
-            Handle::Control(_) | Handle::File(_) | Handle::Dir(_) => Err(Errno::BADF),
+            Handle::Control(_) | Handle::File(_) => Err(Errno::BADF),
         }
     }
 
@@ -85,18 +85,13 @@ impl Vfs {
     ///
     /// # Errors
     /// ENOTTY for any other number or file; EBADF or EPERM without the right to write.
-    pub fn order_by_ioctl(&self, fh: u64, caller: Caller, number: u32) -> Result<Order, Errno> {
+    pub fn order_by_ioctl(&self, ino: u64, fh: u64, caller: Caller, number: u32) -> Result<Order, Errno> {
         let verb = verb_of(number).ok_or(Errno::NOTTY)?;
-        let handle = self.handles.get(fh).ok_or(Errno::BADF)?;
-        let branch = match &*handle {
-            Handle::Control(ControlHandle { branch, intent: Intent::Write }) => Arc::clone(branch),
-            Handle::Control(_) => return Err(Errno::BADF),
-            Handle::Dir(dir) => self.branch_of_root(dir.ino)?,
-            Handle::File(_) => return Err(Errno::NOTTY),
+        let branch = match ino::unpack(ino) {
+            ino::Ino::Control(_) => self.branch_to_order(fh)?,
+            ino::Ino::Node => self.branch_of_root(ino, caller)?,
+            ino::Ino::MountRoot | ino::Ino::Link(_) | ino::Ino::Unknown => return Err(Errno::NOTTY),
         };
-        if matches!(&*handle, Handle::Dir(_)) && caller.uid != 0 && caller.uid != self.owner.uid {
-            return Err(Errno::PERM);
-        }
         Ok(Order { branch, verb })
     }
 
@@ -116,15 +111,20 @@ impl Vfs {
         }
     }
 
-    fn branch_of_root(&self, ino: u64) -> Result<Arc<Branch>, Errno> {
-        match ino::unpack(ino) {
-            ino::Ino::Node => {}
-            ino::Ino::MountRoot | ino::Ino::Link(_) | ino::Ino::Control(_) | ino::Ino::Unknown => {
-                return Err(Errno::NOTTY);
-            }
+    fn branch_to_order(&self, fh: u64) -> Result<Arc<Branch>, Errno> {
+        match &*self.handles.get(fh).ok_or(Errno::BADF)? {
+            Handle::Control(ControlHandle { branch, intent: Intent::Write }) => Ok(Arc::clone(branch)),
+            Handle::Control(_) | Handle::File(_) => Err(Errno::BADF),
         }
+    }
+
+    fn branch_of_root(&self, ino: u64, caller: Caller) -> Result<Arc<Branch>, Errno> {
         let known = self.known(ino)?;
-        if known.object.id == NodeId::ROOT { Ok(known.branch) } else { Err(Errno::NOTTY) }
+        match known.object.id {
+            NodeId::ROOT if caller.uid == 0 || caller.uid == self.owner.uid => Ok(known.branch),
+            NodeId::ROOT => Err(Errno::PERM),
+            _ => Err(Errno::NOTTY),
+        }
     }
 }
 

@@ -1,14 +1,13 @@
-//! opendir, readdir, readdirplus, releasedir, fsyncdir.
+//! readdir, readdirplus, fsyncdir.
 
 use std::sync::Arc;
 
 use branch_store::{DirEntry, Kind, NodeId};
-use parking_lot::Mutex;
 use rustix::io::Errno;
 
+use super::attributes::SHORT;
 use super::belief::Look;
-use super::handles::{Child, DirHandle, Handle};
-use super::snapshot::{Snapshot, Step};
+use super::listings::{Child, Listing, Step};
 use super::{Attr, Known, Place, Vfs, control, errno, ino};
 
 /// One entry handed to the reader.
@@ -24,6 +23,15 @@ pub struct Item<'a> {
     pub kind: Kind,
 }
 
+/// For how long the kernel may keep a listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// Until it is told otherwise.
+    UntilTold,
+    /// For [`super::SHORT`]: of what changes in the base nobody may hear, or somebody has heard already.
+    Shortly,
+}
+
 /// Whether the reader's buffer took the entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
@@ -34,41 +42,24 @@ pub enum Room {
 }
 
 impl Vfs {
-    /// Opens a directory and returns its handle number.
+    /// Lists from `offset` on until `sink` is full. Offset 0 looks anew: rewinddir(3) sees changes.
     ///
     /// # Errors
     /// The store's; ENOTDIR.
-    pub fn open_dir(&self, ino: u64) -> Result<u64, Errno> {
-        match self.place(ino)? {
-            Place::MountRoot => {}
-            Place::Node(known) => match known.branch.stat(&known.object).map_err(errno)?.kind {
-                Kind::Dir => {}
-                Kind::File | Kind::Symlink | Kind::Fifo | Kind::Socket | Kind::Char | Kind::Block => {
-                    return Err(Errno::NOTDIR);
-                }
-            },
-            Place::Link(_) | Place::Control(_) => return Err(Errno::NOTDIR),
-        }
-        Ok(self.handles.insert(Handle::Dir(DirHandle { ino, listing: Mutex::new(None) })))
-    }
-
-    /// Lists from `offset` on until `sink` is full. Offset 0 takes a new snapshot: rewinddir(3) sees changes.
-    ///
-    /// # Errors
-    /// The store's; EBADF for a handle that is not an open directory.
     pub fn read_dir(
         &self,
-        fh: u64,
+        own: u64,
         offset: u64,
         sink: &mut dyn FnMut(Item<'_>) -> Room,
-    ) -> Result<(), Errno> {
-        let (own, listing) = self.listing(fh, offset)?;
+    ) -> Result<Kept, Errno> {
+        let look = self.look_into(own);
+        let listing = self.listing(own, offset)?;
         for (next, step) in listing.walk(offset) {
             if sink(self.item(own, next, &step)) == Room::Full {
                 break;
             }
         }
-        Ok(())
+        Ok(self.kept(look))
     }
 
     /// As [`Vfs::read_dir`], with attributes; counts one lookup of each entry taken, but of the dots.
@@ -78,12 +69,12 @@ impl Vfs {
     /// As [`Vfs::read_dir`].
     pub fn read_dir_plus(
         &self,
-        fh: u64,
+        own: u64,
         offset: u64,
         sink: &mut dyn FnMut(Item<'_>, &Attr) -> Room,
-    ) -> Result<(), Errno> {
-        let (own, listing) = self.listing(fh, offset)?;
-        let look = self.known(own).ok().map(|dir| self.look(&dir));
+    ) -> Result<Kept, Errno> {
+        let look = self.look_into(own);
+        let listing = self.listing(own, offset)?;
         let mut last = offset;
         for (next, step) in listing.walk(offset) {
             let item = self.item(own, next, &step);
@@ -102,7 +93,7 @@ impl Vfs {
             }
             last = next;
         }
-        Ok(())
+        Ok(self.kept(look))
     }
 
     /// Makes the names in a directory durable, with everything acknowledged before.
@@ -117,56 +108,66 @@ impl Vfs {
         }
     }
 
-    fn listing(&self, fh: u64, offset: u64) -> Result<(u64, Arc<Snapshot<Child>>), Errno> {
-        let handle = self.handles.get(fh).ok_or(Errno::BADF)?;
-        let Handle::Dir(dir) = &*handle else { return Err(Errno::BADF) };
-        let place = self.place(dir.ino)?;
+    /// `None` for the mount root, which only we change.
+    fn look_into(&self, ino: u64) -> Option<Look> {
+        self.known(ino).ok().map(|dir| self.look(&dir))
+    }
+
+    fn kept(&self, look: Option<Look>) -> Kept {
+        match look {
+            Some(look) if self.absent_ttl(look) <= SHORT => Kept::Shortly,
+            Some(_) | None => Kept::UntilTold,
+        }
+    }
+
+    /// What a reader who is at `offset` reads on in.
+    fn listing(&self, ino: u64, offset: u64) -> Result<Arc<Listing>, Errno> {
+        let place = self.place(ino)?;
         if matches!(&place, Place::Node(known) if !known.branch.is_live()) {
             return Err(Errno::STALE);
         }
-        let mut listing = dir.listing.lock();
-        if let (Some(taken), true) = (&*listing, offset > 0) {
-            return Ok((dir.ino, Arc::clone(taken)));
+        match self.listings.recent(ino) {
+            Some(listing) if offset > 0 => Ok(listing),
+            _ => Ok(self.listings.keep(ino, self.children(place)?)),
         }
-        let taken = Arc::new(self.snapshot(place)?);
-        *listing = Some(Arc::clone(&taken));
-        Ok((dir.ino, taken))
     }
 
-    fn snapshot(&self, place: Place) -> Result<Snapshot<Child>, Errno> {
+    fn children(&self, place: Place) -> Result<Vec<Child>, Errno> {
         match place {
             Place::MountRoot => {
                 let shown = |id: u32| id <= ino::BRANCH_INDEX_MAX;
                 let live = self.store.branches().into_iter().filter(|branch| shown(branch.id().0));
-                Ok(Snapshot::new(live.map(Child::Branch).collect()))
+                Ok(live.map(|branch| Child::Branch(branch.id(), branch.name().to_owned())).collect())
             }
             Place::Node(Known { branch, object, .. }) => {
                 let mut entries = branch.read_dir(&object).map_err(errno)?;
                 entries.retain(|entry| !control::is_control_name(object.id, entry.name.as_bytes()));
-                Ok(Snapshot::new(entries.into_iter().map(Child::Object).collect()))
+                Ok(entries.into_iter().map(Child::Object).collect())
             }
             Place::Link(_) | Place::Control(_) => Err(Errno::NOTDIR),
         }
     }
 
-    fn item<'a>(&self, own: u64, next: u64, step: &Step<'a, Child>) -> Item<'a> {
+    fn item<'a>(&self, own: u64, next: u64, step: &Step<'a>) -> Item<'a> {
         match step {
             Step::Own => Item { ino: own, next, name: b".", kind: Kind::Dir },
             Step::Parent => Item { ino: self.parent_or_self(own), next, name: b"..", kind: Kind::Dir },
             Step::Entry(Child::Object(DirEntry { name, object, kind })) => {
                 Item { ino: ino::sibling(own, object.id), next, name: name.as_bytes(), kind: *kind }
             }
-            Step::Entry(Child::Branch(branch)) => {
-                Item { ino: ino::of_root(branch.id()), next, name: branch.name().as_bytes(), kind: Kind::Dir }
+            Step::Entry(Child::Branch(id, name)) => {
+                Item { ino: ino::of_root(*id), next, name: name.as_bytes(), kind: Kind::Dir }
             }
         }
     }
 
-    fn attr_of(&self, own: u64, look: Option<Look>, step: &Step<'_, Child>) -> Result<Attr, Errno> {
+    fn attr_of(&self, own: u64, look: Option<Look>, step: &Step<'_>) -> Result<Attr, Errno> {
         match step {
             Step::Own => self.attributes(own),
             Step::Parent => self.attributes(own).map(|attr| Attr { ino: self.parent_or_self(own), ..attr }),
-            Step::Entry(Child::Branch(branch)) => self.remember_branch(branch),
+            Step::Entry(Child::Branch(id, _)) => {
+                self.remember_branch(&self.store.branch_by_id(*id).ok_or(Errno::STALE)?)
+            }
             Step::Entry(Child::Object(entry)) => {
                 let (dir, look) = (self.known(own)?, look.ok_or(Errno::STALE)?);
                 let stat = dir.branch.stat(&entry.object).map_err(errno)?;

@@ -126,7 +126,7 @@ impl Vfs {
         })
     }
 
-    /// Closes a file or directory.
+    /// Closes a file.
     pub fn release(&self, fh: u64) {
         self.handles.remove(fh);
     }
@@ -140,7 +140,6 @@ impl Vfs {
         match &*handle {
             Handle::File(open) => open.file.sync(what).map_err(errno),
             Handle::Control(_) => Ok(()),
-            Handle::Dir(_) => Err(Errno::BADF),
         }
     }
 
@@ -195,7 +194,6 @@ impl Vfs {
         match &*handle {
             Handle::File(open) => read_fully(&open.file, offset, buffer),
             Handle::Control(_) => Ok(0),
-            Handle::Dir(_) => Err(Errno::ISDIR),
         }
     }
 
@@ -203,7 +201,7 @@ impl Vfs {
         let handle: Arc<Handle> = self.handles.get(fh).ok_or(Errno::BADF)?;
         match &*handle {
             Handle::File(open) => act(&open.file),
-            Handle::Dir(_) | Handle::Control(_) => Err(Errno::BADF),
+            Handle::Control(_) => Err(Errno::BADF),
         }
     }
 }

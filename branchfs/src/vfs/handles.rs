@@ -1,17 +1,15 @@
-//! The handle table: open files, directories and control files.
+//! The handle table: open files and control files. Directories have no handles: see [`super::listings`].
 //!
-//! Lock order: a shard's lock is a leaf; nothing is called while it is held. A directory's own lock may be
-//! held over calls into the store.
+//! Lock order: a shard's lock is a leaf; nothing is called while it is held.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use branch_store::{Branch, BranchId, DirEntry, OpenFile};
-use parking_lot::{Mutex, RwLock};
+use branch_store::{Branch, BranchId, OpenFile};
+use parking_lot::RwLock;
 
 use super::ino;
-use super::snapshot::Snapshot;
 
 const SHARDS: usize = 16;
 const _: () = assert!(SHARDS.is_power_of_two());
@@ -25,7 +23,6 @@ pub(crate) struct Handles {
 /// An open object.
 pub(crate) enum Handle {
     File(FileHandle),
-    Dir(DirHandle),
     Control(ControlHandle),
 }
 
@@ -34,12 +31,6 @@ pub(crate) struct FileHandle {
     pub(crate) ino: u64,
     pub(crate) file: OpenFile,
     pub(crate) intent: Intent,
-}
-
-/// An open directory and the listing its reader walks through.
-pub(crate) struct DirHandle {
-    pub(crate) ino: u64,
-    pub(crate) listing: Mutex<Option<Arc<Snapshot<Child>>>>,
 }
 
 /// An open control file.
@@ -55,14 +46,6 @@ pub(crate) enum Intent {
     Read,
     /// `O_WRONLY` or `O_RDWR`.
     Write,
-}
-
-/// One entry of a listing.
-pub(crate) enum Child {
-    /// In a branch.
-    Object(DirEntry),
-    /// In the mount root.
-    Branch(Arc<Branch>),
 }
 
 impl Handles {
@@ -107,12 +90,10 @@ impl Handles {
         found
     }
 
-    /// How many files and directories of the branch are open.
+    /// How many files of the branch are open.
     pub(crate) fn open_in(&self, branch: BranchId) -> usize {
         let open = self.collect(|handle| match handle {
-            Handle::File(FileHandle { ino, .. }) | Handle::Dir(DirHandle { ino, .. }) => {
-                ino::is_of(*ino, branch).then_some(*ino)
-            }
+            Handle::File(FileHandle { ino, .. }) => ino::is_of(*ino, branch).then_some(*ino),
             Handle::Control(_) => None,
         });
         open.len()

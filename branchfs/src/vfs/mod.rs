@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use self::handles::Handles;
 use self::ino::Ino;
 use self::inodes::Inodes;
+use self::listings::Listings;
 use self::memory::Forgettings;
 use crate::watch::{How, Told, Wish};
 
@@ -34,16 +35,16 @@ mod files;
 mod handles;
 pub mod ino;
 mod inodes;
+mod listings;
 mod lookup;
 mod memory;
 mod names;
-mod snapshot;
 mod xattrs;
 
 pub use attributes::{Attr, Caller, FOREVER, SHORT};
 pub use birth::NewMode;
 pub use control::{CONTROL_NAME, Control, FORK_REPLY_LEN, Order, Verb};
-pub use directories::{Item, Room};
+pub use directories::{Item, Kept, Room};
 pub use files::{Cache, Opened, Whose};
 pub use lookup::Found;
 pub use names::{Left, Rename};
@@ -55,6 +56,7 @@ pub struct Vfs {
     control: Box<dyn Control>,
     inodes: Inodes<Known>,
     handles: Handles,
+    listings: Listings,
     owner: Owner,
     told: Told,
     forgettings: Forgettings,
@@ -88,8 +90,8 @@ impl Vfs {
     /// A view of the store. Control writes and ioctls go to `control`. The base is not watched.
     pub fn new(store: Arc<Store>, control: Box<dyn Control>) -> Vfs {
         let (owner, told) = (owner_of(&store), Told::new(Wish::Only(How::Not)));
-        let (inodes, handles, forgettings) = (Inodes::new(), Handles::new(), Forgettings::default());
-        Vfs { store, control, inodes, handles, owner, told, forgettings }
+        let (inodes, handles, listings) = (Inodes::new(), Handles::new(), Listings::new());
+        Vfs { store, control, inodes, handles, listings, owner, told, forgettings: Forgettings::default() }
     }
 
     /// The same with the base watched. What this process changes there itself is taken for a commit's doing.
@@ -122,7 +124,7 @@ impl Vfs {
         self.inodes.contains(ino::of_node(branch, id))
     }
 
-    /// How many files and directories of the branch are open.
+    /// How many files of the branch are open.
     pub fn opened(&self, branch: BranchId) -> usize {
         self.handles.open_in(branch)
     }
@@ -130,6 +132,7 @@ impl Vfs {
     /// The mount is gone: no more requests and no more forgets will come.
     pub fn shut_down(&self) {
         self.handles.clear();
+        self.listings.clear();
         for orphan in self.inodes.clear() {
             reap(&orphan.branch, orphan.object.id);
         }

@@ -4,7 +4,7 @@ use branch_store::{Kind, NewKind, RenameMode};
 use rustix::io::Errno;
 
 use super::birth::{self, NewMode};
-use super::{Attr, Caller, Known, Place, Vfs, errno};
+use super::{Attr, Caller, Known, Place, Vfs, errno, ino};
 
 const PERMISSIONS: u32 = 0o7777;
 
@@ -123,7 +123,8 @@ impl Vfs {
         Ok(())
     }
 
-    /// Renames within a branch.
+    /// Renames within a branch. Returns the directories that lie in another one now: what is kept of their listings
+    /// says where they were.
     ///
     /// # Errors
     /// The store's; EXDEV between branches; EPERM for the control file and in the mount root.
@@ -133,7 +134,7 @@ impl Vfs {
         (to, to_name): (u64, &[u8]),
         caller: Caller,
         rename: Rename,
-    ) -> Result<(), Errno> {
+    ) -> Result<Vec<u64>, Errno> {
         let from = self.parent_of(parent, name)?;
         let to = self.parent_of(to, to_name)?;
         same_branch(&from, &to)?;
@@ -145,7 +146,14 @@ impl Vfs {
         let removed = branch.rename_leaving(&from.object, name, &to.object, to_name, mode, left.as_ref());
         let removed = removed.map_err(errno)?;
         self.removed(&from.branch, removed.orphan);
-        Ok(())
+        if from.object.id == to.object.id {
+            return Ok(Vec::new());
+        }
+        let moved = [Some((&to, to_name)), (mode == RenameMode::Exchange).then_some((&from, name))];
+        let found =
+            moved.into_iter().flatten().filter_map(|(dir, name)| branch.lookup(&dir.object, name).ok());
+        let dirs = found.filter(|(_, stat)| stat.kind == Kind::Dir);
+        Ok(dirs.map(|(object, _)| ino::of_node(branch.id(), object.id)).collect())
     }
 
     pub(super) fn make(

@@ -337,7 +337,7 @@ impl Directory {
                 }
             }
             What::Object(name) => self.note_objects(id, name, news.by, stale),
-            What::Itself => stale.directories.extend(&self.views),
+            What::Itself => stale.directories.extend(self.views.iter().filter(whose)),
             What::Over => {
                 stale.directories.extend(&self.views);
                 stale.objects.extend(self.objects.iter().map(|(_, ino)| (id, *ino)));

@@ -112,7 +112,10 @@ impl Engine {
     fn fork(&self, parent: &str, name: &str) -> branch_store::Result<()> {
         let parent = self.store.branch(parent)?;
         self.mounted().flush_branch(parent.id()).unwrap();
-        self.store.fork(&parent, &[name.to_owned()], GroupKind::Independent).map(drop)
+        self.store.fork(&parent, &[name.to_owned()], GroupKind::Independent)?;
+        self.mounted().forget_list();
+        self.mounted().settle().unwrap();
+        Ok(())
     }
 
     fn commit(&self, name: &str) -> branch_store::Result<()> {

@@ -176,8 +176,7 @@ impl VfsDriver {
         let ino = self.object(place)?;
         let dir = self.kind(ino)? == NodeKind::Dir && !write;
         let flags = if write { libc::O_RDWR } else { libc::O_RDONLY };
-        let opened =
-            if dir { self.vfs().open_dir(ino) } else { self.vfs().open(ino, flags).map(|opened| opened.fh) };
+        let opened = if dir { Ok(0) } else { self.vfs().open(ino, flags).map(|opened| opened.fh) };
         let fh = opened.map_err(Failure::Errno)?;
         if truncate && let Err(error) = self.empty(ino) {
             self.vfs().release(fh);
@@ -276,7 +275,11 @@ impl VfsDriver {
 
     fn on_handles(&mut self, call: &Call) -> Result<Answer> {
         let vfs = self.vfs();
-        let fh = |slot: &u8| self.slot(*slot).map(|slot| slot.fh);
+        // What the kernel answers for a directory, which has no handle.
+        let fh = |slot: &u8| match self.slot(*slot)? {
+            Slot { dir: true, .. } => Err(Failure::Errno(Errno::ISDIR)),
+            open => Ok(open.fh),
+        };
         let answer = match call {
             Call::Read { slot, offset, len } => {
                 vfs.read(fh(slot)?, *offset, *len, |got| got.map(|bytes| Answer::Bytes(bytes.to_vec())))
@@ -314,7 +317,7 @@ impl VfsDriver {
                 synced.map(|()| Answer::Done)
             }
             Call::List { slot } => {
-                let names = list(vfs, fh(slot)?);
+                let names = list(vfs, self.slot(*slot)?.ino);
                 names.map(|names| Answer::Names(names.into_iter().map(|(name, ..)| name).collect()))
             }
             other => return Err(Failure::Unexpected(format!("{other:?} has no handle"))),
@@ -416,9 +419,7 @@ impl VfsDriver {
                 )));
             }
             if attr.stat.kind == NodeKind::Dir {
-                let fh = self.vfs().open_dir(attr.ino).map_err(Failure::Errno)?;
-                let listed = list(self.vfs(), fh);
-                self.vfs().release(fh);
+                let listed = list(self.vfs(), attr.ino);
                 for (name, listed, kind) in listed.map_err(Failure::Errno)? {
                     let Found::Entry(child) =
                         self.vfs().lookup(attr.ino, bytes_of(&name)).map_err(Failure::Errno)?
@@ -463,9 +464,9 @@ impl Driver for VfsDriver {
 }
 
 /// Names of an open directory, sorted, each with what the listing says of it. The dots are left out.
-fn list(vfs: &Vfs, fh: u64) -> std::result::Result<Vec<(String, u64, NodeKind)>, Errno> {
+fn list(vfs: &Vfs, dir: u64) -> std::result::Result<Vec<(String, u64, NodeKind)>, Errno> {
     let mut names = Vec::new();
-    vfs.read_dir(fh, 0, &mut |item| {
+    vfs.read_dir(dir, 0, &mut |item| {
         if item.name != b"." && item.name != b".." {
             names.push((letter_of(item.name), item.ino, item.kind));
         }

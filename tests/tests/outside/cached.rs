@@ -30,7 +30,7 @@ fn naps(daemon: i32) -> u64 {
     workers.map(|thread| count(&thread.path())).sum()
 }
 
-/// Stats files and absent names in a view for a while, several times; requests in each of these whiles.
+/// Stats files and absent names in a view, and lists them, for a while, several times; requests in each of these whiles.
 fn requests(how: &str) -> Option<Vec<u64>> {
     let workspace = watched(how, |base| {
         fs::create_dir(base.join("d")).unwrap();
@@ -42,6 +42,7 @@ fn requests(how: &str) -> Option<Vec<u64>> {
     let look = || {
         assert!(present.iter().all(|path| path.exists()));
         assert!(!absent.iter().any(|path| path.exists()));
+        assert_eq!(fs::read_dir(&view).unwrap().count(), FILES);
     };
     let daemon = workspace.daemon();
     let asked = || {

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -5,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{XattrFlags, setxattr};
 
-use crate::views::{seen, wait_until_shown, watched};
+use crate::views::{seen, wait_until, wait_until_shown, watched};
 
 type Edit = (&'static str, fn(&Path));
 
@@ -93,6 +95,35 @@ fn edits_of_every_kind_are_seen_at_any_depth_by_inotify() {
 #[test]
 fn edits_of_every_kind_are_seen_at_any_depth_with_nothing_that_tells() {
     edits_are_seen("off", "watched by nothing");
+}
+
+/// A directory that the branch has changed has times of its own, so that they do not tell of what comes below.
+#[test]
+fn a_kept_listing_of_a_directory_that_the_branch_has_changed_shows_what_comes_and_goes_below() {
+    for how in ["fanotify", "inotify", "off"] {
+        let Some(workspace) = watched(how, fill) else { return };
+        let (base, view) = (workspace.base().join("d"), workspace.view("one").join("d"));
+        fs::write(view.join("own"), "").unwrap();
+        let listed = || -> BTreeSet<OsString> {
+            fs::read_dir(&view).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+        };
+        let mut expected = listed();
+        for edit in 0..4 {
+            assert_eq!(listed(), expected, "{how}");
+            let name = OsString::from(format!("new {}", edit / 2));
+            if edit % 2 == 0 {
+                fs::write(base.join(&name), "").unwrap();
+                expected.insert(name);
+            } else {
+                fs::remove_file(base.join(&name)).unwrap();
+                expected.remove(&name);
+            }
+            wait_until(
+                || listed() == expected,
+                || format!("{how}, {edit}: {:?}, not {expected:?}", listed()),
+            );
+        }
+    }
 }
 
 /// What a process stores to a map raises no event; its last close of the file does.

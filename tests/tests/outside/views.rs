@@ -87,6 +87,16 @@ pub(crate) fn wait_until_shown<'a>(
                 panic!("{what}: {branch} shows (path, this, not that): {wrong:#?}");
             }
         }
-        assert_eq!(seen(&view), wanted, "{what}: {branch}, as listed");
+        wait_until(
+            || seen(&view) == wanted,
+            || format!("{what}: {branch} lists {:#?}, not {wanted:#?}", seen(&view)),
+        );
+    }
+}
+
+pub(crate) fn wait_until(shown: impl Fn() -> bool, otherwise: impl FnOnce() -> String) {
+    let begin = Instant::now();
+    while !shown() {
+        assert!(begin.elapsed() < PATIENCE, "{}", otherwise());
     }
 }

@@ -122,7 +122,7 @@ impl Inverter<'_> {
     }
 
     pub(super) fn id(&self, print: &Fingerprint) -> Result<NodeId> {
-        if *print == self.base.root_print() {
+        if print.key() == self.base.root_print().key() {
             return Ok(NodeId::ROOT);
         }
         self.base.id_of(print, &Tree::default())

@@ -124,7 +124,9 @@ fn decide(
 fn invalid(decided: &Decide, touched: &[NodeId]) -> Vec<Invalid> {
     let names = decided.displaced.iter().filter_map(|displaced| match displaced {
         Displaced::Entry { slot, .. } => Some(Invalidate::Entry { dir: slot.dir, name: slot.name.clone() }),
-        Displaced::Object { .. } | Displaced::Dir { .. } => None,
+        // Its listing says where it lies.
+        Displaced::Dir { id, .. } => Some(Invalidate::Inode(*id)),
+        Displaced::Object { .. } => None,
     });
     let inodes = touched.iter().map(|id| Invalidate::Inode(*id));
     names.chain(inodes).map(|what| Invalid { branch: BranchId::MAIN, what }).collect()
