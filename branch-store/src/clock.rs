@@ -16,6 +16,7 @@ impl Time {
     /// clock of clock_gettime(2) is that: since Linux 6.13 the kernel stamps with the coarse clock, but with the
     /// fine one what somebody has looked at since its last change, and keeps the order of all stamps.
     pub fn now() -> Time {
+        crate::asked::note("clock");
         let stamped = STAMPED.get_or_init(|| rustix::fs::memfd_create(c"clock", MemfdFlags::CLOEXEC).ok());
         stamped.as_ref().and_then(stamp).unwrap_or_else(|| coarse(ClockId::RealtimeCoarse))
     }

@@ -24,6 +24,7 @@ impl Disk {
     }
 
     fn pass<T>(&self, call: Call<'_>, act: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+        crate::asked::note(call.name());
         let Some(gatekeeper) = &self.gatekeeper else { return act() };
         gatekeeper.before_call(&call)?;
         let done = act();

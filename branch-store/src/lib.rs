@@ -12,6 +12,7 @@
 //! The engine knows nothing of FUSE, sockets or processes. It prints nothing, reads no environment, and calls
 //! nobody: what others must do (invalidate caches, kill processes) it returns as data.
 
+mod asked;
 mod base;
 mod branch;
 mod clock;

@@ -452,6 +452,7 @@ pub(crate) fn is_hidden(slot: &Slot) -> bool {
 const STATX: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
 
 pub(crate) fn stat_at(dir: impl AsFd, name: &[u8]) -> std::result::Result<Statx, Errno> {
+    crate::asked::note("stat");
     rustix::fs::statx(dir, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, STATX)
 }
 
@@ -459,6 +460,7 @@ pub(crate) fn stat_at(dir: impl AsFd, name: &[u8]) -> std::result::Result<Statx,
 /// what belongs to others the host counts it.
 fn open_quietly(dir: impl AsFd, name: &[u8], more: OFlags) -> std::result::Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
+    crate::asked::note("open");
     let open = |flags| rustix::fs::openat(&dir, name, flags, Mode::empty());
     match open(flags | OFlags::NOATIME) {
         Err(Errno::PERM) => open(flags),
@@ -467,5 +469,6 @@ fn open_quietly(dir: impl AsFd, name: &[u8], more: OFlags) -> std::result::Resul
 }
 
 pub(crate) fn stat_fd(fd: impl AsFd) -> std::result::Result<Statx, Errno> {
+    crate::asked::note("stat");
     rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, STATX)
 }

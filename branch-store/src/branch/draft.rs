@@ -1,6 +1,7 @@
 //! A change in the making: steps are applied to a private clone of the tree as they are collected, so that
 //! later steps of the same operation see earlier ones, and an error leaves nothing behind.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use rustix::io::Errno;
 
 use crate::base::places::DEPTH_MAX;
 use crate::base::{Found, Guard};
+use crate::branch::view::{Look, lower_of};
 use crate::branch::{Data, Shared, View};
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId, LayerId, NAME_MAX, Name, NodeId};
@@ -34,6 +36,8 @@ pub(crate) struct Draft<'a> {
     copied: Vec<(LayerId, NodeId)>,
     /// Directories that `dirs` speaks of.
     placed: HashSet<NodeId>,
+    /// When it happens, once somebody asked.
+    stamp: OnceCell<Time>,
 }
 
 impl<'a> Draft<'a> {
@@ -47,6 +51,7 @@ impl<'a> Draft<'a> {
             dirs: Vec::new(),
             copied: Vec::new(),
             placed: HashSet::new(),
+            stamp: OnceCell::new(),
         }
     }
 
@@ -55,6 +60,11 @@ impl<'a> Draft<'a> {
         let Draft { tree, changes, dirs, copied, .. } = self;
         let changed = !changes.is_empty();
         (tree, changed.then_some(Record::Batch { branch, changes, dirs, copied }))
+    }
+
+    /// The time of the whole change: not before any stamp that was seen when it was first asked for.
+    pub(crate) fn now(&self) -> Time {
+        *self.stamp.get_or_init(Time::now)
     }
 
     /// The change relies on bytes that were copied and are not durable.
@@ -95,8 +105,23 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// EPERM for what the base holds immutable or append-only: a commit would have to replace it.
     pub(crate) fn change(&mut self, object: &Object) -> Result<NodeId> {
+        if self.tree.get(object.id).is_none() {
+            let found = self.view().found(object)?;
+            return self.change_found(object, &found);
+        }
         match self.view().guard(object)? {
-            Guard::None => self.adopt(object),
+            Guard::None => Ok(object.id),
+            Guard::AppendOnly | Guard::Immutable => Err(Error::Posix(Errno::PERM)),
+        }
+    }
+
+    /// The same for what the base was just found to have.
+    ///
+    /// # Errors
+    /// Those of [`Draft::change`].
+    pub(crate) fn change_found(&mut self, object: &Object, found: &Found) -> Result<NodeId> {
+        match found.guard() {
+            Guard::None => self.adopt_as(object, Some(found)),
             Guard::AppendOnly | Guard::Immutable => Err(Error::Posix(Errno::PERM)),
         }
     }
@@ -106,16 +131,26 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// ENOTDIR, ENOENT for one that was removed, EPERM as of an immutable or append-only one.
     pub(crate) fn change_names(&mut self, dir: &Object, how: Names) -> Result<()> {
-        match (self.view().guard(dir)?, how) {
+        let found = match self.tree.get(dir.id) {
+            Some(_) => None,
+            None => Some(self.view().found(dir)?),
+        };
+        let guard = found.as_ref().map_or_else(|| self.view().guard(dir), |found| Ok(found.guard()))?;
+        match (guard, how) {
             (Guard::None, _) | (Guard::AppendOnly, Names::Added) => {}
             (Guard::AppendOnly | Guard::Immutable, _) => return Err(Error::Posix(Errno::PERM)),
         }
-        self.adopt(dir)?;
-        self.adopt_dir(dir.id)
+        self.adopt_as(dir, found.as_ref())?;
+        self.check_dir(dir.id)
     }
 
     /// Gives a base object, and the directories above it, a node.
     pub(crate) fn adopt(&mut self, object: &Object) -> Result<NodeId> {
+        self.adopt_as(object, None)
+    }
+
+    /// The same for an object that was just looked at.
+    fn adopt_as(&mut self, object: &Object, found: Option<&Found>) -> Result<NodeId> {
         // From the object up to what the tree has, then down again: a loop, as the stack is not as deep as a tree
         // of directories can be.
         let mut wanted = vec![object.clone()];
@@ -129,13 +164,13 @@ impl<'a> Draft<'a> {
             }
         }
         while let Some(object) = wanted.pop() {
-            self.adopt_below(&object)?;
+            self.adopt_below(&object, found.filter(|_| wanted.is_empty()))?;
         }
         Ok(object.id)
     }
 
     /// Gives an object a node whose directory has one.
-    fn adopt_below(&mut self, object: &Object) -> Result<NodeId> {
+    fn adopt_below(&mut self, object: &Object, found: Option<&Found>) -> Result<NodeId> {
         if self.tree.get(object.id).is_some() {
             return Ok(object.id);
         }
@@ -143,12 +178,12 @@ impl<'a> Draft<'a> {
             return self.adopt_root();
         }
         let view = self.view();
-        let found = view.found(object)?;
+        let found = found.map_or_else(|| view.found(object), |found| Ok(found.clone()))?;
         let slot = view.slot_of(object)?;
         let inode = adopted(self.shared, &found, &slot)?;
         self.check_dir(slot.dir)?;
         let above = self.node(slot.dir)?;
-        if above.entries.contains_key(&slot.name) || crate::branch::view::lower_of(above)? == Lower::Opaque {
+        if above.entries.contains_key(&slot.name) || lower_of(above)? == Lower::Opaque {
             // The name means something else, or nothing, by now: an object from before that.
             return Err(Error::Posix(Errno::STALE));
         }
@@ -184,12 +219,7 @@ impl<'a> Draft<'a> {
         Ok(NodeId::ROOT)
     }
 
-    /// Gives a directory a node; it must be one, and still linked.
-    fn adopt_dir(&mut self, dir: NodeId) -> Result<()> {
-        self.adopt(&Object { id: dir, slot: None })?;
-        self.check_dir(dir)
-    }
-
+    /// It must be a directory, and still linked.
     fn check_dir(&self, dir: NodeId) -> Result<()> {
         let node = self.node(dir)?;
         if !matches!(node.inode.body, Body::Dir { .. }) {
@@ -215,29 +245,29 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// What a name meant in the base when the branch first changed it.
-    fn over(&self, dir: NodeId, name: &[u8]) -> Result<Option<Arc<Fingerprint>>> {
+    /// What a name meant in the base when the branch first changed it: now, if the directory has no entry for it.
+    fn over(&self, dir: NodeId, name: &[u8], look: &Look) -> Result<Option<Arc<Fingerprint>>> {
         let node = self.node(dir)?;
         if let Some(entry) = node.entries.get(name) {
             return Ok(entry.over.clone());
         }
-        match crate::branch::view::lower_of(node)? {
+        match lower_of(node)? {
             Lower::Opaque => Ok(None),
-            Lower::Merged => Ok(self.view().below(dir, name)?.map(Arc::new)),
+            Lower::Merged => Ok(look.below.map(Arc::new)),
         }
     }
 
-    /// Makes a name mean `child`. The directory has a node.
-    pub(crate) fn set_entry(&mut self, dir: NodeId, name: &[u8], child: NodeId) -> Result<()> {
-        let over = self.over(dir, name)?;
+    /// Makes a name mean `child`; `look`: what was found under it before. The directory has a node.
+    pub(crate) fn set_entry(&mut self, dir: NodeId, name: &[u8], look: &Look, child: NodeId) -> Result<()> {
+        let over = self.over(dir, name, look)?;
         let entry = Entry { child: Some(child), over };
         self.push(Change::Link { dir, name: Name::trusted(name), entry })
     }
 
     /// Makes a name mean nothing: a whiteout where the base has it, else no entry at all.
-    pub(crate) fn clear_entry(&mut self, dir: NodeId, name: &[u8]) -> Result<()> {
+    pub(crate) fn clear_entry(&mut self, dir: NodeId, name: &[u8], look: &Look) -> Result<()> {
         let name = Name::trusted(name);
-        match self.over(dir, name.as_bytes())? {
+        match self.over(dir, name.as_bytes(), look)? {
             Some(over) => {
                 let entry = Entry { child: None, over: Some(over) };
                 self.push(Change::Link { dir, name, entry })
@@ -248,12 +278,12 @@ impl<'a> Draft<'a> {
 
     /// An entry of the directory changed now.
     pub(crate) fn touch(&mut self, dir: NodeId) -> Result<()> {
-        self.push(Change::Touch { dir, time: Time::now() })
+        self.push(Change::Touch { dir, time: self.now() })
     }
 
     /// One link more or less. Directories on filesystems that count none stay at 1.
     pub(crate) fn relink(&mut self, id: NodeId, delta: i32) -> Result<u32> {
-        let now = Time::now();
+        let now = self.now();
         self.update(id, |inode| {
             let uncounted = inode.kind() == Kind::Dir && inode.meta.nlink == 1;
             if !uncounted {

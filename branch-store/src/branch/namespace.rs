@@ -1,50 +1,14 @@
-//! Operations on names: create, link, unlink, rmdir, rename, reap.
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
+//! Operations on names: link, unlink, rmdir, rename, reap.
 
 use rustix::io::Errno;
 
-use crate::branch::draft::check_new_name;
-use crate::branch::view::Meaning;
+use crate::branch::making::{New, check_target, put_new, refuse_existing};
+use crate::branch::view::{Look, Meaning};
 use crate::branch::{Branch, Draft, Names};
 use crate::error::{Error, Result};
-use crate::ids::{LINK_MAX, Name, NodeId, STORE_DIR, SYMLINK_MAX};
-use crate::node::{Body, Content, Inode, Kind, Lower, Meta, Node, Object, Slot, Stat, Time};
+use crate::ids::{LINK_MAX, Name, NodeId};
+use crate::node::{Body, Content, Kind, Node, Object, Slot, Stat};
 use crate::tree::Change;
-
-/// An object to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct New {
-    /// What it is.
-    pub kind: NewKind,
-    /// Permission bits.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Extended attributes it is born with: name to value.
-    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-}
-
-/// Kinds of objects to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NewKind {
-    /// Empty regular file.
-    File,
-    /// Empty directory.
-    Dir,
-    /// Symbolic link with this target.
-    Symlink(Vec<u8>),
-    /// FIFO, socket or device node.
-    Special {
-        /// Which.
-        kind: Kind,
-        /// Device number, `major << 32 | minor`.
-        rdev: u64,
-    },
-}
 
 /// What a removal left behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,26 +30,6 @@ pub enum RenameMode {
 }
 
 impl Branch {
-    /// Makes an object.
-    ///
-    /// # Errors
-    /// EEXIST, ENOENT, ENOTDIR, ENAMETOOLONG, EROFS, EBUSY, ESTALE, ENOSPC and the host's.
-    pub fn create(&self, dir: &Object, name: &[u8], new: New) -> Result<(Object, Stat)> {
-        self.mutate(|draft| {
-            let name = check_target(dir, name)?;
-            refuse_existing(draft, dir, &name)?;
-            draft.change_names(dir, Names::Added)?;
-            let id = put_new(draft, dir.id, &name, &new)?;
-            if new.kind == NewKind::Dir {
-                draft.relink(dir.id, 1)?;
-            }
-            draft.touch(dir.id)?;
-            let object = Object { id, slot: None };
-            let stat = draft.view().stat(&object)?;
-            Ok((object, stat))
-        })
-    }
-
     /// Gives a file another name.
     ///
     /// # Errors
@@ -93,7 +37,7 @@ impl Branch {
     pub fn link(&self, object: &Object, dir: &Object, name: &[u8]) -> Result<Stat> {
         self.mutate(|draft| {
             let name = check_target(dir, name)?;
-            refuse_existing(draft, dir, &name)?;
+            let look = refuse_existing(draft, dir, &name)?;
             let id = draft.change(object)?;
             draft.change_names(dir, Names::Added)?;
             let inode = &draft.node(id)?.inode;
@@ -103,7 +47,7 @@ impl Branch {
                 (_, LINK_MAX..) => return Err(Error::Posix(Errno::MLINK)),
                 _ => {}
             }
-            draft.set_entry(dir.id, &name, id)?;
+            draft.set_entry(dir.id, &name, &look, id)?;
             draft.relink(id, 1)?;
             draft.touch(dir.id)?;
             draft.view().stat(&Object { id, slot: None })
@@ -116,11 +60,12 @@ impl Branch {
     /// ENOENT, EISDIR, and those of [`Branch::create`].
     pub fn unlink(&self, dir: &Object, name: &[u8]) -> Result<Removed> {
         self.mutate(|draft| {
-            let (id, kind) = existing(draft, dir, name)?;
+            let look = draft.view().look(dir.id, name)?;
+            let (id, kind) = existing(draft, dir, name, &look)?;
             if kind == Kind::Dir {
                 return Err(Error::Posix(Errno::ISDIR));
             }
-            draft.clear_entry(dir.id, name)?;
+            draft.clear_entry(dir.id, name, &look)?;
             let nlink = draft.relink(id, -1)?;
             draft.touch(dir.id)?;
             Ok(Removed { orphan: (nlink == 0).then_some(id) })
@@ -133,8 +78,9 @@ impl Branch {
     /// ENOTEMPTY, ENOTDIR, ENOENT, and those of [`Branch::create`].
     pub fn rmdir(&self, dir: &Object, name: &[u8]) -> Result<Removed> {
         self.mutate(|draft| {
-            let (id, _) = existing(draft, dir, name)?;
-            remove_dir(draft, dir.id, name, id)?;
+            let look = draft.view().look(dir.id, name)?;
+            let (id, _) = existing(draft, dir, name, &look)?;
+            remove_dir(draft, dir.id, name, &look, id)?;
             draft.touch(dir.id)?;
             Ok(Removed { orphan: Some(id) })
         })
@@ -170,31 +116,31 @@ impl Branch {
     ) -> Result<Removed> {
         self.mutate(|draft| {
             let to_name = check_target(to, to_name)?;
-            if mode != RenameMode::NoReplace && is_same(draft, (dir, name), (to, &to_name))? {
+            let (look, to_look) = (draft.view().look(dir.id, name)?, draft.view().look(to.id, &to_name)?);
+            if mode != RenameMode::NoReplace && is_same(&look, &to_look) {
                 return Ok(Removed { orphan: None });
             }
-            let (id, kind) = existing(draft, dir, name)?;
-            draft.change_names(to, Names::Added)?;
-            let target = adopt_found(draft, to.id, &to_name)?;
-            if target.is_some() {
-                draft.change_names(to, Names::Removed)?;
+            let (id, kind) = existing(draft, dir, name, &look)?;
+            // Whose names may go may get some, too.
+            if to.id != dir.id {
+                let how = if to_look.meaning.is_some() { Names::Removed } else { Names::Added };
+                draft.change_names(to, how)?;
             }
+            let target = adopt_looked(draft, to.id, &to_name, &to_look)?;
             check_rename(draft, (dir.id, id), (to.id, target.map(|(other, _)| other)), mode)?;
             match (mode, target) {
                 (RenameMode::Exchange, _) if left.is_some() => Err(Error::Posix(Errno::INVAL)),
                 (RenameMode::Exchange, Some((other, _))) => {
-                    exchange(draft, (dir.id, name, id), (to.id, &to_name, other))?;
+                    exchange(draft, (dir.id, name, &look, id), (to.id, &to_name, &to_look, other))?;
                     Ok(Removed { orphan: None })
                 }
                 (_, target) => {
                     let orphan = match target {
-                        Some((other, other_kind)) => {
-                            clear_target(draft, kind, to.id, &to_name, other, other_kind)?
-                        }
+                        Some(other) => clear_target(draft, kind, (to.id, &to_name, &to_look), other)?,
                         None => None,
                     };
-                    draft.set_entry(to.id, &to_name, id)?;
-                    leave(draft, dir.id, name, left)?;
+                    draft.set_entry(to.id, &to_name, &to_look, id)?;
+                    leave(draft, dir.id, name, &look, left)?;
                     moved(draft, id, dir.id, to.id)?;
                     draft.touch(dir.id)?;
                     draft.touch(to.id)?;
@@ -233,108 +179,54 @@ impl Branch {
     }
 }
 
-/// The name, if it may be made or replaced: the store's own is nobody's.
-fn check_target(dir: &Object, name: &[u8]) -> Result<Vec<u8>> {
-    let name = check_new_name(name)?;
-    if crate::base::is_hidden(&Slot { dir: dir.id, name: name.clone() }) {
-        return Err(Error::Posix(Errno::PERM));
-    }
-    debug_assert!(dir.id != NodeId::ROOT || name.as_bytes() != STORE_DIR.as_bytes());
-    Ok(name.as_bytes().to_vec())
-}
-
-/// Asked first: that a name is taken is what a caller hears of a directory that cannot be changed, too.
-fn refuse_existing(draft: &Draft<'_>, dir: &Object, name: &[u8]) -> Result<()> {
-    if draft.view().find(dir.id, name)?.is_some() { Err(Error::Posix(Errno::EXIST)) } else { Ok(()) }
-}
-
 /// The adopted node behind a name that must exist, in a directory that gets a node, too.
-fn existing(draft: &mut Draft<'_>, dir: &Object, name: &[u8]) -> Result<(NodeId, Kind)> {
-    // Looked up first: a name that is not there must not adopt the directory.
-    if draft.view().find(dir.id, name)?.is_none() {
+fn existing(draft: &mut Draft<'_>, dir: &Object, name: &[u8], look: &Look) -> Result<(NodeId, Kind)> {
+    // Asked first: a name that is not there must not adopt the directory.
+    if look.meaning.is_none() {
         return Err(Error::Posix(Errno::NOENT));
     }
     draft.change_names(dir, Names::Removed)?;
-    adopt_found(draft, dir.id, name)?.ok_or(Error::Posix(Errno::NOENT))
+    adopt_looked(draft, dir.id, name, look)?.ok_or(Error::Posix(Errno::NOENT))
 }
 
 /// The node behind a name that is about to change its meaning.
-fn adopt_found(draft: &mut Draft<'_>, dir: NodeId, name: &[u8]) -> Result<Option<(NodeId, Kind)>> {
-    let object = match draft.view().find(dir, name)? {
+fn adopt_looked(
+    draft: &mut Draft<'_>,
+    dir: NodeId,
+    name: &[u8],
+    look: &Look,
+) -> Result<Option<(NodeId, Kind)>> {
+    let id = match &look.meaning {
         None => return Ok(None),
-        Some(Meaning::Node(id)) => Object { id, slot: None },
+        Some(Meaning::Node(id)) => draft.change(&Object { id: *id, slot: None })?,
         Some(Meaning::Base(id, found)) => {
             // Not the other way round: the id is an inode number, and the host may have given that of a
             // directory that is gone to a file.
-            debug_assert!(found.print.kind != Kind::Dir || draft.shared.base.places.dir(id).is_some());
-            Object { id, slot: Some(Slot { dir, name: Name::trusted(name) }) }
+            debug_assert!(found.print.kind != Kind::Dir || draft.shared.base.places.dir(*id).is_some());
+            let slot = Slot { dir, name: Name::trusted(name) };
+            draft.change_found(&Object { id: *id, slot: Some(slot) }, found)?
         }
     };
-    let id = draft.change(&object)?;
     let kind = draft.node(id)?.inode.kind();
     Ok(Some((id, kind)))
 }
 
-fn put_new(draft: &mut Draft<'_>, dir: NodeId, name: &[u8], new: &New) -> Result<NodeId> {
-    let id = draft.shared.base.allocate_id()?;
-    let inode = new_inode(draft, dir, id, new)?;
-    draft.put(id, inode)?;
-    draft.set_entry(dir, name, id)?;
-    Ok(id)
-}
-
 /// What a moved object leaves at its old name.
-fn leave(draft: &mut Draft<'_>, dir: NodeId, name: &[u8], left: Option<&New>) -> Result<()> {
+fn leave(draft: &mut Draft<'_>, dir: NodeId, name: &[u8], look: &Look, left: Option<&New>) -> Result<()> {
     match left {
-        Some(new) => put_new(draft, dir, name, new).map(drop),
-        None => draft.clear_entry(dir, name),
+        Some(new) => put_new(draft, dir, name, look, new).map(drop),
+        None => draft.clear_entry(dir, name, look),
     }
 }
 
-fn new_inode(draft: &Draft<'_>, parent: NodeId, id: NodeId, new: &New) -> Result<Inode> {
-    let now = Time::now();
-    let (body, nlink, rdev) = match &new.kind {
-        NewKind::File => {
-            draft.shared.contents.create(draft.layer, id, new.mode)?;
-            (Body::File(Content::Own(draft.layer)), 1, 0)
-        }
-        NewKind::Dir => (Body::Dir { parent, lower: Lower::Opaque }, 2, 0),
-        NewKind::Symlink(target) => {
-            if target.is_empty() || target.len() > SYMLINK_MAX {
-                return Err(Error::Posix(if target.is_empty() { Errno::NOENT } else { Errno::NAMETOOLONG }));
-            }
-            (Body::Symlink(target.clone()), 1, 0)
-        }
-        NewKind::Special { kind, rdev } => {
-            if matches!(kind, Kind::File | Kind::Dir | Kind::Symlink) {
-                return Err(Error::Posix(Errno::INVAL));
-            }
-            (Body::Special(*kind), 1, *rdev)
-        }
-    };
-    let mtime = if new.kind == NewKind::File { None } else { Some(now) };
-    let meta = Meta {
-        mode: new.mode & 0o7777,
-        uid: new.uid,
-        gid: new.gid,
-        nlink,
-        rdev,
-        atime: now,
-        mtime,
-        ctime: now,
-        xattrs: Arc::new(new.xattrs.clone()),
-    };
-    Ok(Inode { meta, origin: None, body })
-}
-
-fn remove_dir(draft: &mut Draft<'_>, dir: NodeId, name: &[u8], id: NodeId) -> Result<()> {
+fn remove_dir(draft: &mut Draft<'_>, dir: NodeId, name: &[u8], look: &Look, id: NodeId) -> Result<()> {
     if draft.node(id)?.inode.kind() != Kind::Dir {
         return Err(Error::Posix(Errno::NOTDIR));
     }
     if !draft.view().is_empty_dir(&Object { id, slot: None })? {
         return Err(Error::Posix(Errno::NOTEMPTY));
     }
-    draft.clear_entry(dir, name)?;
+    draft.clear_entry(dir, name, look)?;
     bury_dir(draft, id)?;
     draft.relink(dir, -1)?;
     Ok(())
@@ -342,7 +234,7 @@ fn remove_dir(draft: &mut Draft<'_>, dir: NodeId, name: &[u8], id: NodeId) -> Re
 
 /// A removed directory stays for those inside it, empty for ever.
 fn bury_dir(draft: &mut Draft<'_>, id: NodeId) -> Result<()> {
-    let now = Time::now();
+    let now = draft.now();
     draft.update(id, |inode| {
         inode.lose_names();
         inode.meta.ctime = now;
@@ -353,13 +245,11 @@ fn bury_dir(draft: &mut Draft<'_>, id: NodeId) -> Result<()> {
 fn clear_target(
     draft: &mut Draft<'_>,
     kind: Kind,
-    dir: NodeId,
-    name: &[u8],
-    target: NodeId,
-    target_kind: Kind,
+    (dir, name, look): (NodeId, &[u8], &Look),
+    (target, target_kind): (NodeId, Kind),
 ) -> Result<Option<NodeId>> {
     match (kind, target_kind) {
-        (Kind::Dir, Kind::Dir) => remove_dir(draft, dir, name, target).map(|()| Some(target)),
+        (Kind::Dir, Kind::Dir) => remove_dir(draft, dir, name, look, target).map(|()| Some(target)),
         (Kind::Dir, _) => Err(Error::Posix(Errno::NOTDIR)),
         (_, Kind::Dir) => Err(Error::Posix(Errno::ISDIR)),
         _ => {
@@ -371,11 +261,11 @@ fn clear_target(
 
 fn exchange(
     draft: &mut Draft<'_>,
-    (dir, name, id): (NodeId, &[u8], NodeId),
-    (to, to_name, other): (NodeId, &[u8], NodeId),
+    (dir, name, look, id): (NodeId, &[u8], &Look, NodeId),
+    (to, to_name, to_look, other): (NodeId, &[u8], &Look, NodeId),
 ) -> Result<()> {
-    draft.set_entry(dir, name, other)?;
-    draft.set_entry(to, to_name, id)?;
+    draft.set_entry(dir, name, look, other)?;
+    draft.set_entry(to, to_name, to_look, id)?;
     moved(draft, id, dir, to)?;
     moved(draft, other, to, dir)?;
     draft.touch(dir)?;
@@ -384,7 +274,7 @@ fn exchange(
 
 /// Book-keeping of an object that went from one directory to another.
 fn moved(draft: &mut Draft<'_>, id: NodeId, from: NodeId, to: NodeId) -> Result<()> {
-    let now = Time::now();
+    let now = draft.now();
     draft.update(id, |inode| {
         inode.meta.ctime = now;
         if let Body::Dir { parent, .. } = &mut inode.body {
@@ -399,13 +289,13 @@ fn moved(draft: &mut Draft<'_>, id: NodeId, from: NodeId, to: NodeId) -> Result<
 }
 
 /// Whether two names mean one object: then rename(2) does nothing. Asked before anything gets a node.
-fn is_same(draft: &Draft<'_>, one: (&Object, &[u8]), other: (&Object, &[u8])) -> Result<bool> {
-    let id = |(dir, name): (&Object, &[u8])| -> Result<Option<NodeId>> {
-        Ok(draft.view().find(dir.id, name)?.map(|meaning| match meaning {
-            Meaning::Node(id) | Meaning::Base(id, _) => id,
-        }))
+fn is_same(one: &Look, other: &Look) -> bool {
+    let id = |look: &Look| {
+        look.meaning.as_ref().map(|meaning| match meaning {
+            Meaning::Node(id) | Meaning::Base(id, _) => *id,
+        })
     };
-    Ok(id(one)?.is_some_and(|found| id(other).is_ok_and(|other| other == Some(found))))
+    id(one).is_some() && id(one) == id(other)
 }
 
 /// What rename(2) refuses whatever the kinds, in Linux's order.

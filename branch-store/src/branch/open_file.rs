@@ -45,11 +45,24 @@ pub enum SeekWhat {
     Hole,
 }
 
+/// What a content file is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// Reading.
+    Read,
+    /// Reading, and perhaps writing later.
+    ReadFirst,
+    /// Writing, now.
+    Write,
+}
+
 /// Which host file an open file last used.
 struct Backing {
     content: Content,
     file: Arc<File>,
-    /// If it is open for writing. Behind `file`: what the host cuts off at the close does not count.
+    /// Whether it can be written to.
+    writable: bool,
+    /// Once it was written to. Behind `file`: what the host cuts off at the close does not count.
     writing: Option<Writing>,
     /// Of a base file, commits into the base when it was opened: each may rewrite it in place. And the one that the
     /// branch saw the base at: a rebase changes that. Of the branch's own, how often its tree had been replaced: the
@@ -57,7 +70,7 @@ struct Backing {
     seen: (u64, CommitId),
 }
 
-/// A content file is open for writing; dropped, how much it holds is noted.
+/// A content file is being written to; dropped, how much it holds is noted.
 struct Writing {
     branch: Arc<Branch>,
     file: (LayerId, NodeId),
@@ -91,29 +104,56 @@ impl Branch {
     /// EISDIR, ENXIO for what has no bytes, EROFS, EPERM to write what the base holds immutable or append-only,
     /// ESTALE, and the host's.
     pub fn open(self: &Arc<Self>, object: &Object, access: Access) -> Result<OpenFile> {
-        match self.stat(object)?.kind {
-            Kind::File => {}
-            Kind::Dir => return Err(Error::Posix(Errno::ISDIR)),
-            _ => return Err(Error::Posix(Errno::NXIO)),
-        }
-        if access == Access::Write && self.is_main() {
-            return Err(Error::Posix(Errno::ROFS));
-        }
-        if access == Access::Write && self.read(|view| view.guard(object))? != Guard::None {
-            return Err(Error::Posix(Errno::PERM));
-        }
-        let file =
-            OpenFile { branch: self.clone(), object: object.clone(), access, backing: Mutex::new(None) };
-        match file.reader_unlocked() {
+        let known = self.read(|view| match (view.tree.get(object.id), &object.slot) {
+            (Some(node), _) => Ok(Some(node.inode.kind())),
+            // What the base has there is seen when it is opened.
+            (None, Some(_)) => Ok(None),
+            // A directory, if there is one.
+            (None, None) => Ok(Some(view.stat(object)?.kind)),
+        })?;
+        known.map_or(Ok(()), |kind| self.check_open(kind, Guard::None, access))?;
+        let file = OpenFile::new(self, object.clone(), access, None, 0);
+        let admit = |found: &Found| self.check_open(found.print.kind, found.guard(), access);
+        match file.reader_if(&admit) {
             // Only writing was asked for; the copy-up will say what stands in its way.
             Err(e) if access == Access::Write && e.errno() == Errno::ACCESS => {}
             opened => _ = opened?,
         }
         Ok(file)
     }
+
+    fn check_open(&self, kind: Kind, guard: Guard, access: Access) -> Result<()> {
+        match kind {
+            Kind::File if access == Access::Read => Ok(()),
+            Kind::File if self.is_main() => Err(Error::Posix(Errno::ROFS)),
+            Kind::File if guard != Guard::None => Err(Error::Posix(Errno::PERM)),
+            Kind::File => Ok(()),
+            Kind::Dir => Err(Error::Posix(Errno::ISDIR)),
+            _ => Err(Error::Posix(Errno::NXIO)),
+        }
+    }
 }
 
 impl OpenFile {
+    /// `content`: the branch's own file of a layer, open for reading and writing, when its tree had been replaced so
+    /// often.
+    pub(super) fn new(
+        branch: &Arc<Branch>,
+        object: Object,
+        access: Access,
+        content: Option<(LayerId, File)>,
+        replaced: u64,
+    ) -> OpenFile {
+        let backing = content.map(|(layer, file)| Backing {
+            content: Content::Own(layer),
+            file: Arc::new(file),
+            writable: true,
+            writing: None,
+            seen: (replaced, CommitId(0)),
+        });
+        OpenFile { branch: branch.clone(), object, access, backing: Mutex::new(backing) }
+    }
+
     /// The object that is open.
     pub fn object(&self) -> &Object {
         &self.object
@@ -277,15 +317,20 @@ impl OpenFile {
     ) -> Result<T> {
         self.check_access()?;
         self.branch.in_place(&self.object, |data| {
-            let file = self.backing(Content::Own(data.layer), Access::Write, self.branch.replaced())?;
+            let file = self.backing(data.layer, Use::Write, self.branch.replaced())?;
             let target = (self.object.id, &*file);
             self.branch.grow(data, target, range.clone(), partly, |fits| f(&file, fits))
         })
     }
 
     fn reader(&self) -> Result<Arc<File>> {
+        self.reader_if(&|_| Ok(()))
+    }
+
+    /// The same, if what the base is found to have may be opened.
+    fn reader_if(&self, admit: &impl Fn(&Found) -> Result<()>) -> Result<Arc<File>> {
         self.branch.unless_replaced(|| {
-            let file = self.reader_unlocked();
+            let file = self.look_up_reader(admit);
             // Asked after the look: the content of a branch that ended may be gone.
             self.branch.check_live()?;
             file
@@ -294,25 +339,42 @@ impl OpenFile {
 
     /// The file's bytes as they are now: after a copy-up by anybody, readers see the copy.
     fn reader_unlocked(&self) -> Result<Arc<File>> {
+        self.look_up_reader(&|_| Ok(()))
+    }
+
+    fn look_up_reader(&self, admit: &impl Fn(&Found) -> Result<()>) -> Result<Arc<File>> {
         let replaced = self.branch.replaced();
-        let (tree, epoch) = self.branch.snapshot();
+        let (tree, epoch, current) = {
+            let data = self.branch.data.read_recursive();
+            (data.tree.clone(), data.epoch, data.layer)
+        };
         let content = match tree.get(self.object.id).map(|node| &node.inode.body) {
             Some(Body::File(content)) => content.clone(),
             Some(_) => return Err(Error::Posix(Errno::STALE)),
             None => Content::Base(self.object.slot.clone().ok_or(Error::Posix(Errno::STALE))?),
         };
         match content {
-            Content::Base(slot) => self.base_reader(&tree, epoch, slot),
-            Content::Own(_) => match self.about_to_be_replaced() {
+            Content::Base(slot) => self.base_reader(&tree, epoch, slot, admit),
+            Content::Own(layer) => match self.about_to_be_replaced() {
                 Some(file) => Ok(file),
-                None => self.backing(content, Access::Read, replaced),
+                // Who may write in place will, and need not open it again.
+                None if self.access == Access::Write && layer == current => {
+                    self.backing(layer, Use::ReadFirst, replaced)
+                }
+                None => self.backing(layer, Use::Read, replaced),
             },
         }
     }
 
     /// A base file. Each commit may have rewritten it in place; one that put another file in its place leaves this
     /// one to those who have it open.
-    fn base_reader(&self, tree: &Tree, epoch: CommitId, slot: Slot) -> Result<Arc<File>> {
+    fn base_reader(
+        &self,
+        tree: &Tree,
+        epoch: CommitId,
+        slot: Slot,
+        admit: &impl Fn(&Found) -> Result<()>,
+    ) -> Result<Arc<File>> {
         let seen = (self.commits(), epoch);
         let content = Content::Base(slot.clone());
         let mut cached = self.backing.lock();
@@ -326,11 +388,14 @@ impl OpenFile {
         let is_it = |found: &Found| base.id_of(&found.print, tree).is_ok_and(|id| id == self.object.id);
         let found = base.resolve(&slot, epoch)?.filter(|found| is_it(found));
         let file = match (found, &*cached) {
-            (Some(found), _) => Arc::new(base.open_file(&found)?),
+            (Some(found), _) => {
+                admit(&found)?;
+                Arc::new(base.open_file(&found)?)
+            }
             (None, Some(backing)) if matches!(backing.content, Content::Base(_)) => backing.file.clone(),
             (None, _) => return Err(Error::Posix(Errno::STALE)),
         };
-        *cached = Some(Backing { content, file: file.clone(), writing: None, seen });
+        *cached = Some(Backing { content, file: file.clone(), writable: false, writing: None, seen });
         Ok(file)
     }
 
@@ -344,22 +409,28 @@ impl OpenFile {
         stays.then(|| backing.file.clone())
     }
 
-    fn backing(&self, content: Content, access: Access, replaced: u64) -> Result<Arc<File>> {
-        let Content::Own(layer) = content else { return Err(Error::Posix(Errno::STALE)) };
-        let mut cached = self.backing.lock();
-        let writable = access == Access::Write;
+    fn backing(&self, layer: LayerId, how: Use, replaced: u64) -> Result<Arc<File>> {
+        let content = Content::Own(layer);
         let seen = (replaced, CommitId(0));
-        if let Some(backing) = &*cached
-            && backing.content == content
-            && backing.seen == seen
-            && (backing.writing.is_some() || !writable)
-        {
-            return Ok(backing.file.clone());
+        let mut cached = self.backing.lock();
+        let fits = |backing: &Backing| {
+            backing.content == content && backing.seen == seen && (backing.writable || how != Use::Write)
+        };
+        let backing = match cached.take() {
+            Some(backing) if fits(&backing) => backing,
+            other => {
+                // Closed only when the next one is open, and kept if that fails.
+                *cached = other;
+                let writable = how != Use::Read;
+                let flags = if writable { OFlags::RDWR } else { OFlags::RDONLY };
+                let file = Arc::new(self.branch.shared.contents.open(layer, self.object.id, flags)?);
+                Backing { content, file, writable, writing: None, seen }
+            }
+        };
+        let backing = cached.insert(backing);
+        if how == Use::Write && backing.writing.is_none() {
+            backing.writing = Some(Writing::new(&self.branch, (layer, self.object.id)));
         }
-        let flags = if writable { OFlags::RDWR } else { OFlags::RDONLY };
-        let file = Arc::new(self.branch.shared.contents.open(layer, self.object.id, flags)?);
-        let writing = writable.then(|| Writing::new(&self.branch, (layer, self.object.id)));
-        *cached = Some(Backing { content, file: file.clone(), writing, seen });
-        Ok(file)
+        Ok(backing.file.clone())
     }
 }

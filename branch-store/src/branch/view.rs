@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, Statx};
 use rustix::io::Errno;
 
 use crate::base::{Base, Found, Guard, Listed, stat_fd};
@@ -22,6 +22,14 @@ pub(crate) struct View<'a> {
     pub(crate) contents: &'a Contents,
     pub(crate) tree: &'a Tree,
     pub(crate) epoch: CommitId,
+}
+
+/// What one look at a name found.
+pub(crate) struct Look {
+    /// `None`: nothing.
+    pub(crate) meaning: Option<Meaning>,
+    /// What the base has there, where the directory has no entry that says so.
+    pub(crate) below: Option<Fingerprint>,
 }
 
 /// What a name means.
@@ -49,7 +57,13 @@ impl View<'_> {
     }
 
     /// What a name in a directory means; `None`: nothing.
-    pub(crate) fn find(&self, dir: NodeId, name: &[u8]) -> Result<Option<Meaning>> {
+    fn find(&self, dir: NodeId, name: &[u8]) -> Result<Option<Meaning>> {
+        Ok(self.look(dir, name)?.meaning)
+    }
+
+    /// What a name in a directory means, and what whoever changes it has to know of it: the host is asked once at most.
+    pub(crate) fn look(&self, dir: NodeId, name: &[u8]) -> Result<Look> {
+        let told = |meaning| Look { meaning, below: None };
         if name.len() > NAME_MAX {
             return Err(Error::Posix(Errno::NAMETOOLONG));
         }
@@ -59,12 +73,12 @@ impl View<'_> {
         if let Some(node) = self.tree.get(dir) {
             let lower = lower_of(node)?;
             match node.entries.get(name) {
-                Some(entry) => return Ok(entry.child.map(Meaning::Node)),
-                None if lower == Lower::Opaque => return Ok(None),
+                Some(entry) => return Ok(told(entry.child.map(Meaning::Node))),
+                None if lower == Lower::Opaque => return Ok(told(None)),
                 None => {}
             }
         }
-        self.find_in_base(dir, name)
+        self.look_in_base(dir, name)
     }
 
     /// An object with a node, and where the base has what it was adopted from: a restore may take the node away.
@@ -73,27 +87,24 @@ impl View<'_> {
         Object { id, slot: origin.and_then(|origin| origin.slot.clone()) }
     }
 
-    fn find_in_base(&self, dir: NodeId, name: &[u8]) -> Result<Option<Meaning>> {
+    fn look_in_base(&self, dir: NodeId, name: &[u8]) -> Result<Look> {
         let slot = Slot { dir, name: Name::trusted(name) };
-        let Some(found) = self.base.resolve(&slot, self.epoch)? else { return Ok(None) };
+        let Some(found) = self.base.resolve(&slot, self.epoch)? else {
+            return Ok(Look { meaning: None, below: None });
+        };
+        let below = Some(found.seen_print());
         let id = self.base.id_of(&found.print, self.tree)?;
         if self.tree.get(id).is_some() {
-            return Ok(Some(Meaning::Node(id)));
+            return Ok(Look { meaning: Some(Meaning::Node(id)), below });
         }
         self.note_dir(id, &found);
-        Ok(Some(Meaning::Base(id, Box::new(found))))
+        Ok(Look { meaning: Some(Meaning::Base(id, Box::new(found))), below })
     }
 
     fn note_dir(&self, id: NodeId, found: &Found) {
         if found.print.kind == Kind::Dir {
             self.base.places.note_dir(id, &found.place, found.print);
         }
-    }
-
-    /// What the base has under a name at this epoch, whatever the tree says.
-    pub(crate) fn below(&self, dir: NodeId, name: &[u8]) -> Result<Option<Fingerprint>> {
-        let slot = Slot { dir, name: Name::trusted(name) };
-        Ok(self.base.resolve(&slot, self.epoch)?.map(|found| found.seen_print()))
     }
 
     pub(crate) fn stat(&self, object: &Object) -> Result<Stat> {
@@ -143,46 +154,16 @@ impl View<'_> {
     }
 
     fn stat_node(&self, id: NodeId, node: &Node) -> Result<Stat> {
-        let inode = &node.inode;
-        let meta = &inode.meta;
-        let mut stat = Stat {
-            id,
-            generation: inode.origin.as_ref().map_or(0, |o| generation(o.print.birth)),
-            owner: Owner::Branch,
-            kind: inode.kind(),
-            mode: meta.mode,
-            uid: meta.uid,
-            gid: meta.gid,
-            nlink: meta.nlink,
-            rdev: meta.rdev,
-            size: 0,
-            blocks: 0,
-            atime: meta.atime,
-            mtime: meta.mtime.unwrap_or_default(),
-            ctime: meta.ctime,
-        };
-        match &inode.body {
-            Body::File(Content::Own(layer)) => {
-                let st = self.contents.stat(*layer, id)?;
-                (stat.size, stat.blocks) = (st.stx_size, st.stx_blocks);
-                stat.mtime = meta.mtime.unwrap_or(time_of(&st.stx_mtime));
-                // While the file knows its times (mtime None), a write also changed ctime.
-                if meta.mtime.is_none() {
-                    stat.ctime = meta.ctime.max(time_of(&st.stx_ctime));
-                }
-            }
+        match &node.inode.body {
+            Body::File(Content::Own(layer)) => Ok(stat_own(id, node, &self.contents.stat(*layer, id)?)),
             Body::File(Content::Base(slot)) => {
                 let found = self.base.resolve(slot, self.epoch)?.ok_or(Error::Posix(Errno::STALE))?;
-                let base = found.stat(id);
-                (stat.size, stat.blocks) = (base.size, base.blocks);
+                let Stat { size, blocks, .. } = found.stat(id);
                 // The bytes of the base may be edited from outside.
-                stat.owner = Owner::Elsewhere;
+                Ok(Stat { size, blocks, owner: Owner::Elsewhere, ..stat_known(id, node) })
             }
-            Body::Dir { .. } => (stat.size, stat.blocks) = (4096, 8),
-            Body::Symlink(target) => stat.size = target.len() as u64,
-            Body::Special(_) => {}
+            Body::Dir { .. } | Body::Symlink(_) | Body::Special(_) => Ok(stat_known(id, node)),
         }
-        Ok(stat)
     }
 
     pub(crate) fn read_dir(&self, dir: &Object) -> Result<Vec<DirEntry>> {
@@ -279,6 +260,46 @@ impl View<'_> {
 
     pub(crate) fn is_empty_dir(&self, dir: &Object) -> Result<bool> {
         Ok(self.read_dir(dir)?.is_empty())
+    }
+}
+
+/// Attributes of a node that has its own bytes, of which the host says this.
+pub(crate) fn stat_own(id: NodeId, node: &Node, content: &Statx) -> Stat {
+    let meta = &node.inode.meta;
+    let mut stat = stat_known(id, node);
+    (stat.size, stat.blocks) = (content.stx_size, content.stx_blocks);
+    stat.mtime = meta.mtime.unwrap_or(time_of(&content.stx_mtime));
+    // While the file knows its times (mtime None), a write also changed ctime.
+    if meta.mtime.is_none() {
+        stat.ctime = meta.ctime.max(time_of(&content.stx_ctime));
+    }
+    stat
+}
+
+/// Attributes of a node, as far as the host need not be asked.
+pub(crate) fn stat_known(id: NodeId, node: &Node) -> Stat {
+    let inode = &node.inode;
+    let meta = &inode.meta;
+    let (size, blocks) = match &inode.body {
+        Body::Dir { .. } => (4096, 8),
+        Body::Symlink(target) => (target.len() as u64, 0),
+        Body::File(_) | Body::Special(_) => (0, 0),
+    };
+    Stat {
+        id,
+        generation: inode.origin.as_ref().map_or(0, |o| generation(o.print.birth)),
+        owner: Owner::Branch,
+        kind: inode.kind(),
+        mode: meta.mode,
+        uid: meta.uid,
+        gid: meta.gid,
+        nlink: meta.nlink,
+        rdev: meta.rdev,
+        size,
+        blocks,
+        atime: meta.atime,
+        mtime: meta.mtime.unwrap_or_default(),
+        ctime: meta.ctime,
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::base::Found;
-use crate::branch::view::Meaning;
+use crate::branch::view::{Look, Meaning};
 use crate::branch::{Data, Draft, Known, NativeView, Shared};
 use crate::copying::Take;
 use crate::error::Result;
@@ -293,8 +293,8 @@ impl Taking<'_> {
 
     fn name(&mut self, index: usize, name: &[u8], target: Option<(NodeId, Kind)>) -> Result<()> {
         let dir = self.dirs[index];
-        let now = self.draft.view().find(dir, name)?;
-        let id_now = now.as_ref().map(|now| match now {
+        let now = self.draft.view().look(dir, name)?;
+        let id_now = now.meaning.as_ref().map(|now| match now {
             Meaning::Node(id) | Meaning::Base(id, _) => *id,
         });
         if id_now == target.map(|(id, _)| id) {
@@ -303,12 +303,12 @@ impl Taking<'_> {
         if let Some(under) = &self.below[index] {
             self.adopt(under)?;
         }
-        if now.is_some() {
+        if now.meaning.is_some() {
             self.remove(dir, name)?;
         }
         let Some((id, kind)) = target else { return Ok(()) };
         let is_new = self.draft.node(id)?.inode.origin.is_none();
-        self.draft.set_entry(dir, name, id)?;
+        self.draft.set_entry(dir, name, &now, id)?;
         if kind == Kind::Dir {
             self.draft.update(id, |inode| {
                 if let Body::Dir { parent, .. } = &mut inode.body {
@@ -331,13 +331,11 @@ impl Taking<'_> {
         while let Some(next) = todo.pop() {
             match next {
                 Removal::Name(slot) => {
-                    let Some(meaning) = self.draft.view().find(slot.dir, slot.name.as_bytes())? else {
-                        continue;
-                    };
-                    self.remove_one(slot, meaning, &mut todo)?;
+                    let look = self.draft.view().look(slot.dir, slot.name.as_bytes())?;
+                    self.remove_one(slot, look, &mut todo)?;
                 }
-                Removal::Emptied(slot, id) => {
-                    self.draft.clear_entry(slot.dir, slot.name.as_bytes())?;
+                Removal::Emptied(slot, id, look) => {
+                    self.draft.clear_entry(slot.dir, slot.name.as_bytes(), &look)?;
                     self.draft.update(id, Inode::lose_names)?;
                     self.relink(slot.dir, -1)?;
                     self.nameless.push(id);
@@ -347,8 +345,9 @@ impl Taking<'_> {
         Ok(())
     }
 
-    fn remove_one(&mut self, slot: Slot, meaning: Meaning, todo: &mut Vec<Removal>) -> Result<()> {
-        let (id, kind) = match &meaning {
+    fn remove_one(&mut self, slot: Slot, look: Look, todo: &mut Vec<Removal>) -> Result<()> {
+        let Some(meaning) = &look.meaning else { return Ok(()) };
+        let (id, kind) = match meaning {
             Meaning::Node(id) => (*id, self.draft.node(*id)?.inode.kind()),
             Meaning::Base(id, found) => (*id, found.print.kind),
         };
@@ -356,23 +355,23 @@ impl Taking<'_> {
         if kind == Kind::Dir {
             self.draft.adopt(&object)?;
             if self.kept.contains(&id) {
-                self.draft.clear_entry(slot.dir, slot.name.as_bytes())?;
+                self.draft.clear_entry(slot.dir, slot.name.as_bytes(), &look)?;
                 return self.relink(slot.dir, -1);
             }
             let names = self.draft.view().read_dir(&Object { id, slot: None })?;
-            todo.push(Removal::Emptied(slot, id));
+            todo.push(Removal::Emptied(slot, id, look));
             todo.extend(names.into_iter().map(|entry| Removal::Name(Slot { dir: id, name: entry.name })));
             return Ok(());
         }
         // A name that nobody looks at any more needs no node.
         let is_last = |found: &Found| found.links() <= 1 && !self.kept.contains(&id);
-        if let Meaning::Base(_, found) = &meaning
+        if let Meaning::Base(_, found) = meaning
             && is_last(found)
         {
-            return self.draft.clear_entry(slot.dir, slot.name.as_bytes());
+            return self.draft.clear_entry(slot.dir, slot.name.as_bytes(), &look);
         }
         self.draft.adopt(&object)?;
-        self.draft.clear_entry(slot.dir, slot.name.as_bytes())?;
+        self.draft.clear_entry(slot.dir, slot.name.as_bytes(), &look)?;
         self.relink(id, -1)?;
         self.nameless.push(id);
         Ok(())
@@ -416,7 +415,7 @@ impl Taking<'_> {
 enum Removal {
     Name(Slot),
     /// A directory whose names are gone.
-    Emptied(Slot, NodeId),
+    Emptied(Slot, NodeId, Look),
 }
 
 fn meta(object: &Upped, nlink: u32) -> Meta {

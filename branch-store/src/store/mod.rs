@@ -3,6 +3,8 @@
 mod abort;
 mod check;
 mod checkpoint;
+#[cfg(test)]
+mod cost_tests;
 mod files;
 mod fork;
 mod gc;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use branch_store::{Access, NewKind, OpenFile, SeekWhat, SyncWhat};
 use rustix::io::Errno;
 
-use super::birth::NewMode;
+use super::birth::{self, NewMode};
 use super::handles::{ControlHandle, FileHandle, Handle, Intent};
 use super::{Attr, Caller, Known, Place, Vfs, errno};
 
@@ -77,15 +77,17 @@ impl Vfs {
         mode: NewMode,
         flags: i32,
     ) -> Result<(Attr, Opened), Errno> {
-        let attr = match self.make(parent, name, caller, mode, NewKind::File) {
+        let dir = self.parent_of(parent, name)?;
+        let new = birth::born(&dir, caller, mode, NewKind::File)?;
+        let intent = intent(flags);
+        let made = dir.branch.create_open(&dir.object, name, new, access(intent)).map_err(errno);
+        let (file, stat) = match made {
             Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => return Err(Errno::STALE),
             other => other?,
         };
-        let opened = self.known(attr.ino).and_then(|known| self.open_node(&known, flags));
-        if opened.is_err() {
-            self.forget(attr.ino, 1);
-        }
-        Ok((attr, opened?))
+        let attr = self.remember_made(&dir, file.object().clone(), stat);
+        let opened = self.hand_out(attr.ino, file, intent);
+        Ok((attr, opened))
     }
 
     /// Reads up to `size` bytes, fewer only at the end of the file, and hands them to `with`.
@@ -180,13 +182,13 @@ impl Vfs {
 
     fn open_node(&self, known: &Known, flags: i32) -> Result<Opened, Errno> {
         let intent = intent(flags);
-        let access = match intent {
-            Intent::Read => Access::Read,
-            Intent::Write => Access::Write,
-        };
-        let file = known.branch.open(&known.object, access).map_err(errno)?;
-        let fh = self.handles.insert(Handle::File(FileHandle { ino: known.ino(), file, intent }));
-        Ok(Opened { fh, cache: Cache::Keep })
+        let file = known.branch.open(&known.object, access(intent)).map_err(errno)?;
+        Ok(self.hand_out(known.ino(), file, intent))
+    }
+
+    fn hand_out(&self, ino: u64, file: OpenFile, intent: Intent) -> Opened {
+        let fh = self.handles.insert(Handle::File(FileHandle { ino, file, intent }));
+        Opened { fh, cache: Cache::Keep }
     }
 
     fn read_into(&self, fh: u64, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
@@ -223,5 +225,12 @@ fn intent(flags: i32) -> Intent {
     match flags & libc::O_ACCMODE {
         libc::O_RDONLY => Intent::Read,
         _ => Intent::Write,
+    }
+}
+
+fn access(intent: Intent) -> Access {
+    match intent {
+        Intent::Read => Access::Read,
+        Intent::Write => Access::Write,
     }
 }
