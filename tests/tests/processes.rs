@@ -151,6 +151,28 @@ fn a_hint_in_the_environment_is_a_limit_of_memory_and_is_asked_for_again_in_word
 }
 
 #[test]
+fn what_attempts_and_their_checks_are_denied_is_told_of_each() {
+    let Some(workspace) = workspace() else { return };
+    let explore =
+        ["explore", "--policy", "edit", "--check", "echo x > /etc/branchfs-check; true", "--cmd", "exit 3"];
+    let write = "echo x > /etc/branchfs-attempt; true";
+    let output = workspace.cli(&[&["--json"], &explore[..], &["--cmd", write]].concat());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let denied = |attempt: usize| -> Vec<String> {
+        let denied = report["explore"]["attempts"][attempt]["denied"].as_array().cloned().unwrap_or_default();
+        denied.iter().map(|one| one["object"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(denied(0), Vec::<String>::new(), "{report}");
+    assert_eq!(denied(1), ["/etc/branchfs-attempt", "/etc/branchfs-check"], "{report}");
+    let output = workspace.cli(&[&explore[..], &["--cmd", write]].concat());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.lines().any(|line| line.starts_with("attempt 2: ") && line.contains("/etc/branchfs-check")),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_denied_write_is_told_in_words_explained_and_allowed_by_the_policy_that_was_learned() {
     let Some(workspace) = workspace() else { return };
     let outside = workspace.outside().join("outside");

@@ -3,7 +3,7 @@
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use branch_proc::Command;
+use branch_proc::{Command, Denial};
 use branch_proto::CommitReport;
 
 use super::Explore;
@@ -32,6 +32,8 @@ struct Attempt<'a> {
     output: Tail,
     check: Option<Duration>,
     last: Option<Box<branch_proc::Outcome>>,
+    /// What its command and its check were denied, and how many more.
+    denied: (Vec<Denial>, u64),
     /// What its command worked on.
     seen: Seen,
 }
@@ -54,6 +56,7 @@ pub(super) fn attempt(
         output: Tail::new(explore.output_max),
         check: None,
         last: None,
+        denied: Default::default(),
         seen: Seen::default(),
     };
     let name = branch.name().to_owned();
@@ -63,8 +66,20 @@ pub(super) fn attempt(
     }
     let duration = begun.elapsed();
     attempt.tell(Progress::Finished { attempt: index, verdict: verdict.clone(), duration });
-    let Attempt { output, check, last: outcome, seen: Seen { view, because }, .. } = attempt;
-    let report = AttemptReport { branch: name, verdict, duration, check, outcome, view, because, output };
+    let Attempt { output, check, last: outcome, denied, seen: Seen { view, because }, .. } = attempt;
+    let (denied, denied_dropped) = denied;
+    let report = AttemptReport {
+        branch: name,
+        verdict,
+        duration,
+        check,
+        outcome,
+        denied,
+        denied_dropped,
+        view,
+        because,
+        output,
+    };
     Outcome { report, commit }
 }
 
@@ -119,6 +134,8 @@ impl Attempt<'_> {
         let followed =
             follow(branch, (program, self.together), &numbered, self.deadline, stopper, &mut self.output);
         if let Ok((End::Ended(outcome), _)) = &followed {
+            self.denied.0.extend(outcome.denials.iter().cloned());
+            self.denied.1 += outcome.denials_dropped;
             self.last = Some(outcome.clone());
         }
         match followed {

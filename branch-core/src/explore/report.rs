@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use branch_proc::Denial;
 use branch_proto::{CommitReport, Conflict, ViewKind};
 use serde::{Serialize, Serializer};
 
@@ -99,6 +100,12 @@ pub struct AttemptReport {
     /// How its last program ended; None if none came to its end.
     #[serde(skip)]
     pub outcome: Option<Box<branch_proc::Outcome>>,
+    /// What its command and its check tried and were not allowed to do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<Denial>,
+    /// Denials beyond those that are kept.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub denied_dropped: u64,
     /// What its command worked on.
     pub view: ViewKind,
     /// Why not on a native view, if that was wished for.
@@ -124,6 +131,10 @@ pub struct ExploreReport {
     pub duration: Duration,
     /// Whether it was stopped by the caller.
     pub stopped: bool,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn milliseconds<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -14,6 +14,7 @@ mod create;
 mod daemon;
 mod decisions;
 mod demo;
+mod denials;
 mod diff;
 mod doctor;
 mod duration;

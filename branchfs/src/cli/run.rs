@@ -20,6 +20,7 @@ use signal_hook::consts::SIGINT;
 use super::commit;
 use super::confine;
 use super::context::Context;
+use super::denials;
 use super::duration;
 use super::error::CliError;
 use super::exit_code::Code;
@@ -30,8 +31,6 @@ use super::{size, text};
 
 /// A second Ctrl-C within this time kills a command that ignores it.
 const SECOND_PRESS: Duration = Duration::from_secs(2);
-/// Denials that are told in words on the terminal.
-const DENIALS_SHOWN: usize = 20;
 /// How long a kill may take; longer only if a process hangs in the kernel.
 const KILL_MAX: Duration = Duration::from_secs(10);
 
@@ -377,14 +376,6 @@ impl Facts {
         if let Some(advice) = &self.advice {
             writeln!(out, "branchfs: {}", text::plain(advice))?;
         }
-        for denial in self.denied.iter().take(DENIALS_SHOWN) {
-            let by = denial.by.as_ref().map(|(program, _)| format!(" ({program})")).unwrap_or_default();
-            writeln!(out, "branchfs: {}{}", text::plain(&denial.words), text::plain(&by))?;
-        }
-        let more = self.denied.len().saturating_sub(DENIALS_SHOWN) as u64 + self.denied_dropped;
-        if more > 0 {
-            writeln!(out, "branchfs: and {more} more denials; --json has those that are kept")?;
-        }
-        Ok(())
+        denials::write(out, "branchfs", &self.denied, self.denied_dropped)
     }
 }

@@ -43,8 +43,15 @@ fn after_a_walk_memory_and_descriptors_are_given_back() {
     }
     let fx = mounted_watching(base, Wish::Best);
     let branch = fx.store.branch("one").unwrap().id();
-    assert_eq!(find(&fx.one("")), FILES + DIRS);
-    assert!(fx.vfs.known_inodes(branch).len() > FILES, "the walk has not reached us");
+    let begin = Instant::now();
+    loop {
+        assert_eq!(find(&fx.one("")), FILES + DIRS);
+        if fx.vfs.known_inodes(branch).len() > FILES {
+            break;
+        }
+        // Anybody on this machine can have the kernel drop its caches in the middle.
+        assert!(begin.elapsed() < PATIENCE, "the walk has not reached us");
+    }
     assert!(fx.vfs.told().watched() > DIRS || fx.vfs.told().how() == How::Not);
     let before = Instant::now();
     while fx.vfs.known_inodes(branch).len() > FEW {

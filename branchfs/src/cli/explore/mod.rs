@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::confine;
 use super::context::Context;
+use super::denials;
 use super::duration;
 use super::error::CliError;
 use super::exit_code::Code;
@@ -127,6 +128,10 @@ pub(super) fn run(
 impl Show for Explored {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         summary::write(out, &self.explore)?;
+        for (i, attempt) in self.explore.attempts.iter().enumerate() {
+            let whose = format!("attempt {}", i + 1);
+            denials::write(out, &whose, &attempt.denied, attempt.denied_dropped)?;
+        }
         for Advice { attempt, words } in &self.advice {
             writeln!(out, "attempt {}: {}", attempt + 1, text::plain(words))?;
         }
