@@ -42,8 +42,13 @@ impl Control for Asked {
     }
 }
 
-/// The view, the control file opened for writing, and what came of it.
-struct Site(View, u64, Asked);
+/// The view, the control file, opened for writing, and what came of it.
+struct Site {
+    view: View,
+    ino: u64,
+    handle: u64,
+    asked: Asked,
+}
 
 thread_local! {
     static SITE: RefCell<Option<Site>> = const { RefCell::new(None) };
@@ -63,12 +68,12 @@ fuzz_target!(|bytes: &[u8]| {
 fn site_of() -> Site {
     let asked = Asked::default();
     let view = View::new(Box::new(asked.clone()));
-    let file = view.entry(CONTROL_NAME);
-    let handle = view.vfs.open(file, libc::O_WRONLY).expect("it opens").fh;
-    Site(view, handle, asked)
+    let ino = view.entry(CONTROL_NAME);
+    let handle = view.vfs.open(ino, libc::O_WRONLY).expect("it opens").fh;
+    Site { view, ino, handle, asked }
 }
 
-fn write(Site(view, handle, asked): &Site, text: &[u8]) {
+fn write(Site { view, handle, asked, .. }: &Site, text: &[u8]) {
     let word = text.trim_ascii();
     let meant = ["commit", "abort"].into_iter().find(|verb| verb.as_bytes() == word);
     match view.vfs.order_by_write(*handle, text) {
@@ -77,7 +82,7 @@ fn write(Site(view, handle, asked): &Site, text: &[u8]) {
     }
 }
 
-fn ioctl(Site(view, handle, asked): &Site, bytes: &[u8]) {
+fn ioctl(Site { view, ino, handle, asked }: &Site, bytes: &[u8]) {
     let Some(number) = bytes.first_chunk().map(|number| u32::from_le_bytes(*number)) else { return };
     let meant = match number {
         0x8080_6200 => Some("fork"),
@@ -85,7 +90,7 @@ fn ioctl(Site(view, handle, asked): &Site, bytes: &[u8]) {
         0x6202 => Some("abort"),
         _ => None,
     };
-    match view.vfs.order_by_ioctl(*handle, CALLER, number) {
+    match view.vfs.order_by_ioctl(*ino, *handle, CALLER, number) {
         Ok(order) => {
             let (did, reply) = carried_out(view, asked, &order);
             assert_eq!(did, Vec::from_iter(meant));
