@@ -257,8 +257,6 @@ fn conclude(
 pub(super) fn forget(daemon: &Daemon, ended: &[Arc<Branch>], invalid: &[Invalid]) -> io::Result<()> {
     let Some(mount) = daemon.mount.get() else { return Ok(()) };
     mount.forget(invalid);
-    for branch in ended {
-        mount.forget_branch(branch);
-    }
+    mount.forget_branches(ended);
     mount.settle()
 }

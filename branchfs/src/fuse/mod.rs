@@ -135,18 +135,21 @@ impl Mounted {
 
     /// Has the kernel forget which branches there are. To be waited for by [`Mounted::settle`].
     pub fn forget_list(&self) {
-        // A notification about a name first, which waits for whoever lists the directory now: see `crate::watch`.
-        self.invalidator.entry(ino::MOUNT_ROOT, b".");
+        self.invalidator.lookups(ino::MOUNT_ROOT);
         self.invalidator.inode(ino::MOUNT_ROOT);
     }
 
-    /// Has the kernel forget a branch that ended. Everything not cached answers ESTALE already.
-    pub fn forget_branch(&self, branch: &Branch) {
-        self.forget_list();
-        self.invalidator.entry(ino::MOUNT_ROOT, branch.name().as_bytes());
-        // Asked for only when the entry is gone: most inodes go with it.
-        let (vfs, id) = (Arc::clone(&self.vfs), branch.id());
-        self.invalidator.inodes(move || vfs.known_inodes(id));
+    /// Has the kernel forget branches that ended. Everything not cached answers ESTALE already.
+    pub fn forget_branches(&self, ended: &[Arc<Branch>]) {
+        if !ended.is_empty() {
+            self.forget_list();
+        }
+        for branch in ended {
+            self.invalidator.entry(ino::MOUNT_ROOT, branch.name().as_bytes());
+            // Asked for only when the entry is gone: most inodes go with it.
+            let (vfs, id) = (Arc::clone(&self.vfs), branch.id());
+            self.invalidator.inodes(move || vfs.known_inodes(id));
+        }
     }
 
     /// Has the kernel forget what a commit changed in the parent. Of a directory the listing, too: it is kept apart

@@ -123,8 +123,8 @@ impl Engine {
         self.mounted().flush_branch(branch.id()).unwrap();
         let done = self.store.commit(&branch)?;
         self.mounted().forget(&done.invalid);
-        self.mounted().forget_branch(&branch);
-        done.stale.iter().for_each(|stale| self.mounted().forget_branch(stale));
+        self.mounted().forget_branches(&[branch]);
+        self.mounted().forget_branches(&done.stale);
         self.mounted().settle().unwrap();
         Ok(())
     }
@@ -132,7 +132,7 @@ impl Engine {
     fn abort(&self, name: &str) -> branch_store::Result<()> {
         let branch = self.store.branch(name)?;
         let ended = self.store.abort(&branch, Children::Cascade)?;
-        ended.branches.iter().for_each(|ended| self.mounted().forget_branch(ended));
+        self.mounted().forget_branches(&ended.branches);
         self.mounted().settle().unwrap();
         Ok(())
     }

@@ -313,8 +313,8 @@ impl MountDriver {
                 mounted.flush_branch(branch.id()).expect("flushed");
                 let done = store.commit(&branch).map_err(failure)?;
                 mounted.forget(&done.invalid);
-                mounted.forget_branch(&branch);
-                done.stale.iter().for_each(|stale| mounted.forget_branch(stale));
+                mounted.forget_branches(&[branch]);
+                mounted.forget_branches(&done.stale);
                 mounted.settle().expect("the invalidator lives");
                 return Ok(of_commit(&done));
             }
@@ -326,7 +326,7 @@ impl MountDriver {
             Call::Abort { branch, cascade } => {
                 let children = if *cascade { Children::Cascade } else { Children::Refuse };
                 let ended = store.abort(&*find(*branch)?, children).map_err(failure)?;
-                ended.branches.iter().for_each(|ended| mounted.forget_branch(ended));
+                mounted.forget_branches(&ended.branches);
                 mounted.settle().expect("the invalidator lives");
             }
             Call::Mark { branch, mark } => {

@@ -6,8 +6,6 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
 
-use branch_proto::Children;
-
 use crate::arms::{Arm, Daemon, Purpose, Running, View};
 use crate::error::{Result, While};
 use crate::site::Site;
@@ -61,14 +59,10 @@ impl Arm for Branches {
     }
 
     fn close(&mut self, view: View) -> Result<()> {
-        if view.purpose.changes.goes_at_once() {
-            self.daemon.client().abort(&view.name, Children::Refuse)?;
-        }
-        Ok(())
+        self.daemon.close(&view)
     }
 
     fn commit(&mut self, view: View, _: &Path) -> Result<()> {
-        self.daemon.client().commit(&view.name)?;
-        Ok(())
+        self.daemon.commit(&view)
     }
 }

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 
-use branch_proto::{Client, GroupKind};
+use branch_proto::{Children, Client, GroupKind};
 
+use crate::arms::View;
 use crate::error::{Failed, Result, While, succeed};
 use crate::site::Site;
 
@@ -70,7 +71,7 @@ impl Daemon {
         &self.0.program
     }
 
-    pub(super) fn client(&self) -> RefMut<'_, Client> {
+    fn client(&self) -> RefMut<'_, Client> {
         self.0.client.borrow_mut()
     }
 
@@ -78,6 +79,20 @@ impl Daemon {
     pub(super) fn fork(&self, name: &str, parent: &str) -> Result<PathBuf> {
         self.client().create(&[name.to_owned()], parent, GroupKind::Independent)?;
         Ok(self.0.store.join("mnt").join(name))
+    }
+
+    /// Ends a view's branch, unless what it wrote is to stay until the end of all.
+    pub(super) fn close(&self, view: &View) -> Result<()> {
+        if view.purpose.changes.goes_at_once() {
+            self.client().abort(&view.name, Children::Refuse)?;
+        }
+        Ok(())
+    }
+
+    /// Commits a view's branch.
+    pub(super) fn commit(&self, view: &View) -> Result<()> {
+        self.client().commit(&view.name)?;
+        Ok(())
     }
 }
 

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 
-use branch_proto::Children;
-
 use crate::arms::{Arm, Daemon, Purpose, Running, View};
 use crate::error::{Failed, Result, succeed};
 use crate::site::Site;
@@ -45,14 +43,10 @@ impl Arm for Native {
     }
 
     fn close(&mut self, view: View) -> Result<()> {
-        if view.purpose.changes.goes_at_once() {
-            self.daemon.client().abort(&view.name, Children::Refuse)?;
-        }
-        Ok(())
+        self.daemon.close(&view)
     }
 
     fn commit(&mut self, view: View, _: &Path) -> Result<()> {
-        self.daemon.client().commit(&view.name)?;
-        Ok(())
+        self.daemon.commit(&view)
     }
 }
