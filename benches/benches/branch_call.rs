@@ -51,7 +51,8 @@ fn serve(top: &Path) {
     let ready = std::io::stdout().as_fd().try_clone_to_owned().unwrap();
     let base = top.join("base");
     let (store, mountpoint) = (base.join(".branchfs"), top.join("mnt"));
-    daemon::serve(daemon::Options { store, base, mountpoint, watch: Wish::Best, ready: Some(ready) })
+    let data = branchfs::fuse::Data::default();
+    daemon::serve(daemon::Options { store, base, mountpoint, watch: Wish::Best, data, ready: Some(ready) })
         .unwrap();
 }
 

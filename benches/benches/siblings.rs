@@ -39,6 +39,7 @@ fn serve(top: &Path) {
         base,
         mountpoint: top.join("mnt"),
         watch: branchfs::watch::Wish::Best,
+        data: branchfs::fuse::Data::default(),
         ready: Some(ready),
     })
     .unwrap();

@@ -190,6 +190,7 @@ impl Backend for Fake {
             mountpoint: self.views.as_path().into(),
             pid: std::process::id() as i32,
             mode: "copies".into(),
+            data: "copied".into(),
             branches: state.live.len() as u64,
             commits: state.commits.len() as u64,
             journal_bytes: 0,

@@ -150,6 +150,7 @@ fn every_answer_comes_back() {
         mountpoint: PathBytes(b"/\xfe".to_vec()),
         pid: 7,
         mode: "fuse, 4 threads".into(),
+        data: "opened".into(),
         branches: 2,
         commits: 3,
         journal_bytes: 4,

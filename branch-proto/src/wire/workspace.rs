@@ -17,6 +17,8 @@ pub struct WorkspaceStatus {
     pub pid: i32,
     /// Data path in use, for people: `fuse, 4 threads` and the like.
     pub mode: String,
+    /// How file data are served, as it is written in options.
+    pub data: String,
     /// Live branches, without `main`.
     pub branches: u64,
     /// Commits into the base so far.

@@ -10,6 +10,7 @@ use std::thread;
 use clap::ValueEnum;
 
 use super::context::Context;
+use super::data::Data;
 use super::error::CliError;
 use super::exit_code::Code;
 use crate::watch::{How, Wish};
@@ -28,6 +29,9 @@ pub(super) struct Args {
     /// How to watch the base; without it as the environment variable BRANCHFS_WATCH says
     #[arg(long)]
     watch: Option<Watch>,
+    /// How to serve file data; without it as the environment variable BRANCHFS_DATA says
+    #[arg(long)]
+    data: Option<Data>,
 }
 
 /// How the base is watched for changes behind our back.
@@ -66,9 +70,10 @@ impl Args {
     pub(super) fn execute(self, _context: &Context) -> Result<Code, CliError> {
         log_to_stderr();
         die_with_a_worker();
-        let Args { base, store, mountpoint, launched, watch } = self;
+        let Args { base, store, mountpoint, launched, watch, data } = self;
         let watch = watch.unwrap_or_else(Watch::from_environment).wish();
-        let options = |ready| crate::daemon::Options { base, store, mountpoint, watch, ready };
+        let data = data.or_else(Data::from_environment).map(Data::wish).unwrap_or_default();
+        let options = |ready| crate::daemon::Options { base, store, mountpoint, watch, data, ready };
         if !launched {
             crate::daemon::serve(options(None)).map_err(stopped)?;
             return Ok(Code::OK);

@@ -19,6 +19,7 @@ use std::time::Duration;
 use branch_core::{Daemon, Error, LaunchError, Location, no_daemon};
 use rustix::fs::{FlockOperation, flock};
 
+use super::data::Data;
 use crate::daemon::{READY, check_owner};
 
 /// Longest error text taken from a daemon that did not start.
@@ -28,12 +29,16 @@ const GOING_MAX: Duration = Duration::from_secs(10);
 
 /// Starts the daemon with the default mountpoint.
 pub(super) fn launch(location: &Location) -> Result<(), LaunchError> {
-    launch_at(location, &location.mountpoint())
+    launch_at(location, &location.mountpoint(), None)
 }
 
 /// Starts the daemon with its views mounted at `mountpoint`. Returns when it can be connected to, also when
 /// another process started one meanwhile, perhaps mounted elsewhere.
-pub(super) fn launch_at(location: &Location, mountpoint: &Path) -> Result<(), LaunchError> {
+pub(super) fn launch_at(
+    location: &Location,
+    mountpoint: &Path,
+    data: Option<Data>,
+) -> Result<(), LaunchError> {
     let failed = |doing: &str, error: io::Error| LaunchError { reason: format!("cannot {doing}: {error}") };
     check_owner(location.store()).map_err(|error| LaunchError { reason: error.to_string() })?;
     let locking = format!("lock the launch in the store {}", location.store().display());
@@ -46,7 +51,7 @@ pub(super) fn launch_at(location: &Location, mountpoint: &Path) -> Result<(), La
     wait_for_the_last(location.store()).map_err(|error| failed("start a thread", error))?;
     let (ready, theirs) = io::pipe().map_err(|error| failed("make a pipe", error))?;
     let log = open_log(&location.log()).map_err(|error| failed("open the daemon's log", error))?;
-    let mut child = daemon_command(location, mountpoint)
+    let mut child = daemon_command(location, mountpoint, data)
         .stdin(Stdio::from(lock))
         .stdout(Stdio::from(theirs))
         .stderr(Stdio::from(log))
@@ -81,12 +86,15 @@ fn wait_for_the_last(store: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn daemon_command(location: &Location, mountpoint: &Path) -> Command {
+fn daemon_command(location: &Location, mountpoint: &Path, data: Option<Data>) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("branchfs").arg("daemon").arg("--launched");
     command.arg("--base").arg(location.base());
     command.arg("--store").arg(location.store());
     command.arg("--mountpoint").arg(mountpoint);
+    if let Some(data) = data {
+        command.arg("--data").arg(data.wish().name());
+    }
     command
 }
 

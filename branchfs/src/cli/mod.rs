@@ -12,6 +12,7 @@ mod context;
 mod control_groups;
 mod create;
 mod daemon;
+mod data;
 mod decisions;
 mod demo;
 mod denials;

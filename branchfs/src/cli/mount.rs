@@ -6,6 +6,7 @@ use branch_core::{Backend, Daemon, PathBytes};
 use serde::Serialize;
 
 use super::context::Context;
+use super::data::Data;
 use super::error::CliError;
 use super::exit_code::Code;
 use super::launcher;
@@ -18,6 +19,9 @@ pub(super) struct Args {
     /// Mount at DIR instead of the store's mnt directory
     #[arg(value_name = "DIR")]
     mountpoint: Option<PathBuf>,
+    /// How to serve file data; without it as the environment variable BRANCHFS_DATA says
+    #[arg(long)]
+    data: Option<Data>,
 }
 
 #[derive(Serialize)]
@@ -36,8 +40,16 @@ impl Args {
             }
         };
         let target = wanted.clone().unwrap_or_else(|| location.mountpoint());
-        let start = move |location: &_| launcher::launch_at(location, &target);
-        let mountpoint = Daemon::connect_or_launch(&location, Arc::new(start))?.status()?.mountpoint;
+        let wish = self.data;
+        let start = move |location: &_| launcher::launch_at(location, &target, wish);
+        let status = Daemon::connect_or_launch(&location, Arc::new(start))?.status()?;
+        let mountpoint = status.mountpoint;
+        if let Some(wish) = self.data
+            && wish.wish().name() != status.data
+        {
+            let reason = format!("it is mounted already, with data {}", status.data);
+            return Err(CliError::Other { reason, hint: "run 'branchfs umount' first".into() });
+        }
         if wanted.is_some_and(|wanted| wanted != mountpoint.as_path()) {
             let reason = format!("it is mounted at {} already", text::path(&mountpoint));
             return Err(CliError::Other { reason, hint: "run 'branchfs umount' first".into() });

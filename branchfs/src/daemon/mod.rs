@@ -34,6 +34,7 @@ use std::path::PathBuf;
 pub use self::error::Error;
 pub(crate) use self::start::check_owner;
 use self::stop::Cause;
+use crate::fuse::Data;
 use crate::watch::Wish;
 
 mod checkpoints;
@@ -81,6 +82,8 @@ pub struct Options {
     pub mountpoint: PathBuf,
     /// How the base is to be watched.
     pub watch: Wish,
+    /// How file data are to be served.
+    pub data: Data,
     /// Told once whether the daemon serves: [`READY`], or why it does not. Closed afterwards.
     pub ready: Option<OwnedFd>,
 }

@@ -139,7 +139,8 @@ fn mount(daemon: &Arc<Daemon>, options: &Options) -> Result<(), Error> {
     let control = Box::new(FromView::new(Arc::downgrade(daemon)));
     let vfs = Arc::new(Vfs::new(daemon.store.clone(), control).watching(options.watch));
     let mountpoint = &options.mountpoint;
-    let mounted = fuse::mount(vfs, mountpoint, &MountOptions { access: Access::permitted() })
+    let mount = MountOptions { access: Access::permitted(), data: options.data };
+    let mounted = fuse::mount(vfs, mountpoint, &mount)
         .map_err(|source| Error::Mount { mountpoint: mountpoint.clone(), source })?;
     daemon.mount.get_or_init(|| mounted);
     Ok(())

@@ -187,6 +187,7 @@ fn status(daemon: &Daemon) -> Result<Answer, Failure> {
         mountpoint: PathBytes::from(daemon.mountpoint.as_path()),
         pid: rustix::process::getpid().as_raw_nonzero().get(),
         mode: daemon.mount.get().map_or_else(|| "not mounted".to_owned(), |mount| mount.mode()),
+        data: daemon.mount.get().map_or_else(String::new, |mount| mount.data().name().to_owned()),
         branches: live as u64,
         commits: usage.commits,
         journal_bytes: usage.journal_bytes,

@@ -26,6 +26,7 @@ use crate::watch::{How, Listening};
 mod adapter;
 mod attach;
 mod convert;
+mod data;
 mod ending;
 mod errno;
 mod invalidator;
@@ -34,6 +35,7 @@ mod outside;
 mod replies;
 
 pub use attach::{DeadMount, clear_dead_mount};
+pub use data::Data;
 pub use invalidator::{Invalidator, Pending};
 
 /// Fewest workers: one commit's flush must never wait for the requests that are being handled.
@@ -65,6 +67,8 @@ impl Access {
 pub struct MountOptions {
     /// Who may use the mount.
     pub access: Access,
+    /// How file data are served.
+    pub data: Data,
 }
 
 /// A mounted view. Dropping it unmounts, without waiting.
@@ -72,7 +76,7 @@ pub struct Mounted {
     vfs: Arc<Vfs>,
     attachment: Attachment,
     invalidator: Invalidator,
-    access: Access,
+    options: MountOptions,
     workers: usize,
     ending: Arc<Ending>,
     _listening: Option<Listening>,
@@ -84,7 +88,7 @@ pub struct Mounted {
 /// The host's; what the mount helper says, where there is no permission to mount directly.
 pub fn mount(vfs: Arc<Vfs>, mountpoint: &Path, options: &MountOptions) -> io::Result<Mounted> {
     let (device, attachment) = attach::attach(mountpoint, options.access)?;
-    match serve(vfs, device, options.access) {
+    match serve(vfs, device, *options) {
         Ok(serving) => {
             attachment.read_ahead(adapter::REQUEST_MAX);
             let mounted = serving.on(attachment)?;
@@ -106,7 +110,7 @@ impl Mounted {
 
     /// How it is served, in words.
     pub fn mode(&self) -> String {
-        let access = match self.access {
+        let access = match self.options.access {
             Access::Owner => "its owner only",
             Access::All => "all users",
         };
@@ -116,7 +120,13 @@ impl Mounted {
             How::Inotify => format!("inotify on {} directories", told.watched()),
             How::Not => "nothing: asked for again every second".to_owned(),
         };
-        format!("fuse, cached, {} workers, for {access}; the base is watched by {watch}", self.workers)
+        let data = self.data().name();
+        format!("fuse, data {data}, {} workers, for {access}; the base is watched by {watch}", self.workers)
+    }
+
+    /// How file data are served.
+    pub fn data(&self) -> Data {
+        self.options.data
     }
 
     /// The mailbox for invalidations.
@@ -245,7 +255,7 @@ impl fmt::Debug for Mounted {
 struct Serving {
     vfs: Arc<Vfs>,
     invalidator: Invalidator,
-    access: Access,
+    options: MountOptions,
     workers: usize,
     ending: Arc<Ending>,
 }
@@ -254,18 +264,18 @@ impl Serving {
     /// From now on the kernel hears of changes of the base. What it was told before, which is nothing but by who was
     /// faster than us, is in the queue.
     fn on(self, attachment: Attachment) -> io::Result<Mounted> {
-        let Serving { vfs, invalidator, access, workers, ending } = self;
+        let Serving { vfs, invalidator, options, workers, ending } = self;
         let _listening = match outside::listen(&vfs, &invalidator, attachment.mountpoint()) {
             Ok(listening) => listening,
             Err(error) => return attachment.detach().and(Err(error)),
         };
-        Ok(Mounted { vfs, attachment, invalidator, access, workers, ending, _listening })
+        Ok(Mounted { vfs, attachment, invalidator, options, workers, ending, _listening })
     }
 }
 
-fn serve(vfs: Arc<Vfs>, device: OwnedFd, access: Access) -> io::Result<Serving> {
+fn serve(vfs: Arc<Vfs>, device: OwnedFd, options: MountOptions) -> io::Result<Serving> {
     let workers = thread::available_parallelism().map_or(WORKERS_MIN, |cpus| cpus.get().max(WORKERS_MIN));
-    let acl = match access {
+    let acl = match options.access {
         Access::Owner => SessionACL::Owner,
         Access::All => SessionACL::All,
     };
@@ -282,7 +292,7 @@ fn serve(vfs: Arc<Vfs>, device: OwnedFd, access: Access) -> io::Result<Serving> 
     let watcher = Arc::clone(&ending);
     let run = move || watcher.watch(|| unmounted(session.run()));
     thread::Builder::new().name("branchfs-mount".into()).spawn(run)?;
-    Ok(Serving { vfs, invalidator, access, workers, ending })
+    Ok(Serving { vfs, invalidator, options, workers, ending })
 }
 
 /// Has the kernel learn now, not at some later close, that closing a file needs no answer from us. A process that

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use branch_store::{Branch, Children, GroupKind, Options, Store, Unrecovered};
-use branchfs::fuse::{self, Access, MountOptions, Mounted};
+use branchfs::fuse::{self, Access, Data, MountOptions, Mounted};
 use branchfs::vfs::{Control, Vfs};
 use branchfs::watch::{How, Wish};
 use rustix::io::Errno;
@@ -56,7 +56,7 @@ pub(crate) fn mounted_watching(base: TempDir, wish: Wish) -> Fixture {
     let engine = Arc::new(Engine { store: Arc::clone(&store), mounted: OnceLock::new() });
     let vfs = Arc::new(Vfs::new(Arc::clone(&store), Box::new(Verbs(Arc::clone(&engine)))).watching(wish));
     let mnt = TempDir::new().unwrap();
-    let options = MountOptions { access: Access::permitted() };
+    let options = MountOptions { access: Access::permitted(), data: Data::default() };
     let mounted = fuse::mount(Arc::clone(&vfs), mnt.path(), &options).unwrap();
     engine.mounted.set(mounted).unwrap();
     let fixture = Fixture { base, mnt, store, vfs, engine };

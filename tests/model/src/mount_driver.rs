@@ -7,7 +7,7 @@ use std::path::{Path as HostPath, PathBuf};
 use std::sync::Arc;
 
 use branch_store::{Children, Options, Store, Unrecovered};
-use branchfs::fuse::{self, Access, MountOptions, Mounted};
+use branchfs::fuse::{self, Access, Data, MountOptions, Mounted};
 use branchfs::vfs::Vfs;
 use branchfs::watch::Wish;
 use rustix::fs::{
@@ -59,7 +59,7 @@ impl MountDriver {
         let (store, _) = opened.unwrap_or_else(|error| panic!("opening the store: {error}"));
         let store = Arc::new(store);
         let vfs = Arc::new(Vfs::new(Arc::clone(&store), Box::new(Nobody)).watching(Wish::Best));
-        let options = MountOptions { access: Access::permitted() };
+        let options = MountOptions { access: Access::permitted(), data: Data::default() };
         let mounted = fuse::mount(vfs, self.mountpoint.path(), &options).expect("a mount");
         self.open = Some(Served { store, mounted });
     }
