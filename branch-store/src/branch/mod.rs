@@ -11,6 +11,7 @@ mod marks;
 mod namespace;
 mod open_file;
 mod quota;
+mod reaping;
 mod registry;
 mod settle;
 mod shared;

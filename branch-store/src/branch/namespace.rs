@@ -1,4 +1,4 @@
-//! Operations on names: link, unlink, rmdir, rename, reap.
+//! Operations on names: link, unlink, rmdir, rename.
 
 use rustix::io::Errno;
 
@@ -7,8 +7,7 @@ use crate::branch::view::{Look, Meaning};
 use crate::branch::{Branch, Draft, Names};
 use crate::error::{Error, Result};
 use crate::ids::{LINK_MAX, Name, NodeId};
-use crate::node::{Body, Content, Kind, Node, Object, Slot, Stat};
-use crate::tree::Change;
+use crate::node::{Body, Kind, Object, Slot, Stat};
 
 /// What a removal left behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,34 +147,6 @@ impl Branch {
                 }
             }
         })
-    }
-
-    /// Forgets an orphan once nobody has it open or looked up. No effect on anything that has a link, nor on what a
-    /// commit still has to know.
-    ///
-    /// # Errors
-    /// The host's.
-    pub fn reap(&self, id: NodeId) -> Result<()> {
-        let stays = |node: &Node| node.inode.meta.nlink > 0 || node.is_grave();
-        if !self.is_live() || self.data.read().tree.get(id).is_none_or(|node| stays(node)) {
-            return Ok(());
-        }
-        let own = self.mutate_nameless(|draft| {
-            let Ok(node) = draft.node(id) else { return Ok(None) };
-            if stays(node) {
-                return Ok(None);
-            }
-            let own = match node.inode.body {
-                Body::File(Content::Own(layer)) if layer == draft.layer => Some(layer),
-                _ => None,
-            };
-            draft.push(Change::Drop { id })?;
-            Ok(own)
-        })?;
-        match own {
-            Some(layer) => self.shared.discard_content(layer, id),
-            None => Ok(()),
-        }
     }
 }
 

@@ -62,13 +62,13 @@ impl Shared {
         layers.iter().for_each(|layer| self.doom(Doomed::Layer(*layer)));
     }
 
-    /// A content file that no tree speaks of goes once that is durable: a power failure may bring its name back. So
+    /// Content files that no tree speaks of go once that is durable: a power failure may bring their names back. So
     /// that space does not wait for ever, some of them make it so.
     ///
     /// # Errors
     /// As [`Shared::make_durable`], if the store takes nothing more.
-    pub(crate) fn discard_content(&self, layer: LayerId, id: NodeId) -> Result<()> {
-        self.doom(Doomed::File(layer, id));
+    pub(crate) fn discard_contents(&self, files: impl IntoIterator<Item = (LayerId, NodeId)>) -> Result<()> {
+        files.into_iter().for_each(|(layer, id)| self.doom(Doomed::File(layer, id)));
         if !self.contents.is_waiting_long() {
             return Ok(());
         }

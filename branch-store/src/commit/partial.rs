@@ -99,7 +99,7 @@ pub(crate) fn go_on(
 /// What was committed was copied: the branch's own is nobody's any more.
 fn drop_content(shared: &Shared, before: &Tree, after: &Tree) -> Result<()> {
     let needed = own(after);
-    own(before).difference(&needed).try_for_each(|(layer, id)| shared.discard_content(*layer, *id))
+    shared.discard_contents(own(before).difference(&needed).copied())
 }
 
 /// Content files that a tree speaks of.

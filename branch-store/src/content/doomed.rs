@@ -1,6 +1,8 @@
 //! Content that nobody needs as soon as the journal says so durably: until then a power failure may bring back what
 //! speaks of it.
 
+use std::collections::VecDeque;
+
 use crate::content::Contents;
 use crate::ids::{LayerId, NodeId};
 use crate::measuring::allocated;
@@ -21,7 +23,7 @@ pub(crate) enum Doomed {
 #[derive(Default)]
 pub(super) struct Waiting {
     /// With the sequence number up to which the journal must be durable.
-    all: Vec<(u64, Doomed)>,
+    all: VecDeque<(u64, Doomed)>,
     bytes: u64,
 }
 
@@ -29,6 +31,16 @@ impl Waiting {
     /// A file that is made anew lives.
     pub(super) fn spare(&mut self, layer: LayerId, id: NodeId) {
         self.all.retain(|(_, doomed)| *doomed != Doomed::File(layer, id));
+    }
+
+    /// One that may go, as the journal is durable up to here.
+    fn next(&mut self, durable: u64) -> Option<Doomed> {
+        let ready = self.all.iter().position(|(upto, _)| *upto <= durable)?;
+        let (_, doomed) = self.all.remove(ready)?;
+        if self.all.is_empty() {
+            self.bytes = 0;
+        }
+        Some(doomed)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -48,7 +60,7 @@ impl Contents {
             Doomed::Layer(_) => 0,
         };
         let mut waiting = self.waiting.lock();
-        waiting.all.push((upto, doomed));
+        waiting.all.push_back((upto, doomed));
         waiting.bytes += bytes;
     }
 
@@ -65,19 +77,17 @@ impl Contents {
 
     /// The journal is durable up to here. What cannot be deleted costs space; recovery finds it.
     pub(crate) fn bury(&self, durable: u64) {
+        while self.bury_one(durable) {}
+    }
+
+    /// Under the lock: whoever makes a file again spares it first, and waits for one deletion, not for all.
+    fn bury_one(&self, durable: u64) -> bool {
         let mut waiting = self.waiting.lock();
-        let (ready, not_yet) =
-            std::mem::take(&mut waiting.all).into_iter().partition(|(upto, _)| *upto <= durable);
-        waiting.all = not_yet;
-        if waiting.all.is_empty() {
-            waiting.bytes = 0;
-        }
-        let ready: Vec<(u64, Doomed)> = ready;
-        for (_, doomed) in ready {
-            match doomed {
-                Doomed::Layer(layer) => self.discard_layer(layer).ok(),
-                Doomed::File(layer, id) => self.remove(layer, id).ok(),
-            };
-        }
+        let Some(doomed) = waiting.next(durable) else { return false };
+        match doomed {
+            Doomed::Layer(layer) => self.discard_layer(layer).ok(),
+            Doomed::File(layer, id) => self.remove(layer, id).ok(),
+        };
+        true
     }
 }

@@ -105,10 +105,10 @@ impl Contents {
         }
     }
 
-    /// A new empty file for a node with that mode, replacing what a crashed attempt may have left.
+    /// A new empty file for a node with that mode, replacing what a crashed attempt may have left. Nobody had one of
+    /// this number in the layer before, so that none waits to be deleted.
     pub(crate) fn create(&self, layer: LayerId, id: NodeId, mode: u32) -> Result<File> {
         let dir = self.layer_dir_or_new(layer)?;
-        self.waiting.lock().spare(layer, id);
         let flags = OFlags::RDWR | OFlags::TRUNC;
         let file = self.disk.create(&*dir, &file_name(id), flags, writable(mode))?;
         self.note_bytes(layer, id, 0);

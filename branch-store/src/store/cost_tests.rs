@@ -132,3 +132,23 @@ fn below_a_directory_of_the_branch_the_base_is_not_asked() {
     let (_, calls) = calls_of(|| work.branch.create(&dir, b"file", new(NewKind::File)).unwrap());
     assert_eq!(calls, ["create", "stat", "clock", "append"]);
 }
+
+#[test]
+fn many_objects_are_forgotten_with_one_record() {
+    let work = Work::new();
+    let files: Vec<Object> = (0..3).map(|n| work.make(format!("f{n}").as_bytes())).collect();
+    let names = (0..3).map(|n| format!("f{n}"));
+    let orphans: Vec<_> =
+        names.filter_map(|name| work.branch.unlink(&work.d, name.as_bytes()).unwrap().orphan).collect();
+    assert_eq!(orphans, files.iter().map(|file| file.id).collect::<Vec<_>>());
+    // One that has a name, and one that nobody knows, are left alone.
+    let named = work.make(b"named");
+    let all = [&orphans[..], &[named.id, crate::ids::NodeId(u32::MAX)]].concat();
+    let (_, calls) = calls_of(|| work.branch.reap_all(&all).unwrap());
+    assert_eq!(calls, ["append", "stat", "stat", "stat"], "how much each will give back");
+    assert!(files.iter().all(|file| work.branch.stat(file).is_err()) && work.branch.stat(&named).is_ok());
+    let (_, calls) = calls_of(|| work.branch.reap_all(&all).unwrap());
+    assert_eq!(calls, [""; 0], "nothing to do");
+    let (_, calls) = calls_of(|| work.branch.sync().unwrap());
+    assert_eq!(calls, ["fdatasync", "unlink", "unlink", "unlink"], "and then their bytes go");
+}

@@ -140,7 +140,9 @@ fn mount(daemon: &Arc<Daemon>, options: &Options) -> Result<(), Error> {
     let vfs = Arc::new(Vfs::new(daemon.store.clone(), control).watching(options.watch));
     let mountpoint = &options.mountpoint;
     let mount = MountOptions { access: Access::permitted(), data: options.data };
-    let mounted = fuse::mount(vfs, mountpoint, &mount)
+    let mounted = vfs
+        .reap_in_background()
+        .and_then(|()| fuse::mount(vfs, mountpoint, &mount))
         .map_err(|source| Error::Mount { mountpoint: mountpoint.clone(), source })?;
     daemon.mount.get_or_init(|| mounted);
     Ok(())

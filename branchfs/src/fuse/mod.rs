@@ -135,11 +135,12 @@ impl Mounted {
     }
 
     /// Has the kernel write out dirty mapped pages of the branch, and waits until it has. Before fork and
-    /// commit: what a process stored to a map belongs to them.
+    /// commit: what a process stored to a map belongs to them. What it unlinked and has closed does not.
     ///
     /// # Errors
     /// What the kernel answered for the first file it could not do.
     pub fn flush_branch(&self, branch: BranchId) -> io::Result<()> {
+        self.vfs.finish_reaping();
         self.invalidator.flush(self.vfs.writable_inodes(branch)).wait()
     }
 

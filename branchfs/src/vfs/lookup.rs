@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::attributes::FOREVER;
 use super::belief::checked_by_nobody;
 use super::inodes::{Forgotten, Held};
-use super::{Attr, Known, Place, Vfs, control, errno, ino, reap};
+use super::{Attr, Known, Place, Vfs, control, errno, ino, reaping};
 
 /// The outcome of a lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Vfs {
         self.leave(ino, &object);
         self.forgettings.count();
         if is_orphan {
-            reap(&branch, object.id);
+            self.reaping.reap(&branch, object.id);
         }
     }
 
@@ -104,7 +104,7 @@ impl Vfs {
         let Some(id) = orphan else { return };
         match self.inodes.orphan(ino::of_node(branch.id(), id)) {
             Held::ByKernel => {}
-            Held::ByNobody => reap(branch, id),
+            Held::ByNobody => reaping::reap(branch, &[id]),
         }
     }
 

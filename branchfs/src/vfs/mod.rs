@@ -12,6 +12,7 @@
 //! never given, and everything of a branch that ended, answer ESTALE. No branch rules live here, they are the
 //! store's; and no kernel protocol, that is `crate::fuse`'s.
 
+use std::io;
 use std::sync::Arc;
 
 use branch_store::{Branch, BranchId, NodeId, Object, Store};
@@ -22,6 +23,7 @@ use self::ino::Ino;
 use self::inodes::Inodes;
 use self::listings::Listings;
 use self::memory::Forgettings;
+use self::reaping::Reaping;
 use crate::watch::{How, Told, Wish};
 
 mod acl;
@@ -39,6 +41,7 @@ mod listings;
 mod lookup;
 mod memory;
 mod names;
+mod reaping;
 mod xattrs;
 
 pub use attributes::{Attr, Caller, FOREVER, SHORT};
@@ -54,7 +57,8 @@ pub use xattrs::XattrFlags;
 pub struct Vfs {
     store: Arc<Store>,
     control: Box<dyn Control>,
-    inodes: Inodes<Known>,
+    inodes: Arc<Inodes<Known>>,
+    reaping: Reaping,
     handles: Handles,
     listings: Listings,
     owner: Owner,
@@ -90,13 +94,28 @@ impl Vfs {
     /// A view of the store. Control writes and ioctls go to `control`. The base is not watched.
     pub fn new(store: Arc<Store>, control: Box<dyn Control>) -> Vfs {
         let (owner, told) = (owner_of(&store), Told::new(Wish::Only(How::Not)));
-        let (inodes, handles, listings) = (Inodes::new(), Handles::new(), Listings::new());
-        Vfs { store, control, inodes, handles, listings, owner, told, forgettings: Forgettings::default() }
+        let (inodes, handles, listings) = (Arc::new(Inodes::new()), Handles::new(), Listings::new());
+        let (reaping, forgettings) = (Reaping::new(Arc::clone(&inodes)), Forgettings::default());
+        Vfs { store, control, inodes, reaping, handles, listings, owner, told, forgettings }
     }
 
     /// The same with the base watched. What this process changes there itself is taken for a commit's doing.
     pub fn watching(self, wish: Wish) -> Vfs {
         Vfs { told: Told::new(wish), ..self }
+    }
+
+    /// From now on unlinked objects that the kernel has forgotten go in the background, many in one step, until
+    /// [`Vfs::shut_down`] or the end of this.
+    ///
+    /// # Errors
+    /// No thread to be had.
+    pub fn reap_in_background(&self) -> io::Result<()> {
+        self.reaping.start()
+    }
+
+    /// Whatever unlinked objects the kernel has forgotten are gone when this returns: a snapshot need not hold them.
+    pub fn finish_reaping(&self) {
+        self.reaping.finish();
     }
 
     /// Inodes of objects of branches that the kernel may have cached.
@@ -134,8 +153,9 @@ impl Vfs {
         self.handles.clear();
         self.listings.clear();
         for orphan in self.inodes.clear() {
-            reap(&orphan.branch, orphan.object.id);
+            self.reaping.reap(&orphan.branch, orphan.object.id);
         }
+        self.reaping.stop();
     }
 
     fn place(&self, ino: u64) -> Result<Place, Errno> {
@@ -189,12 +209,6 @@ fn errno(error: branch_store::Error) -> Errno {
         _ => tracing::debug!("{error}"),
     }
     error.errno()
-}
-
-fn reap(branch: &Branch, id: NodeId) {
-    if let Err(error) = branch.reap(id) {
-        tracing::debug!("forgetting an unlinked object of '{}': {error}", branch.name());
-    }
 }
 
 fn owner_of(store: &Store) -> Owner {

@@ -55,6 +55,7 @@ pub(crate) fn mounted_watching(base: TempDir, wish: Wish) -> Fixture {
     let store = Arc::new(store);
     let engine = Arc::new(Engine { store: Arc::clone(&store), mounted: OnceLock::new() });
     let vfs = Arc::new(Vfs::new(Arc::clone(&store), Box::new(Verbs(Arc::clone(&engine)))).watching(wish));
+    vfs.reap_in_background().unwrap();
     let mnt = TempDir::new().unwrap();
     let options = MountOptions { access: Access::permitted(), data: Data::default() };
     let mounted = fuse::mount(Arc::clone(&vfs), mnt.path(), &options).unwrap();

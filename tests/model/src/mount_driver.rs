@@ -59,6 +59,7 @@ impl MountDriver {
         let (store, _) = opened.unwrap_or_else(|error| panic!("opening the store: {error}"));
         let store = Arc::new(store);
         let vfs = Arc::new(Vfs::new(Arc::clone(&store), Box::new(Nobody)).watching(Wish::Best));
+        vfs.reap_in_background().expect("a thread");
         let options = MountOptions { access: Access::permitted(), data: Data::default() };
         let mounted = fuse::mount(vfs, self.mountpoint.path(), &options).expect("a mount");
         self.open = Some(Served { store, mounted });
