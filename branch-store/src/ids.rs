@@ -15,7 +15,7 @@ pub const MARKS_MAX: usize = 4096;
 /// Most live branches in one store.
 pub const BRANCHES_MAX: usize = 1 << 20;
 /// Greatest index of a branch. Indices are never used again, so this bounds the forks of a store's life.
-pub const BRANCH_ID_MAX: u32 = u32::MAX - 2;
+pub const BRANCH_ID_MAX: u32 = (1 << 31) - 2;
 /// Longest file name in bytes, as on every Linux filesystem.
 pub const NAME_MAX: usize = 255;
 /// Longest symbolic link target in bytes.

@@ -47,7 +47,7 @@ mod xattr;
 
 pub use branch::{
     Access, AttrChange, BEFORE_RESTORE, Branch, Holdings, MarkInfo, New, NewKind, OpenFile, OverlayXattrs,
-    Removed, RenameMode, SeekWhat, State, SyncWhat, XattrChange, XattrMode,
+    Removed, RenameMode, SeekWhat, Stable, State, SyncWhat, XattrChange, XattrMode,
 };
 pub use commit::{
     Action, Choice, Committed, Invalid, Invalidate, MERGE_MAX, MergedText, Merger, PlannedStep, Preview,

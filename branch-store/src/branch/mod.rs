@@ -15,6 +15,7 @@ mod reaping;
 mod registry;
 mod settle;
 mod shared;
+mod stable;
 pub(crate) mod view;
 
 use std::os::fd::OwnedFd;
@@ -37,6 +38,7 @@ pub use namespace::{Removed, RenameMode};
 pub use open_file::{Access, OpenFile, SeekWhat, SyncWhat};
 pub(crate) use registry::Registry;
 pub(crate) use shared::{Counters, Shared};
+pub use stable::Stable;
 pub(crate) use view::View;
 
 use crate::error::{Error, Result};

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
@@ -95,6 +95,8 @@ pub struct OpenFile {
     object: Object,
     access: Access,
     backing: Mutex<Option<Backing>>,
+    /// The one that it reads from for good.
+    pub(super) pinned: OnceLock<Arc<File>>,
 }
 
 impl Branch {
@@ -151,7 +153,12 @@ impl OpenFile {
             writing: None,
             seen: (replaced, CommitId(0)),
         });
-        OpenFile { branch: branch.clone(), object, access, backing: Mutex::new(backing) }
+        let (backing, pinned) = (Mutex::new(backing), OnceLock::new());
+        OpenFile { branch: branch.clone(), object, access, backing, pinned }
+    }
+
+    pub(super) fn branch(&self) -> &Branch {
+        &self.branch
     }
 
     /// The object that is open.
@@ -342,7 +349,18 @@ impl OpenFile {
         self.look_up_reader(&|_| Ok(()))
     }
 
+    /// What is read now, and the host file that has it.
+    pub(super) fn content_read(&self) -> Result<Option<(Content, Arc<File>)>> {
+        let file = self.reader()?;
+        let cached = self.backing.lock();
+        let used = cached.as_ref().filter(|backing| Arc::ptr_eq(&backing.file, &file));
+        Ok(used.map(|backing| (backing.content.clone(), file)))
+    }
+
     fn look_up_reader(&self, admit: &impl Fn(&Found) -> Result<()>) -> Result<Arc<File>> {
+        if let Some(file) = self.pinned.get() {
+            return Ok(file.clone());
+        }
         let replaced = self.branch.replaced();
         let (tree, epoch, current) = {
             let data = self.branch.data.read_recursive();

@@ -11,6 +11,8 @@ use crate::fuse;
 pub(super) enum Data {
     /// Every open is a question to the daemon
     Opened,
+    /// The same, and the kernel reads unchanged files from the host by itself: root only
+    Passthrough,
 }
 
 /// Says it to a daemon that starts by itself.
@@ -30,6 +32,7 @@ impl Data {
     pub(super) fn wish(self) -> fuse::Data {
         match self {
             Data::Opened => fuse::Data::Opened,
+            Data::Passthrough => fuse::Data::Passthrough,
         }
     }
 }

@@ -16,9 +16,10 @@ use fuser::{
 };
 use rustix::io::Errno;
 
+use super::backing::{self, Backing};
 use super::convert::{Changes, caller, decode_device, rename};
 use super::errno::answer;
-use super::invalidator::Invalidator;
+use super::invalidator::{Invalidator, Kernel as _, harmless};
 use super::orders::Orders;
 use super::replies;
 use crate::vfs::{Kept, NewMode, Vfs, Whose, XattrFlags, ino};
@@ -51,6 +52,8 @@ pub(super) struct Adapter {
     vfs: Arc<Vfs>,
     orders: Orders,
     kernel: Arc<OnceLock<Kernel>>,
+    /// Of a mount that lets readers pass through.
+    backing: Option<Arc<Backing>>,
 }
 
 /// The ways to tell the kernel something that it has not asked.
@@ -61,8 +64,27 @@ pub(super) struct Kernel {
 
 impl Adapter {
     /// `kernel` is to be set before the first request.
-    pub(super) fn new(vfs: Arc<Vfs>, kernel: Arc<OnceLock<Kernel>>) -> Adapter {
-        Adapter { orders: Orders::new(Arc::clone(&vfs)), vfs, kernel }
+    pub(super) fn new(
+        vfs: Arc<Vfs>,
+        kernel: Arc<OnceLock<Kernel>>,
+        backing: Option<Arc<Backing>>,
+    ) -> Adapter {
+        if backing.is_some() {
+            vfs.let_pass();
+        }
+        Adapter { orders: Orders::new(Arc::clone(&vfs)), vfs, kernel, backing }
+    }
+
+    /// Where a number was retired, its attributes are to be asked for again: they are not those of the object any more.
+    /// This waits for no lock that is held while one of our answers is waited for: no pages, no names.
+    fn unless_retired<T>(&self, ino: INodeNo, outcome: Result<T, Errno>) -> Result<T, Errno> {
+        if let (Err(Errno::STALE), Some(kernel)) = (&outcome, self.kernel.get())
+            && self.vfs.is_retired(ino.0)
+            && let Err(error) = harmless(kernel.direct.forget_attributes(ino.0))
+        {
+            tracing::debug!("forgetting the attributes of a retired number: {error}");
+        }
+        outcome
     }
 
     /// The one notification that a worker sends, as it has to come before the answer: that of a directory's inode
@@ -104,7 +126,7 @@ impl Filesystem for Adapter {
         }
         config.set_max_write(REQUEST_MAX).map_err(refused)?;
         config.set_max_background(BACKGROUND_MAX).map_err(refused)?;
-        Ok(())
+        self.backing.as_ref().map_or(Ok(()), |backing| backing.ask(config))
     }
 
     fn destroy(&mut self) {
@@ -142,7 +164,7 @@ impl Filesystem for Adapter {
         reply: ReplyAttr,
     ) {
         let change = Changes { mode, uid, gid, size, atime, mtime }.into();
-        replies::attr(reply, self.vfs.set_attributes(ino.0, &change));
+        replies::attr(reply, self.unless_retired(ino, self.vfs.set_attributes(ino.0, &change)));
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
@@ -206,11 +228,16 @@ impl Filesystem for Adapter {
     }
 
     fn link(&self, _request: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        replies::entry(reply, self.vfs.link(ino.0, parent.0, name.as_bytes()));
+        let linked = self.vfs.link(ino.0, parent.0, name.as_bytes());
+        replies::entry(reply, self.unless_retired(ino, linked));
     }
 
     fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        replies::opened(reply, self.vfs.open(ino.0, flags.0));
+        let Some(backing) = &self.backing else {
+            return replies::opened(reply, self.vfs.open(ino.0, flags.0));
+        };
+        let opened = self.vfs.open_passing(ino.0, flags.0, &|file| backing.issue(&reply, file));
+        backing::opened(reply, self.unless_retired(ino, opened));
     }
 
     fn create(

@@ -6,6 +6,9 @@ pub enum Data {
     /// Every open(2) is a question to us, answered with a handle; bytes come from us, and the kernel keeps them.
     #[default]
     Opened,
+    /// The same, but files that are open for reading, of which nothing changes the bytes, the kernel reads from the host
+    /// by itself, if it lets us (root).
+    Passthrough,
 }
 
 impl Data {
@@ -13,6 +16,7 @@ impl Data {
     pub const fn name(self) -> &'static str {
         match self {
             Data::Opened => "opened",
+            Data::Passthrough => "passthrough",
         }
     }
 }

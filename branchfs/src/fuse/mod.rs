@@ -19,12 +19,14 @@ use fuser::{Config, Session, SessionACL};
 
 use self::adapter::{Adapter, Kernel};
 use self::attach::{Attachment, Detached};
+use self::backing::Backing;
 use self::ending::Ending;
 use crate::vfs::{CONTROL_NAME, Vfs, ino};
 use crate::watch::{How, Listening};
 
 mod adapter;
 mod attach;
+mod backing;
 mod convert;
 mod data;
 mod ending;
@@ -77,6 +79,7 @@ pub struct Mounted {
     attachment: Attachment,
     invalidator: Invalidator,
     options: MountOptions,
+    backing: Option<Arc<Backing>>,
     workers: usize,
     ending: Arc<Ending>,
     _listening: Option<Listening>,
@@ -120,7 +123,10 @@ impl Mounted {
             How::Inotify => format!("inotify on {} directories", told.watched()),
             How::Not => "nothing: asked for again every second".to_owned(),
         };
-        let data = self.data().name();
+        let data = match &self.backing {
+            Some(backing) => format!("{} ({backing})", self.data().name()),
+            None => self.data().name().to_owned(),
+        };
         format!("fuse, data {data}, {} workers, for {access}; the base is watched by {watch}", self.workers)
     }
 
@@ -183,7 +189,8 @@ impl Mounted {
         }
         let above: BTreeSet<u64> = inodes.iter().filter_map(|ino| self.vfs.above(*ino)).collect();
         above.into_iter().for_each(|dir| self.invalidator.lookups(dir));
-        inodes.into_iter().for_each(|ino| self.invalidator.inode(ino));
+        let seconds: Vec<u64> = inodes.iter().filter_map(|ino| self.vfs.second_of(*ino)).collect();
+        inodes.into_iter().chain(seconds).for_each(|ino| self.invalidator.inode(ino));
     }
 
     /// An object lost its last name by a commit: it goes when the kernel has forgotten it.
@@ -257,6 +264,7 @@ struct Serving {
     vfs: Arc<Vfs>,
     invalidator: Invalidator,
     options: MountOptions,
+    backing: Option<Arc<Backing>>,
     workers: usize,
     ending: Arc<Ending>,
 }
@@ -265,12 +273,12 @@ impl Serving {
     /// From now on the kernel hears of changes of the base. What it was told before, which is nothing but by who was
     /// faster than us, is in the queue.
     fn on(self, attachment: Attachment) -> io::Result<Mounted> {
-        let Serving { vfs, invalidator, options, workers, ending } = self;
+        let Serving { vfs, invalidator, options, backing, workers, ending } = self;
         let _listening = match outside::listen(&vfs, &invalidator, attachment.mountpoint()) {
             Ok(listening) => listening,
             Err(error) => return attachment.detach().and(Err(error)),
         };
-        Ok(Mounted { vfs, attachment, invalidator, options, workers, ending, _listening })
+        Ok(Mounted { vfs, attachment, invalidator, options, backing, workers, ending, _listening })
     }
 }
 
@@ -285,7 +293,8 @@ fn serve(vfs: Arc<Vfs>, device: OwnedFd, options: MountOptions) -> io::Result<Se
     config.n_threads = Some(workers);
     config.clone_fd = true;
     let kernel = Arc::new(OnceLock::new());
-    let adapter = Adapter::new(Arc::clone(&vfs), Arc::clone(&kernel));
+    let backing = (options.data == Data::Passthrough).then(|| Arc::new(Backing::new()));
+    let adapter = Adapter::new(Arc::clone(&vfs), Arc::clone(&kernel), backing.clone());
     let session = Session::from_fd(adapter, device, acl, config)?;
     let invalidator = Invalidator::start(session.notifier())?;
     kernel.get_or_init(|| Kernel { direct: session.notifier(), invalidator: invalidator.clone() });
@@ -293,7 +302,7 @@ fn serve(vfs: Arc<Vfs>, device: OwnedFd, options: MountOptions) -> io::Result<Se
     let watcher = Arc::clone(&ending);
     let run = move || watcher.watch(|| unmounted(session.run()));
     thread::Builder::new().name("branchfs-mount".into()).spawn(run)?;
-    Ok(Serving { vfs, invalidator, options, workers, ending })
+    Ok(Serving { vfs, invalidator, options, backing, workers, ending })
 }
 
 /// Has the kernel learn now, not at some later close, that closing a file needs no answer from us. A process that

@@ -7,6 +7,7 @@ use rustix::fs::StatVfs;
 use rustix::io::Errno;
 
 use super::belief::checked_by_nobody;
+use super::passing::Touched;
 use super::{Known, Place, Vfs, acl, errno, ino};
 
 /// Cache time of what only we can change; whoever changes it invalidates.
@@ -60,7 +61,8 @@ impl Vfs {
             Place::MountRoot => Ok(self.mount_root_attr()),
             Place::Link(branch) => self.link_attr(&branch),
             Place::Control(branch) => self.control_attr(&branch),
-            Place::Node(known) => self.node_attr(&known),
+            Place::Node(known) if self.is_retired(ino) => self.retired_attr(ino, &known),
+            Place::Node(known) => self.node_attr(ino, &known),
         }
     }
 
@@ -70,7 +72,11 @@ impl Vfs {
     /// The store's; EPERM on what belongs to the mount.
     pub fn set_attributes(&self, ino: u64, change: &AttrChange) -> Result<Attr, Errno> {
         match self.place(ino)? {
-            Place::Node(known) => Ok(checked_by_nobody(ino, known.set_attr(change)?)),
+            Place::Node(known) => {
+                let touched = if change.size.is_some() { Touched::Bytes } else { Touched::Attributes };
+                self.touch(ino, touched)?;
+                Ok(checked_by_nobody(known.ino(), known.set_attr(change)?))
+            }
             Place::Control(branch)
                 if change.mode.is_none() && change.uid.is_none() && change.gid.is_none() =>
             {

@@ -50,9 +50,8 @@ impl Vfs {
     pub fn of_linked(&self, dir: NodeId, name: &[u8]) -> Vec<u64> {
         match self.store.main().lookup(&Object { id: dir, slot: None }, name) {
             Ok((object, stat)) if stat.nlink > 1 && stat.kind != Kind::Dir => {
-                let all =
-                    self.store.branches().into_iter().map(|branch| ino::of_node(branch.id(), object.id));
-                all.filter(|ino| self.inodes.contains(*ino)).collect()
+                let all = self.store.branches().into_iter();
+                all.flat_map(|branch| self.known_as(branch.id(), object.id)).collect()
             }
             // Gone again, perhaps.
             Ok(_) | Err(_) => Vec::new(),
@@ -74,8 +73,12 @@ impl Vfs {
     }
 
     /// An object that was found by the look, as the kernel may believe it. It has been remembered.
-    pub(super) fn found_attr(&self, look: Look, known: &Known, stat: Stat) -> Result<Attr, Errno> {
-        let ino = known.ino();
+    pub(super) fn found_attr(
+        &self,
+        look: Look,
+        (ino, known): (u64, &Known),
+        stat: Stat,
+    ) -> Result<Attr, Errno> {
         let own = self.own_ttl(look.since);
         let entry_ttl = match (look.trust, stat.owner) {
             (Trust::Own, _) | (_, Owner::Branch) => own,
@@ -90,20 +93,25 @@ impl Vfs {
             }
             (Owner::Base | Owner::Elsewhere, _, _) => (stat, SHORT),
         };
-        Ok(Attr { ino, stat, ttl, entry_ttl })
+        Ok(by_number(Attr { ino, stat, ttl, entry_ttl }))
     }
 
     /// An object found in a listing. A directory is not watched before somebody goes into it.
-    pub(super) fn listed_attr(&self, look: Look, known: &Known, stat: Stat) -> Result<Attr, Errno> {
+    pub(super) fn listed_attr(
+        &self,
+        look: Look,
+        (ino, known): (u64, &Known),
+        stat: Stat,
+    ) -> Result<Attr, Errno> {
         if stat.kind == Kind::Dir && stat.owner == Owner::Base && !self.told.is_quiet(stat.id, look.since) {
-            return Ok(Attr { ino: known.ino(), stat, ttl: SHORT, entry_ttl: self.name_ttl(look) });
+            return Ok(Attr { ino, stat, ttl: SHORT, entry_ttl: self.name_ttl(look) });
         }
-        self.found_attr(look, known, stat)
+        self.found_attr(look, (ino, known), stat)
     }
 
-    /// Attributes of what the kernel knows already.
-    pub(super) fn node_attr(&self, known: &Known) -> Result<Attr, Errno> {
-        let (ino, since) = (known.ino(), self.told.now());
+    /// Attributes of what the kernel knows already by this number.
+    pub(super) fn node_attr(&self, ino: u64, known: &Known) -> Result<Attr, Errno> {
+        let since = self.told.now();
         // Before the look: nothing but the table leads from news to an inode that is not being looked up.
         let place = known.object.slot.as_ref();
         let held = place.is_some_and(|slot| self.told.tell(slot.dir, slot.name.as_bytes(), ino, since));
@@ -116,7 +124,7 @@ impl Vfs {
             }
             (Owner::Base | Owner::Elsewhere, _) => (stat, SHORT),
         };
-        Ok(Attr { ino, stat, ttl, entry_ttl: ttl })
+        Ok(Attr { ino: known.ino(), stat, ttl, entry_ttl: ttl })
     }
 
     /// The kernel has forgotten an object, or is about to know it by another name.
@@ -174,4 +182,10 @@ pub(super) fn checked_by_nobody(ino: u64, stat: Stat) -> Attr {
         Owner::Base | Owner::Elsewhere => SHORT,
     };
     Attr { ino, stat, ttl, entry_ttl: ttl }
+}
+
+/// The answer to a lookup names the object by one number only. Programs are to see the first: of what has another one the
+/// kernel is to ask for the attributes, and gets them with that.
+pub(super) fn by_number(attr: Attr) -> Attr {
+    if attr.ino == ino::first(attr.ino) { attr } else { Attr { ttl: Duration::ZERO, ..attr } }
 }

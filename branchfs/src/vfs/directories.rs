@@ -172,8 +172,8 @@ impl Vfs {
                 let (dir, look) = (self.known(own)?, look.ok_or(Errno::STALE)?);
                 let stat = dir.branch.stat(&entry.object).map_err(errno)?;
                 let known = dir.child(entry.object.clone());
-                let stat = self.remember(&known, stat);
-                self.listed_attr(look, &known, stat).inspect_err(|_| self.forget(known.ino(), 1))
+                let (ino, stat) = self.remember(&known, stat);
+                self.listed_attr(look, (ino, &known), stat).inspect_err(|_| self.forget(ino, 1))
             }
         }
     }

@@ -53,7 +53,7 @@ impl Vfs {
     pub fn open(&self, ino: u64, flags: i32) -> Result<Opened, Errno> {
         let intent = intent(flags);
         match self.place(ino)? {
-            Place::Node(known) => self.open_node(&known, flags),
+            Place::Node(known) => self.open_node(ino, &known, flags),
             Place::Control(branch) if branch.is_live() => {
                 let fh = self.handles.insert(Handle::Control(ControlHandle { branch, intent }));
                 Ok(Opened { fh, cache: Cache::Bypass })
@@ -86,6 +86,7 @@ impl Vfs {
             other => other?,
         };
         let attr = self.remember_made(&dir, file.object().clone(), stat);
+        self.serve(attr.ino).inspect_err(|_| self.forget(attr.ino, 1))?;
         let opened = self.hand_out(attr.ino, file, intent);
         Ok((attr, opened))
     }
@@ -130,7 +131,10 @@ impl Vfs {
 
     /// Closes a file.
     pub fn release(&self, fh: u64) {
-        self.handles.remove(fh);
+        let gone = self.handles.remove(fh);
+        if let (Some(passing), Some(Handle::File(open))) = (self.passing.get(), gone.as_deref()) {
+            passing.close(open.ino);
+        }
     }
 
     /// Makes a file's data, and with [`SyncWhat::All`] its attributes and the names leading to it, durable.
@@ -180,13 +184,13 @@ impl Vfs {
         u32::try_from(copied).map_err(|_| Errno::OVERFLOW)
     }
 
-    fn open_node(&self, known: &Known, flags: i32) -> Result<Opened, Errno> {
+    fn open_node(&self, ino: u64, known: &Known, flags: i32) -> Result<Opened, Errno> {
         let intent = intent(flags);
         let file = known.branch.open(&known.object, access(intent)).map_err(errno)?;
-        Ok(self.hand_out(known.ino(), file, intent))
+        Ok(self.hand_out(ino, file, intent))
     }
 
-    fn hand_out(&self, ino: u64, file: OpenFile, intent: Intent) -> Opened {
+    pub(super) fn hand_out(&self, ino: u64, file: OpenFile, intent: Intent) -> Opened {
         let fh = self.handles.insert(Handle::File(FileHandle { ino, file, intent }));
         Opened { fh, cache: Cache::Keep }
     }
@@ -221,14 +225,14 @@ fn read_fully(file: &OpenFile, offset: u64, buffer: &mut [u8]) -> Result<usize, 
     Ok(done)
 }
 
-fn intent(flags: i32) -> Intent {
+pub(super) fn intent(flags: i32) -> Intent {
     match flags & libc::O_ACCMODE {
         libc::O_RDONLY => Intent::Read,
         _ => Intent::Write,
     }
 }
 
-fn access(intent: Intent) -> Access {
+pub(super) fn access(intent: Intent) -> Access {
     match intent {
         Intent::Read => Access::Read,
         Intent::Write => Access::Write,

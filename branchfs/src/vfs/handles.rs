@@ -65,9 +65,8 @@ impl Handles {
         self.shard(number).read().get(&number).cloned()
     }
 
-    pub(crate) fn remove(&self, number: u64) {
-        let gone = self.shard(number).write().remove(&number);
-        drop(gone);
+    pub(crate) fn remove(&self, number: u64) -> Option<Arc<Handle>> {
+        self.shard(number).write().remove(&number)
     }
 
     pub(crate) fn clear(&self) {

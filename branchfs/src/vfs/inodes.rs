@@ -1,11 +1,15 @@
 //! The inode table: what the kernel holds a lookup count on.
 //!
+//! An object has one number, and a second once the first is retired (see [`super::passing`]). Both are in one shard.
+//!
 //! Lock order: a shard's lock is a leaf; nothing is called while it is held.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use parking_lot::Mutex;
+
+use super::ino;
 
 const SHARDS: usize = 64;
 /// Entries a shard has room for anyway.
@@ -15,7 +19,14 @@ const _: () = assert!(SHARDS.is_power_of_two());
 /// Inode number → `T`, counted as the kernel counts lookups. An entry goes when the kernel has forgotten it,
 /// so the table is as large as the kernel's own cache, not as the tree.
 pub(crate) struct Inodes<T> {
-    shards: [Mutex<HashMap<u64, Inode<T>>>; SHARDS],
+    shards: [Mutex<Shard<T>>; SHARDS],
+}
+
+struct Shard<T> {
+    known: HashMap<u64, Inode<T>>,
+    /// First numbers whose objects are known by the second: the first is retired, or the kernel still has the second.
+    /// None, as a rule.
+    by_second: HashSet<u64>,
 }
 
 struct Inode<T> {
@@ -23,6 +34,7 @@ struct Inode<T> {
     lookups: u64,
     link: Link,
     life: Life,
+    standing: Standing,
     /// Lives before this one.
     lives: u32,
 }
@@ -32,6 +44,14 @@ struct Inode<T> {
 enum Life {
     Alive,
     Removed,
+}
+
+/// Whether it may be opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Current,
+    /// Whoever has it open goes on with the bytes of before; nobody else gets it.
+    Retired,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,6 +69,17 @@ pub(crate) enum Held {
     ByNobody,
 }
 
+/// A lookup that was counted.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Counted<T> {
+    /// The number it was counted for.
+    pub(crate) ino: u64,
+    /// Lives the object had before this one; to the kernel each is an object of its own.
+    pub(crate) lives: u32,
+    /// What the word on it was until now.
+    pub(crate) before: Option<T>,
+}
+
 /// What the kernel has forgotten.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Forgotten<T> {
@@ -59,54 +90,72 @@ pub(crate) struct Forgotten<T> {
 
 impl<T: Clone> Inodes<T> {
     pub(crate) fn new() -> Inodes<T> {
-        Inodes { shards: std::array::from_fn(|_| Mutex::new(HashMap::new())) }
+        let shard = || Shard { known: HashMap::new(), by_second: HashSet::new() };
+        Inodes { shards: std::array::from_fn(|_| Mutex::new(shard())) }
     }
 
-    /// Counts one lookup and keeps `what` as the latest word on it. Says how many lives it had before this one, to
-    /// the kernel each is an object of its own, and what the word was until now.
-    pub(crate) fn remember(&self, ino: u64, what: T) -> (u32, Option<T>) {
-        match self.shard(ino).lock().entry(ino) {
-            Entry::Occupied(mut known) => {
-                let inode = known.get_mut();
-                inode.lookups += 1;
-                (inode.lives, Some(std::mem::replace(&mut inode.what, what)))
-            }
-            Entry::Vacant(place) => {
-                place.insert(Inode { what, lookups: 1, link: Link::Named, life: Life::Alive, lives: 0 });
-                (0, None)
-            }
+    /// Counts one lookup, for the number that the object is known by now, and keeps `what` as the latest word on it.
+    pub(crate) fn remember(&self, first: u64, what: T) -> Counted<T> {
+        let mut shard = self.shard(first).lock();
+        if shard.by_second.contains(&first) {
+            return shard.remember_second(first, what);
+        }
+        shard.count(first, what, |what| Inode::new(what, Link::Named, Life::Alive))
+    }
+
+    /// Whether the kernel may still ask for the object.
+    pub(crate) fn contains(&self, first: u64) -> bool {
+        self.shard(first).lock().numbers(first).next().is_some()
+    }
+
+    /// The numbers by which the kernel knows the object.
+    pub(crate) fn of(&self, first: u64) -> Vec<u64> {
+        self.shard(first).lock().numbers(first).collect()
+    }
+
+    /// Whether the object is looked up by its second number.
+    pub(crate) fn is_by_second(&self, first: u64) -> bool {
+        self.shard(first).lock().by_second.contains(&first)
+    }
+
+    /// From now on the object is looked up by its second number.
+    pub(crate) fn retire(&self, first: u64) {
+        let mut shard = self.shard(first).lock();
+        if let Some(inode) = shard.known.get_mut(&first) {
+            inode.standing = Standing::Retired;
+            shard.by_second.insert(first);
         }
     }
 
-    /// Whether the kernel may still ask for it.
-    pub(crate) fn contains(&self, ino: u64) -> bool {
-        self.shard(ino).lock().contains_key(&ino)
+    /// Whether the number is retired.
+    pub(crate) fn is_retired(&self, ino: u64) -> bool {
+        let shard = self.shard(ino).lock();
+        shard.by_second.contains(&ino)
+            && shard.known.get(&ino).is_some_and(|inode| inode.standing == Standing::Retired)
     }
 
     /// Notes that the kernel itself removed its last name.
-    pub(crate) fn removed(&self, ino: u64) {
-        if let Some(inode) = self.shard(ino).lock().get_mut(&ino) {
-            inode.life = Life::Removed;
-        }
+    pub(crate) fn removed(&self, first: u64) {
+        self.shard(first).lock().each(first, |inode| inode.life = Life::Removed);
     }
 
     /// Notes that it has a name again.
-    pub(crate) fn revive(&self, ino: u64) {
-        if let Some(inode) = self.shard(ino).lock().get_mut(&ino) {
+    pub(crate) fn revive(&self, first: u64) {
+        self.shard(first).lock().each(first, |inode| {
             inode.lives = inode.lives.wrapping_add(u32::from(inode.life == Life::Removed));
             (inode.link, inode.life) = (Link::Named, Life::Alive);
-        }
+        });
     }
 
     /// What the number names, if the kernel may still ask for it.
     pub(crate) fn get(&self, ino: u64) -> Option<T> {
-        self.shard(ino).lock().get(&ino).map(|inode| inode.what.clone())
+        self.shard(ino).lock().known.get(&ino).map(|inode| inode.what.clone())
     }
 
-    /// Takes lookups back. The last one removes the entry and returns it.
+    /// Takes lookups back. The last one removes the entry and returns it; an orphan's, if it was the last of both.
     pub(crate) fn forget(&self, ino: u64, lookups: u64) -> Option<Forgotten<T>> {
         let mut shard = self.shard(ino).lock();
-        let Entry::Occupied(mut known) = shard.entry(ino) else { return None };
+        let Entry::Occupied(mut known) = shard.known.entry(ino) else { return None };
         let inode = known.get_mut();
         inode.lookups = inode.lookups.saturating_sub(lookups);
         if inode.lookups > 0 {
@@ -114,40 +163,102 @@ impl<T: Clone> Inodes<T> {
         }
         let gone = known.remove();
         // A table that was large once keeps its room otherwise.
-        if shard.capacity() > SHRINK_FROM && shard.len() < shard.capacity() / 8 {
-            shard.shrink_to_fit();
+        if shard.known.capacity() > SHRINK_FROM && shard.known.len() < shard.known.capacity() / 8 {
+            shard.known.shrink_to_fit();
         }
-        Some(Forgotten { what: gone.what, is_orphan: gone.link == Link::Orphan })
+        let last = !shard.by_second.contains(&ino::first(ino)) || shard.without(ino::first(ino));
+        Some(Forgotten { what: gone.what, is_orphan: gone.link == Link::Orphan && last })
     }
 
     /// Notes that the object lost its last name.
-    pub(crate) fn orphan(&self, ino: u64) -> Held {
-        match self.shard(ino).lock().get_mut(&ino) {
-            Some(inode) => {
-                inode.link = Link::Orphan;
-                Held::ByKernel
-            }
-            None => Held::ByNobody,
-        }
+    pub(crate) fn orphan(&self, first: u64) -> Held {
+        let mut held = Held::ByNobody;
+        self.shard(first).lock().each(first, |inode| {
+            inode.link = Link::Orphan;
+            held = Held::ByKernel;
+        });
+        held
     }
 
     /// Every number for which `want` holds.
     pub(crate) fn numbers(&self, want: impl Fn(u64) -> bool) -> Vec<u64> {
         let mut found = Vec::new();
         for shard in &self.shards {
-            found.extend(shard.lock().keys().copied().filter(|ino| want(*ino)));
+            found.extend(shard.lock().known.keys().copied().filter(|ino| want(*ino)));
         }
         found
     }
 
-    /// Empties the table at unmount, when no more forgets come, and returns the orphans.
+    /// Empties the table at unmount, when no more forgets come, and returns the orphans; of what has two numbers, both.
     pub(crate) fn clear(&self) -> Vec<T> {
-        let all = self.shards.iter().flat_map(|shard| std::mem::take(&mut *shard.lock()).into_values());
+        let all = self.shards.iter().flat_map(|shard| {
+            let mut shard = shard.lock();
+            shard.by_second.clear();
+            std::mem::take(&mut shard.known).into_values()
+        });
         all.filter(|inode| inode.link == Link::Orphan).map(|inode| inode.what).collect()
     }
 
-    fn shard(&self, ino: u64) -> &Mutex<HashMap<u64, Inode<T>>> {
+    fn shard(&self, ino: u64) -> &Mutex<Shard<T>> {
         &self.shards[(ino ^ ino >> 32) as usize % SHARDS]
+    }
+}
+
+impl<T> Inode<T> {
+    fn new(what: T, link: Link, life: Life) -> Inode<T> {
+        Inode { what, lookups: 1, link, life, standing: Standing::Current, lives: 0 }
+    }
+}
+
+impl<T> Shard<T> {
+    fn count(&mut self, ino: u64, what: T, new: impl FnOnce(T) -> Inode<T>) -> Counted<T> {
+        match self.known.entry(ino) {
+            Entry::Occupied(mut known) => {
+                let inode = known.get_mut();
+                inode.lookups += 1;
+                let before = Some(std::mem::replace(&mut inode.what, what));
+                Counted { ino, lives: inode.lives, before }
+            }
+            Entry::Vacant(place) => {
+                let lives = place.insert(new(what)).lives;
+                Counted { ino, lives, before: None }
+            }
+        }
+    }
+
+    /// What the first number went through its object went through.
+    fn remember_second(&mut self, first: u64, what: T) -> Counted<T> {
+        let (link, life, lives) = match self.known.get(&first) {
+            Some(inode) => (inode.link, inode.life, inode.lives),
+            None => (Link::Named, Life::Alive, 0),
+        };
+        self.count(ino::second(first), what, |what| Inode { lives, ..Inode::new(what, link, life) })
+    }
+
+    fn numbers(&self, first: u64) -> impl Iterator<Item = u64> {
+        let second = self.by_second.contains(&first).then_some(ino::second(first));
+        [Some(first), second].into_iter().flatten().filter(|ino| self.known.contains_key(ino))
+    }
+
+    fn each(&mut self, first: u64, mut change: impl FnMut(&mut Inode<T>)) {
+        if self.by_second.contains(&first)
+            && let Some(inode) = self.known.get_mut(&ino::second(first))
+        {
+            change(inode);
+        }
+        if let Some(inode) = self.known.get_mut(&first) {
+            change(inode);
+        }
+    }
+
+    /// One of the two numbers of an object was forgotten: whether the other one is, too. Then the object is known by its
+    /// first again.
+    fn without(&mut self, first: u64) -> bool {
+        let neither = self.numbers(first).next().is_none();
+        if neither {
+            self.by_second.remove(&first);
+        }
+        neither
     }
 }
 
@@ -191,18 +302,19 @@ mod tests {
     #[test]
     fn what_the_kernel_removed_and_is_back_lives_anew() {
         let inodes = Inodes::new();
-        assert_eq!(inodes.remember(5, "x"), (0, None));
+        let counted = |lives, before| Counted { ino: 5, lives, before };
+        assert_eq!(inodes.remember(5, "x"), counted(0, None));
         assert_eq!(inodes.orphan(5), Held::ByKernel);
         inodes.revive(5);
-        assert_eq!(inodes.remember(5, "x"), (0, Some("x")), "to the kernel it never went");
+        assert_eq!(inodes.remember(5, "x"), counted(0, Some("x")), "to the kernel it never went");
         inodes.removed(5);
         assert_eq!(inodes.orphan(5), Held::ByKernel);
         inodes.revive(5);
-        assert_eq!(inodes.remember(5, "x"), (1, Some("x")));
+        assert_eq!(inodes.remember(5, "x"), counted(1, Some("x")));
         assert_eq!(inodes.forget(5, 3), Some(named("x")), "it has a name: nothing to reap");
         inodes.revive(5);
         assert!(!inodes.contains(5));
-        assert_eq!(inodes.remember(5, "x"), (0, None), "nobody remembers its earlier lives");
+        assert_eq!(inodes.remember(5, "x"), counted(0, None), "nobody remembers its earlier lives");
     }
 
     #[test]
@@ -231,5 +343,54 @@ mod tests {
         assert_eq!(inodes.orphan(6), Held::ByKernel);
         assert_eq!(inodes.clear(), ["orphan"]);
         assert_eq!(inodes.get(5), None);
+    }
+    #[test]
+    fn a_retired_number_is_known_and_its_object_looked_up_by_the_second() {
+        let (inodes, second) = (Inodes::new(), ino::second(5));
+        assert_eq!(inodes.remember(5, "x").ino, 5);
+        inodes.retire(5);
+        assert!(inodes.is_retired(5) && !inodes.is_retired(second));
+        assert_eq!(inodes.of(5), [5]);
+        assert_eq!(inodes.remember(5, "y"), Counted { ino: second, lives: 0, before: None });
+        assert_eq!((inodes.get(5), inodes.get(second)), (Some("x"), Some("y")));
+        assert_eq!(inodes.of(5), [5, second]);
+        assert_eq!(inodes.forget(5, 1), Some(named("x")));
+        assert_eq!(inodes.remember(5, "z").ino, second, "while the kernel has that, it is the one");
+        assert_eq!(inodes.forget(second, 2), Some(named("z")));
+        assert!(!inodes.contains(5) && !inodes.is_retired(5));
+        assert_eq!(inodes.remember(5, "x").ino, 5, "all is forgotten");
+        inodes.retire(6);
+        assert_eq!(inodes.remember(6, "x").ino, 6, "what is not known cannot be retired");
+    }
+
+    #[test]
+    fn a_retired_number_stays_retired_when_the_second_is_forgotten() {
+        let (inodes, second) = (Inodes::new(), ino::second(5));
+        inodes.remember(5, "x");
+        inodes.retire(5);
+        inodes.remember(5, "x");
+        assert_eq!(inodes.forget(second, 1), Some(named("x")));
+        assert_eq!(inodes.remember(5, "x").ino, second);
+    }
+
+    #[test]
+    fn an_orphan_of_two_numbers_is_handed_over_with_the_last_of_them() {
+        for order in [[5, ino::second(5)], [ino::second(5), 5]] {
+            let inodes = Inodes::new();
+            inodes.remember(5, "x");
+            inodes.retire(5);
+            inodes.remember(5, "x");
+            inodes.removed(5);
+            assert_eq!(inodes.orphan(5), Held::ByKernel);
+            assert_eq!(inodes.forget(order[0], 1), Some(named("x")));
+            assert_eq!(inodes.forget(order[1], 1), Some(orphan("x")));
+        }
+        let inodes = Inodes::new();
+        inodes.remember(5, "x");
+        inodes.retire(5);
+        assert_eq!(inodes.orphan(5), Held::ByKernel);
+        inodes.remember(5, "late");
+        assert_eq!(inodes.forget(5, 1), Some(named("x")));
+        assert_eq!(inodes.forget(ino::second(5), 1), Some(orphan("late")), "a late lookup revives nothing");
     }
 }

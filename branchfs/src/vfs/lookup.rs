@@ -7,8 +7,8 @@ use branch_store::{Branch, NodeId, Object, Stat};
 use rustix::io::Errno;
 
 use super::attributes::FOREVER;
-use super::belief::checked_by_nobody;
-use super::inodes::{Forgotten, Held};
+use super::belief::{by_number, checked_by_nobody};
+use super::inodes::{Counted, Forgotten, Held};
 use super::{Attr, Known, Place, Vfs, control, errno, ino, reaping};
 
 /// The outcome of a lookup.
@@ -55,22 +55,21 @@ impl Vfs {
 
     /// Counts a lookup of an object just made, or given another name.
     pub(super) fn remember_made(&self, dir: &Known, object: Object, stat: Stat) -> Attr {
-        let known = dir.child(object);
-        let stat = self.remember(&known, stat);
-        checked_by_nobody(known.ino(), stat)
+        let (ino, stat) = self.remember(&dir.child(object), stat);
+        by_number(checked_by_nobody(ino, stat))
     }
 
-    /// Counts a lookup of an object just found. Its attributes, told apart from those of its earlier lives.
-    pub(super) fn remember(&self, known: &Known, mut stat: Stat) -> Stat {
-        let ino = known.ino();
-        let (lives, before) = self.inodes.remember(ino, known.clone());
+    /// Counts a lookup of an object just found. The number it is known by, and its attributes, told apart from those of
+    /// its earlier lives.
+    pub(super) fn remember(&self, known: &Known, mut stat: Stat) -> (u64, Stat) {
+        let Counted { ino, lives, before } = self.inodes.remember(known.ino(), known.clone());
         if let Some(before) = before
             && before.object.slot != known.object.slot
         {
             self.untell(ino, &before.object);
         }
         stat.generation = stat.generation.wrapping_add(lives);
-        stat
+        (ino, stat)
     }
 
     /// Counts a lookup of a branch's root directory.
@@ -81,8 +80,8 @@ impl Vfs {
         let root = branch.root();
         let stat = branch.stat(&root).map_err(errno)?;
         let known = Known { branch: Arc::clone(branch), under: root.id, object: root };
-        let stat = self.remember(&known, stat);
-        let attr = self.node_attr(&known)?;
+        let (ino, stat) = self.remember(&known, stat);
+        let attr = self.node_attr(ino, &known)?;
         Ok(Attr { stat: Stat { generation: stat.generation, ..attr.stat }, entry_ttl: FOREVER, ..attr })
     }
 
@@ -113,9 +112,9 @@ impl Vfs {
         match dir.branch.lookup(&dir.object, name).map_err(errno) {
             Ok((object, stat)) => {
                 let known = dir.child(object);
-                let stat = self.remember(&known, stat);
-                let attr = self.found_attr(look, &known, stat);
-                attr.map(Found::Entry).inspect_err(|_| self.forget(known.ino(), 1))
+                let (ino, stat) = self.remember(&known, stat);
+                let attr = self.found_attr(look, (ino, &known), stat);
+                attr.map(Found::Entry).inspect_err(|_| self.forget(ino, 1))
             }
             Err(Errno::NOENT) => Ok(Found::Absent(self.absent_ttl(look))),
             Err(other) => Err(other),

@@ -13,7 +13,7 @@
 //! store's; and no kernel protocol, that is `crate::fuse`'s.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use branch_store::{Branch, BranchId, NodeId, Object, Store};
 use rustix::io::Errno;
@@ -23,6 +23,7 @@ use self::ino::Ino;
 use self::inodes::Inodes;
 use self::listings::Listings;
 use self::memory::Forgettings;
+use self::passing::Passing;
 use self::reaping::Reaping;
 use crate::watch::{How, Told, Wish};
 
@@ -41,6 +42,8 @@ mod listings;
 mod lookup;
 mod memory;
 mod names;
+mod passing;
+mod passthrough;
 mod reaping;
 mod xattrs;
 
@@ -51,6 +54,8 @@ pub use directories::{Item, Kept, Room};
 pub use files::{Cache, Opened, Whose};
 pub use lookup::Found;
 pub use names::{Left, Rename};
+pub use passing::{Issue, Pass};
+pub use passthrough::Reading;
 pub use xattrs::XattrFlags;
 
 /// One view of all branches of a store: what a mount serves.
@@ -61,6 +66,8 @@ pub struct Vfs {
     reaping: Reaping,
     handles: Handles,
     listings: Listings,
+    /// Where the kernel may read files of the host by itself.
+    passing: OnceLock<Passing>,
     owner: Owner,
     told: Told,
     forgettings: Forgettings,
@@ -96,7 +103,8 @@ impl Vfs {
         let (owner, told) = (owner_of(&store), Told::new(Wish::Only(How::Not)));
         let (inodes, handles, listings) = (Arc::new(Inodes::new()), Handles::new(), Listings::new());
         let (reaping, forgettings) = (Reaping::new(Arc::clone(&inodes)), Forgettings::default());
-        Vfs { store, control, inodes, reaping, handles, listings, owner, told, forgettings }
+        let passing = OnceLock::new();
+        Vfs { store, control, inodes, reaping, handles, listings, passing, owner, told, forgettings }
     }
 
     /// The same with the base watched. What this process changes there itself is taken for a commit's doing.
@@ -143,6 +151,11 @@ impl Vfs {
         self.inodes.contains(ino::of_node(branch, id))
     }
 
+    /// The numbers by which the kernel may know an object of the branch.
+    pub fn known_as(&self, branch: BranchId, id: NodeId) -> Vec<u64> {
+        self.inodes.of(ino::of_node(branch, id))
+    }
+
     /// How many files of the branch are open.
     pub fn opened(&self, branch: BranchId) -> usize {
         self.handles.open_in(branch)
@@ -151,6 +164,9 @@ impl Vfs {
     /// The mount is gone: no more requests and no more forgets will come.
     pub fn shut_down(&self) {
         self.handles.clear();
+        if let Some(passing) = self.passing.get() {
+            passing.clear();
+        }
         self.listings.clear();
         for orphan in self.inodes.clear() {
             self.reaping.reap(&orphan.branch, orphan.object.id);
@@ -191,6 +207,7 @@ impl Vfs {
 }
 
 impl Known {
+    /// Its first number, which is the one that programs see.
     fn ino(&self) -> u64 {
         ino::of_node(self.branch.id(), self.object.id)
     }

@@ -4,6 +4,7 @@ use branch_store::{Kind, NewKind, RenameMode};
 use rustix::io::Errno;
 
 use super::birth::{self, NewMode};
+use super::passing::Touched;
 use super::{Attr, Caller, Known, Place, Vfs, errno, ino};
 
 const PERMISSIONS: u32 = 0o7777;
@@ -97,6 +98,7 @@ impl Vfs {
         let target = self.node(ino, Errno::PERM)?;
         let dir = self.parent_of(parent, name)?;
         same_branch(&target, &dir)?;
+        self.touch(ino, Touched::Bytes)?;
         let stat = dir.branch.link(&target.object, &dir.object, name).map_err(errno)?;
         Ok(self.remember_made(&dir, target.object, stat))
     }

@@ -4,6 +4,7 @@ use branch_store::{AttrChange, Kind, Stat, XattrChange, XattrMode};
 use rustix::io::Errno;
 
 use super::acl::{self, Acl};
+use super::passing::Touched;
 use super::{Caller, Known, Place, Vfs, errno};
 
 const TRUSTED: &[u8] = b"trusted.";
@@ -82,6 +83,7 @@ impl Vfs {
     ) -> Result<(), Errno> {
         let known = self.node(ino, Errno::PERM)?;
         check_name(name)?;
+        self.touch(ino, Touched::Attributes)?;
         let mode = match flags {
             XattrFlags::Any => XattrMode::Any,
             XattrFlags::Create => XattrMode::Create,
@@ -103,6 +105,7 @@ impl Vfs {
     pub fn remove_xattr(&self, ino: u64, name: &[u8]) -> Result<(), Errno> {
         let known = self.node(ino, Errno::PERM)?;
         check_name(name)?;
+        self.touch(ino, Touched::Attributes)?;
         match known.branch.set_xattr(&known.object, name, None, XattrMode::Replace).map_err(errno) {
             Err(Errno::NODATA) if name == acl::ACCESS || name == acl::DEFAULT => Ok(()),
             done => done,
