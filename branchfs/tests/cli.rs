@@ -667,6 +667,22 @@ fn a_command_during_the_end_of_a_daemon_starts_the_next() {
 }
 
 #[test]
+fn how_file_data_are_served_can_be_chosen() {
+    let workspace = Workspace::new();
+    for (data, other) in [("opened", "cached"), ("cached", "opened")] {
+        workspace.ok(&format!("mount --data {data}"));
+        assert!(workspace.ok("status").contains(&format!("data {data}")));
+        assert!(workspace.fails(1, &["mount", "--data", other]).contains(&format!("with data {data}")));
+        workspace.ok(&format!("mount --data {data}"));
+        workspace.ok("umount");
+        let status = workspace.command(["status"]).env("BRANCHFS_DATA", other).output().unwrap();
+        assert!(String::from_utf8(status.stdout).unwrap().contains(&format!("data {other}")));
+        workspace.ok("umount");
+    }
+    assert!(workspace.fails(2, &["mount", "--data", "guessed"]).contains("guessed"));
+}
+
+#[test]
 fn the_views_can_be_mounted_elsewhere() {
     let workspace = Workspace::new();
     let mountpoint = fs::canonicalize(workspace.temp.path()).unwrap().join("views");

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 
-use branchfs::vfs::{CONTROL_NAME, Control, FORK_REPLY_LEN, Order};
+use branchfs::vfs::{By, CONTROL_NAME, Control, FORK_REPLY_LEN, Order};
 use branchfs_fuzz::view::{CALLER, View};
 use libfuzzer_sys::fuzz_target;
 use rustix::io::Errno;
@@ -76,7 +76,7 @@ fn site_of() -> Site {
 fn write(Site { view, handle, asked, .. }: &Site, text: &[u8]) {
     let word = text.trim_ascii();
     let meant = ["commit", "abort"].into_iter().find(|verb| verb.as_bytes() == word);
-    match view.vfs.order_by_write(*handle, text) {
+    match view.vfs.order_by_write(By::Handle(*handle), text) {
         Ok(order) => assert_eq!(carried_out(view, asked, &order).0, Vec::from_iter(meant)),
         Err(errno) => assert_eq!((errno, meant), (Errno::INVAL, None)),
     }
@@ -90,7 +90,7 @@ fn ioctl(Site { view, ino, handle, asked }: &Site, bytes: &[u8]) {
         0x6202 => Some("abort"),
         _ => None,
     };
-    match view.vfs.order_by_ioctl(*ino, *handle, CALLER, number) {
+    match view.vfs.order_by_ioctl(*ino, By::Handle(*handle), CALLER, number) {
         Ok(order) => {
             let (did, reply) = carried_out(view, asked, &order);
             assert_eq!(did, Vec::from_iter(meant));

@@ -64,6 +64,31 @@ fn an_ordinary_user_sees_edits_of_the_base_by_either_watch() {
     }
 }
 
+/// Who forbids it cannot be looked at by others of the same user, and may have anything mapped.
+#[test]
+fn what_a_process_that_cannot_be_looked_at_stored_to_a_map_is_in_the_fork() {
+    let Some(user) = Ordinary::new() else { return };
+    let python = "/usr/bin/python3";
+    if !Path::new(python).exists() {
+        return skip("no python3");
+    }
+    let program = "import ctypes, mmap, sys
+assert ctypes.CDLL(None).prctl(4, 0) == 0, 'PR_SET_DUMPABLE'
+with open('file', 'r+b') as file:
+    stored = mmap.mmap(file.fileno(), 0)
+stored[:4] = b'MAP!'
+print('stored', flush=True)
+sys.stdin.read()";
+    let script = format!(
+        "branchfs create a; cd \"$(branchfs path a)\"; mkfifo ~/go ~/said
+         {python} -c \"$PROGRAM\" <~/go >~/said & exec 3>~/go; read word <~/said; [ \"$word\" = stored ]
+         ! cat /proc/$!/maps >/dev/null 2>&1
+         cd \"$OLDPWD\"; branchfs create -p a b; cat \"$(branchfs path b)/file\"; exec 3>&-; wait $!"
+    );
+    let seen = user.ok(&format!("PROGRAM='{}'; {script}", program.replace('\'', "'\\''")));
+    assert!(seen.ends_with("MAP!\n"), "{seen}");
+}
+
 /// Mounted by the helper, served without any capability.
 #[test]
 fn an_ordinary_users_acls_are_inherited_and_committed() {

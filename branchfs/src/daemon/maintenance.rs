@@ -1,11 +1,12 @@
 //! The thread that does what nobody waits for: deletes the remains of ended branches and bounds the journal.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use branch_store::Store;
 use parking_lot::Mutex;
+
+use super::state::Daemon;
 
 /// Writes lengthen the journal without a commit, so its length is also looked at this often.
 const JOURNAL_LOOK: Duration = Duration::from_secs(5);
@@ -44,7 +45,8 @@ impl Maintenance {
 }
 
 /// The thread itself. An earlier daemon may have left something to delete.
-pub(super) fn run(store: &Arc<Store>, mailbox: &Mailbox) {
+pub(super) fn run(daemon: &Daemon, mailbox: &Mailbox) {
+    let store = &daemon.store;
     reclaim(store);
     let mut reclaimed = Instant::now();
     loop {
@@ -57,6 +59,7 @@ pub(super) fn run(store: &Arc<Store>, mailbox: &Mailbox) {
             Err(RecvTimeoutError::Disconnected) => return,
         }
         checkpoint_if_long(store);
+        daemon.let_idle_go();
     }
 }
 

@@ -39,13 +39,13 @@ const UNMOUNT_WAIT_MAX: Duration = Duration::from_secs(1);
 
 impl Threads {
     pub(super) fn start(daemon: &Arc<Daemon>, mailbox: Mailbox) -> Result<Threads, Error> {
-        let (watcher, store, served) = (daemon.clone(), daemon.store.clone(), daemon.clone());
+        let (watcher, maintained, served) = (daemon.clone(), daemon.clone(), daemon.clone());
         let (serving, mounted) = channel::<()>();
         Ok(Threads {
             groups: spawn("groups", move || {
                 watcher.groups.watch(&watcher.events, |group| endings::after(&watcher, group));
             })?,
-            maintenance: spawn("maintenance", move || maintenance::run(&store, &mailbox))?,
+            maintenance: spawn("maintenance", move || maintenance::run(&maintained, &mailbox))?,
             mount: spawn("mount", move || {
                 served.until_unmounted();
                 drop(served);

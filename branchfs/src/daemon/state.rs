@@ -48,8 +48,19 @@ impl Daemon {
         native::take_in(self, branch, Processes::Run)
     }
 
+    /// What a branch holds is what it holds when nobody has its files open, so far as nobody has.
     pub(super) fn info(&self, branch: &Branch) -> Result<BranchInfo, Failure> {
+        if let Some(mount) = self.mount.get() {
+            mount.let_go(branch.id());
+        }
         branch_info(&self.store, &self.groups, &self.mountpoint, branch).map_err(of_store)
+    }
+
+    /// Closes what is open only because it was used a short while ago.
+    pub(super) fn let_idle_go(&self) {
+        if let Some(mount) = self.mount.get() {
+            mount.let_idle_go();
+        }
     }
 
     pub(super) fn publish(&self, event: Event) {

@@ -16,13 +16,14 @@ use fuser::{
 };
 use rustix::io::Errno;
 
+use super::Data;
 use super::backing::{self, Backing};
 use super::convert::{Changes, caller, decode_device, rename};
 use super::errno::answer;
 use super::invalidator::{Invalidator, Kernel as _, harmless};
 use super::orders::Orders;
 use super::replies;
-use crate::vfs::{Kept, NewMode, Vfs, Whose, XattrFlags, ino};
+use crate::vfs::{Attr, By, Cache, Kept, NewMode, Opened, Vfs, Whose, XattrFlags, ino};
 
 /// Largest single write request in bytes, and with it the largest read: as much as the kernel allows.
 pub(super) const REQUEST_MAX: u32 = 1 << 20;
@@ -50,6 +51,7 @@ const WANTED: [InitFlags; 9] = [
 
 pub(super) struct Adapter {
     vfs: Arc<Vfs>,
+    data: Data,
     orders: Orders,
     kernel: Arc<OnceLock<Kernel>>,
     /// Of a mount that lets readers pass through.
@@ -66,13 +68,14 @@ impl Adapter {
     /// `kernel` is to be set before the first request.
     pub(super) fn new(
         vfs: Arc<Vfs>,
+        data: Data,
         kernel: Arc<OnceLock<Kernel>>,
         backing: Option<Arc<Backing>>,
     ) -> Adapter {
         if backing.is_some() {
             vfs.let_pass();
         }
-        Adapter { orders: Orders::new(Arc::clone(&vfs)), vfs, kernel, backing }
+        Adapter { orders: Orders::new(Arc::clone(&vfs)), vfs, data, kernel, backing }
     }
 
     /// Where a number was retired, its attributes are to be asked for again: they are not those of the object any more.
@@ -104,13 +107,31 @@ impl Adapter {
         }
     }
 
-    fn control_write(&self, fh: FileHandle, text: &[u8], reply: ReplyWrite) {
+    /// What was stored to a map of a file that takes no writes is no part of it, and others must not go on reading it.
+    fn take_back(&self, ino: INodeNo, whose: Whose, written: &Result<u32, Errno>) {
+        if let (Whose::Map, Err(Errno::ROFS | Errno::PERM), Some(kernel)) =
+            (whose, written, self.kernel.get())
+        {
+            kernel.invalidator.inode(ino.0);
+        }
+    }
+
+    fn control_write(&self, file: By, text: &[u8], reply: ReplyWrite) {
         let len = text.len() as u32;
-        match self.vfs.order_by_write(fh.0, text) {
+        match self.vfs.order_by_write(file, text) {
             Ok(order) => self.orders.start(order, move |done| replies::written(reply, done.map(|_| len))),
             Err(errno) => reply.error(answer(errno)),
         }
     }
+}
+
+/// A handle is never 0.
+fn by(ino: INodeNo, fh: FileHandle) -> By {
+    if fh.0 == 0 { By::Inode(ino.0) } else { By::Handle(fh.0) }
+}
+
+fn unheld(attr: Attr) -> (Attr, Opened) {
+    (attr, Opened { fh: 0, cache: Cache::Keep })
 }
 
 fn refused<T: std::fmt::Debug>(what: T) -> io::Error {
@@ -232,12 +253,18 @@ impl Filesystem for Adapter {
         replies::entry(reply, self.unless_retired(ino, linked));
     }
 
+    /// After the first ENOSYS the kernel opens files by itself, and says nothing of closing them.
     fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let Some(backing) = &self.backing else {
-            return replies::opened(reply, self.vfs.open(ino.0, flags.0));
-        };
-        let opened = self.vfs.open_passing(ino.0, flags.0, &|file| backing.issue(&reply, file));
-        backing::opened(reply, self.unless_retired(ino, opened));
+        match (self.data, &self.backing) {
+            (Data::Cached, _) => reply.error(fuser::Errno::ENOSYS),
+            (Data::Opened | Data::Passthrough, None) => {
+                replies::opened(reply, self.vfs.open(ino.0, flags.0));
+            }
+            (Data::Opened | Data::Passthrough, Some(backing)) => {
+                let opened = self.vfs.open_passing(ino.0, flags.0, &|file| backing.issue(&reply, file));
+                backing::opened(reply, self.unless_retired(ino, opened));
+            }
+        }
     }
 
     fn create(
@@ -250,14 +277,18 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let mode = NewMode { mode, umask };
-        replies::created(reply, self.vfs.create(parent.0, name.as_bytes(), caller(request), mode, flags));
+        let (mode, name, caller) = (NewMode { mode, umask }, name.as_bytes(), caller(request));
+        let created = match self.data {
+            Data::Cached => self.vfs.create_unheld(parent.0, name, caller, mode, flags).map(unheld),
+            Data::Opened | Data::Passthrough => self.vfs.create(parent.0, name, caller, mode, flags),
+        };
+        replies::created(reply, created);
     }
 
     fn read(
         &self,
         _request: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         size: u32,
@@ -265,7 +296,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.vfs.read(fh.0, offset, size, |got| replies::data(reply, got));
+        self.vfs.read(by(ino, fh), offset, size, |got| replies::data(reply, got));
     }
 
     fn write(
@@ -281,10 +312,12 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         if ino::is_control(ino.0) {
-            return self.control_write(fh, data, reply);
+            return self.control_write(by(ino, fh), data, reply);
         }
         let whose = if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) { Whose::Map } else { Whose::Call };
-        replies::written(reply, self.vfs.write(fh.0, offset, data, whose));
+        let written = self.vfs.write(by(ino, fh), offset, data, whose);
+        self.take_back(ino, whose, &written);
+        replies::written(reply, written);
     }
 
     /// Nothing is buffered here, so there is nothing to flush: after the first ENOSYS the kernel writes its
@@ -314,9 +347,9 @@ impl Filesystem for Adapter {
         reply.ok();
     }
 
-    fn fsync(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+    fn fsync(&self, _request: &Request, ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
         let what = if datasync { SyncWhat::Data } else { SyncWhat::All };
-        replies::empty(reply, self.vfs.sync_file(fh.0, what));
+        replies::empty(reply, self.vfs.sync_file(by(ino, fh), what));
     }
 
     /// Directories need no handles: after the first ENOSYS the kernel asks no more, and keeps listings as long as the
@@ -409,7 +442,7 @@ impl Filesystem for Adapter {
         _room: u32,
         reply: ReplyIoctl,
     ) {
-        match self.vfs.order_by_ioctl(ino.0, fh.0, caller(request), number) {
+        match self.vfs.order_by_ioctl(ino.0, by(ino, fh), caller(request), number) {
             Ok(order) => self.orders.start(order, move |done| replies::ioctl(reply, done)),
             Err(errno) => reply.error(answer(errno)),
         }
@@ -418,41 +451,42 @@ impl Filesystem for Adapter {
     fn fallocate(
         &self,
         _request: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         length: u64,
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        replies::empty(reply, self.vfs.allocate(fh.0, mode, offset, length));
+        replies::empty(reply, self.vfs.allocate(by(ino, fh), mode, offset, length));
     }
 
     fn lseek(
         &self,
         _request: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         offset: i64,
         whence: i32,
         reply: ReplyLseek,
     ) {
-        replies::offset(reply, self.vfs.seek(fh.0, offset, whence));
+        replies::offset(reply, self.vfs.seek(by(ino, fh), offset, whence));
     }
 
     fn copy_file_range(
         &self,
         _request: &Request,
-        _ino_in: INodeNo,
+        ino_in: INodeNo,
         fh_in: FileHandle,
         offset_in: u64,
-        _ino_out: INodeNo,
+        ino_out: INodeNo,
         fh_out: FileHandle,
         offset_out: u64,
         len: u64,
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        replies::written(reply, self.vfs.copy((fh_in.0, offset_in), (fh_out.0, offset_out), len));
+        let (from, to) = ((by(ino_in, fh_in), offset_in), (by(ino_out, fh_out), offset_out));
+        replies::written(reply, self.vfs.copy(from, to, len));
     }
 }

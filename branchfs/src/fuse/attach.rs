@@ -100,6 +100,11 @@ impl Attachment {
         &self.mountpoint
     }
 
+    /// Minor number of the device, whose major number is 0.
+    pub(super) fn connection(&self) -> u32 {
+        self.connection
+    }
+
     /// Has the kernel read so far ahead, in bytes. What a connection asks for itself it bounds by its default of 128 KiB,
     /// which is an eighth of what one request may be. Root only: for others it stays as it is.
     pub(super) fn read_ahead(&self, bytes: u32) {
@@ -115,7 +120,6 @@ impl Attachment {
         if !self.is_on_top() {
             return Ok(Detached::Over);
         }
-        self.write_out();
         // Forced: the connection ends, and the workers with it, even where the mount lives on.
         match rustix::mount::unmount(&self.mountpoint, UnmountFlags::FORCE | UnmountFlags::NOFOLLOW) {
             Ok(()) | Err(Errno::INVAL) => Ok(Detached::Over),
@@ -131,14 +135,6 @@ impl Attachment {
         }
         unmount_by_helper(&["-u", "-z", "--"], &self.mountpoint)?;
         Ok(self.abort())
-    }
-
-    /// Dirty mapped pages would be lost with the connection.
-    fn write_out(&self) {
-        let root = File::open(&self.mountpoint);
-        if let Err(error) = root.and_then(|root| Ok(rustix::fs::syncfs(root)?)) {
-            tracing::debug!("writing out before unmounting: {error}");
-        }
     }
 
     fn is_on_top(&self) -> bool {

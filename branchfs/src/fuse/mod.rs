@@ -21,6 +21,7 @@ use self::adapter::{Adapter, Kernel};
 use self::attach::{Attachment, Detached};
 use self::backing::Backing;
 use self::ending::Ending;
+use self::mapped::Mapped;
 use crate::vfs::{CONTROL_NAME, Vfs, ino};
 use crate::watch::{How, Listening};
 
@@ -32,6 +33,7 @@ mod data;
 mod ending;
 mod errno;
 mod invalidator;
+mod mapped;
 mod orders;
 mod outside;
 mod replies;
@@ -147,7 +149,31 @@ impl Mounted {
     /// What the kernel answered for the first file it could not do.
     pub fn flush_branch(&self, branch: BranchId) -> io::Result<()> {
         self.vfs.finish_reaping();
-        self.invalidator.flush(self.vfs.writable_inodes(branch)).wait()
+        let dirty = match self.data() {
+            Data::Opened | Data::Passthrough => self.vfs.writable_inodes(branch),
+            Data::Cached => self.mapped(|ino| ino::is_of(ino, branch)),
+        };
+        let flushed = self.invalidator.flush(dirty).wait();
+        self.vfs.let_go(branch);
+        flushed
+    }
+
+    /// Inodes whose pages may be dirty, as far as they are wanted.
+    fn mapped(&self, want: impl Fn(u64) -> bool) -> Vec<u64> {
+        match mapped::shared(self.attachment.connection(), self.options.access) {
+            Mapped::Only(found) => found.into_iter().filter(|ino| want(*ino)).collect(),
+            Mapped::Unknown => self.vfs.take_served(want),
+        }
+    }
+
+    /// Closes files that are open here and were not used for a while, so that what was cut off or reserved becomes free.
+    pub fn let_idle_go(&self) {
+        self.vfs.let_idle_go();
+    }
+
+    /// Closes files of the branch that are open here because they were used a short while ago.
+    pub fn let_go(&self, branch: BranchId) {
+        self.vfs.let_go(branch);
     }
 
     /// Has the kernel forget which branches there are. To be waited for by [`Mounted::settle`].
@@ -165,7 +191,8 @@ impl Mounted {
             self.invalidator.entry(ino::MOUNT_ROOT, branch.name().as_bytes());
             // Asked for only when the entry is gone: most inodes go with it.
             let (vfs, id) = (Arc::clone(&self.vfs), branch.id());
-            self.invalidator.inodes(move || vfs.known_inodes(id));
+            vfs.let_go(id);
+            self.invalidator.inodes(move || vfs.known_objects(id));
         }
     }
 
@@ -228,11 +255,26 @@ impl Mounted {
     /// # Errors
     /// The host's.
     pub fn unmount(&self) -> io::Result<()> {
+        self.write_out();
         match self.attachment.detach()? {
             Detached::Over => {}
             Detached::InUse => self.ending.abandon(),
         }
         Ok(())
+    }
+
+    /// Dirty mapped pages would be lost with the connection.
+    fn write_out(&self) {
+        if !self.is_mounted() {
+            return;
+        }
+        let dirty = match self.data() {
+            Data::Opened | Data::Passthrough => self.vfs.all_writable_inodes(),
+            Data::Cached => self.mapped(|_| true),
+        };
+        if let Err(error) = self.invalidator.flush(dirty).wait() {
+            tracing::warn!("writing out before unmounting: {error}");
+        }
     }
 
     /// Waits until the mount is gone, whoever unmounted it, and the last request is answered; not for processes
@@ -294,7 +336,7 @@ fn serve(vfs: Arc<Vfs>, device: OwnedFd, options: MountOptions) -> io::Result<Se
     config.clone_fd = true;
     let kernel = Arc::new(OnceLock::new());
     let backing = (options.data == Data::Passthrough).then(|| Arc::new(Backing::new()));
-    let adapter = Adapter::new(Arc::clone(&vfs), Arc::clone(&kernel), backing.clone());
+    let adapter = Adapter::new(Arc::clone(&vfs), options.data, Arc::clone(&kernel), backing.clone());
     let session = Session::from_fd(adapter, device, acl, config)?;
     let invalidator = Invalidator::start(session.notifier())?;
     kernel.get_or_init(|| Kernel { direct: session.notifier(), invalidator: invalidator.clone() });

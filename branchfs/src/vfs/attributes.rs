@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use branch_store::{AttrChange, Branch, Kind, NodeId, Owner, Stat, XattrChange};
+use branch_store::{AttrChange, Branch, Kind, NodeId, Owner, Quota, Stat, XattrChange};
 use rustix::fs::StatVfs;
 use rustix::io::Errno;
 
@@ -101,9 +101,17 @@ impl Vfs {
     pub fn statfs(&self, ino: u64) -> Result<StatVfs, Errno> {
         match self.place(ino)? {
             Place::MountRoot => self.store.main().statfs().map_err(errno),
-            Place::Link(branch) | Place::Control(branch) => branch.statfs().map_err(errno),
-            Place::Node(known) => known.branch.statfs().map_err(errno),
+            Place::Link(branch) | Place::Control(branch) => self.space_of(&branch),
+            Place::Node(known) => self.space_of(&known.branch),
         }
+    }
+
+    /// Of a branch with a limit, what is left when nobody has its files open, so far as nobody has.
+    fn space_of(&self, branch: &Branch) -> Result<StatVfs, Errno> {
+        if branch.quota() != Quota::Unlimited {
+            self.kept.let_go(branch.id());
+        }
+        branch.statfs().map_err(errno)
     }
 
     fn mount_root_attr(&self) -> Attr {

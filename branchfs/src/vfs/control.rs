@@ -9,8 +9,9 @@ use std::sync::Arc;
 use branch_store::{Branch, NodeId};
 use rustix::io::Errno;
 
+use super::files::By;
 use super::handles::{ControlHandle, Handle, Intent};
-use super::{Caller, Vfs, ino};
+use super::{Caller, Place, Vfs, ino};
 
 /// Name of the control file in the root of each branch.
 pub const CONTROL_NAME: &[u8] = b".branchfs_ctl";
@@ -70,14 +71,8 @@ impl Vfs {
     ///
     /// # Errors
     /// EINVAL for text other than `commit` or `abort`; EBADF unless opened for writing.
-    pub fn order_by_write(&self, fh: u64, text: &[u8]) -> Result<Order, Errno> {
-        let handle = self.handles.get(fh).ok_or(Errno::BADF)?;
-        match &*handle {
-            Handle::Control(ControlHandle { branch, intent: Intent::Write }) => {
-                Ok(Order { branch: Arc::clone(branch), verb: parse(text)? })
-            }
-            Handle::Control(_) | Handle::File(_) => Err(Errno::BADF),
-        }
+    pub fn order_by_write(&self, file: By, text: &[u8]) -> Result<Order, Errno> {
+        Ok(Order { branch: self.branch_to_order(file)?, verb: parse(text)? })
     }
 
     /// What an ioctl asks for. A control file needs a descriptor open for writing; a directory's never is, so
@@ -85,10 +80,10 @@ impl Vfs {
     ///
     /// # Errors
     /// ENOTTY for any other number or file; EBADF or EPERM without the right to write.
-    pub fn order_by_ioctl(&self, ino: u64, fh: u64, caller: Caller, number: u32) -> Result<Order, Errno> {
+    pub fn order_by_ioctl(&self, ino: u64, file: By, caller: Caller, number: u32) -> Result<Order, Errno> {
         let verb = verb_of(number).ok_or(Errno::NOTTY)?;
         let branch = match ino::unpack(ino) {
-            ino::Ino::Control(_) => self.branch_to_order(fh)?,
+            ino::Ino::Control(_) => self.branch_to_order(file)?,
             ino::Ino::Node => self.branch_of_root(ino, caller)?,
             ino::Ino::MountRoot | ino::Ino::Link(_) | ino::Ino::Unknown => return Err(Errno::NOTTY),
         };
@@ -111,10 +106,18 @@ impl Vfs {
         }
     }
 
-    fn branch_to_order(&self, fh: u64) -> Result<Arc<Branch>, Errno> {
-        match &*self.handles.get(fh).ok_or(Errno::BADF)? {
-            Handle::Control(ControlHandle { branch, intent: Intent::Write }) => Ok(Arc::clone(branch)),
-            Handle::Control(_) | Handle::File(_) => Err(Errno::BADF),
+    /// By inode everybody who has the control file open may order: writing is what its mode lets its owner do, and who
+    /// can open it otherwise is root.
+    fn branch_to_order(&self, file: By) -> Result<Arc<Branch>, Errno> {
+        match file {
+            By::Handle(fh) => match &*self.handles.get(fh).ok_or(Errno::BADF)? {
+                Handle::Control(ControlHandle { branch, intent: Intent::Write }) => Ok(Arc::clone(branch)),
+                Handle::Control(_) | Handle::File(_) => Err(Errno::BADF),
+            },
+            By::Inode(ino) => match self.place(ino)? {
+                Place::Control(branch) => Ok(branch),
+                Place::Node(_) | Place::MountRoot | Place::Link(_) => Err(Errno::BADF),
+            },
         }
     }
 

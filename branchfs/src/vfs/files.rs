@@ -1,4 +1,4 @@
-//! open, create, read, write, release, fsync, fallocate, lseek, copy_file_range.
+//! Open files: open, create, read, write, release, fsync, fallocate, lseek, copy_file_range.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::birth::{self, NewMode};
 use super::handles::{ControlHandle, FileHandle, Handle, Intent};
-use super::{Attr, Caller, Known, Place, Vfs, errno};
+use super::{Attr, Caller, Known, Place, Vfs, errno, ino};
 
 /// Most one copy_file_range moves: what one read(2) or write(2) can, and what the reply has room for.
 const COPY_MAX: u64 = 0x7fff_f000;
@@ -21,6 +21,15 @@ pub struct Opened {
     pub fh: u64,
     /// How the kernel may cache its data.
     pub cache: Cache,
+}
+
+/// What a request names an open file by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The handle that opening it gave.
+    Handle(u64),
+    /// Its inode number: the kernel opened it without asking, and has seen that the request is permitted.
+    Inode(u64),
 }
 
 /// How the kernel may cache a file's data.
@@ -77,24 +86,52 @@ impl Vfs {
         mode: NewMode,
         flags: i32,
     ) -> Result<(Attr, Opened), Errno> {
+        let (attr, file) = self.make_file(parent, name, caller, mode, flags)?;
+        let opened = self.hand_out(attr.ino, file, intent(flags));
+        Ok((attr, opened))
+    }
+
+    /// The same for a kernel that names open files by their inodes.
+    ///
+    /// # Errors
+    /// As [`Vfs::create`].
+    pub fn create_unheld(
+        &self,
+        parent: u64,
+        name: &[u8],
+        caller: Caller,
+        mode: NewMode,
+        flags: i32,
+    ) -> Result<Attr, Errno> {
+        let (attr, file) = self.make_file(parent, name, caller, mode, flags)?;
+        self.kept.put(attr.ino, Arc::new(file));
+        Ok(attr)
+    }
+
+    fn make_file(
+        &self,
+        parent: u64,
+        name: &[u8],
+        caller: Caller,
+        mode: NewMode,
+        flags: i32,
+    ) -> Result<(Attr, OpenFile), Errno> {
         let dir = self.parent_of(parent, name)?;
         let new = birth::born(&dir, caller, mode, NewKind::File)?;
-        let intent = intent(flags);
-        let made = dir.branch.create_open(&dir.object, name, new, access(intent)).map_err(errno);
+        let made = dir.branch.create_open(&dir.object, name, new, access(intent(flags))).map_err(errno);
         let (file, stat) = match made {
             Err(Errno::EXIST) if flags & libc::O_EXCL == 0 => return Err(Errno::STALE),
             other => other?,
         };
         let attr = self.remember_made(&dir, file.object().clone(), stat);
         self.serve(attr.ino).inspect_err(|_| self.forget(attr.ino, 1))?;
-        let opened = self.hand_out(attr.ino, file, intent);
-        Ok((attr, opened))
+        Ok((attr, file))
     }
 
     /// Reads up to `size` bytes, fewer only at the end of the file, and hands them to `with`.
     pub fn read<R>(
         &self,
-        fh: u64,
+        file: By,
         offset: u64,
         size: u32,
         with: impl FnOnce(Result<&[u8], Errno>) -> R,
@@ -104,7 +141,7 @@ impl Vfs {
             if buffer.len() < size {
                 buffer.resize(size, 0);
             }
-            let got = self.read_into(fh, offset, &mut buffer[..size]);
+            let got = self.read_into(file, offset, &mut buffer[..size]);
             with(got.map(|len| &buffer[..len]))
         })
     }
@@ -113,8 +150,8 @@ impl Vfs {
     ///
     /// # Errors
     /// The store's, if nothing was written, or not all of a map's; EBADF unless opened for writing.
-    pub fn write(&self, fh: u64, offset: u64, data: &[u8], whose: Whose) -> Result<u32, Errno> {
-        self.with_file(fh, |file| {
+    pub fn write(&self, file: By, offset: u64, data: &[u8], whose: Whose) -> Result<u32, Errno> {
+        self.with_file(file, Access::Write, |file| {
             let mut done = 0;
             while done < data.len() {
                 match file.write_at(&data[done..], offset + done as u64).map_err(errno) {
@@ -141,34 +178,33 @@ impl Vfs {
     ///
     /// # Errors
     /// The store's.
-    pub fn sync_file(&self, fh: u64, what: SyncWhat) -> Result<(), Errno> {
-        let handle = self.handles.get(fh).ok_or(Errno::BADF)?;
-        match &*handle {
-            Handle::File(open) => open.file.sync(what).map_err(errno),
-            Handle::Control(_) => Ok(()),
+    pub fn sync_file(&self, file: By, what: SyncWhat) -> Result<(), Errno> {
+        if self.is_control(file)? {
+            return Ok(());
         }
+        self.with_file(file, Access::Read, |file| file.sync(what).map_err(errno))
     }
 
     /// fallocate(2).
     ///
     /// # Errors
     /// The store's.
-    pub fn allocate(&self, fh: u64, mode: i32, offset: u64, len: u64) -> Result<(), Errno> {
-        self.with_file(fh, |file| file.allocate(mode, offset, len).map_err(errno))
+    pub fn allocate(&self, file: By, mode: i32, offset: u64, len: u64) -> Result<(), Errno> {
+        self.with_file(file, Access::Write, |file| file.allocate(mode, offset, len).map_err(errno))
     }
 
     /// Next data or hole, as lseek(2). The kernel keeps the file position and does every other seek itself.
     ///
     /// # Errors
     /// The store's; EINVAL for any other `whence`; ENXIO beyond the end.
-    pub fn seek(&self, fh: u64, offset: i64, whence: i32) -> Result<i64, Errno> {
+    pub fn seek(&self, file: By, offset: i64, whence: i32) -> Result<i64, Errno> {
         let what = match whence {
             libc::SEEK_DATA => SeekWhat::Data,
             libc::SEEK_HOLE => SeekWhat::Hole,
             _ => return Err(Errno::INVAL),
         };
         let offset = u64::try_from(offset).map_err(|_| Errno::NXIO)?;
-        let found = self.with_file(fh, |file| file.seek(offset, what).map_err(errno))?;
+        let found = self.with_file(file, Access::Read, |file| file.seek(offset, what).map_err(errno))?;
         i64::try_from(found).map_err(|_| Errno::OVERFLOW)
     }
 
@@ -176,10 +212,12 @@ impl Vfs {
     ///
     /// # Errors
     /// The store's.
-    pub fn copy(&self, from: (u64, u64), to: (u64, u64), len: u64) -> Result<u32, Errno> {
+    pub fn copy(&self, from: (By, u64), to: (By, u64), len: u64) -> Result<u32, Errno> {
         let len = len.min(COPY_MAX);
-        let copied = self.with_file(from.0, |source| {
-            self.with_file(to.0, |target| target.copy_from(to.1, source, from.1, len).map_err(errno))
+        let copied = self.with_file(from.0, Access::Read, |source| {
+            self.with_file(to.0, Access::Write, |target| {
+                target.copy_from(to.1, source, from.1, len).map_err(errno)
+            })
         })?;
         u32::try_from(copied).map_err(|_| Errno::OVERFLOW)
     }
@@ -195,20 +233,60 @@ impl Vfs {
         Opened { fh, cache: Cache::Keep }
     }
 
-    fn read_into(&self, fh: u64, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
-        let handle = self.handles.get(fh).ok_or(Errno::BADF)?;
-        match &*handle {
-            Handle::File(open) => read_fully(&open.file, offset, buffer),
-            Handle::Control(_) => Ok(0),
+    fn read_into(&self, file: By, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
+        if self.is_control(file)? {
+            return Ok(0);
+        }
+        self.with_file(file, Access::Read, |file| read_fully(file, offset, buffer))
+    }
+
+    fn is_control(&self, file: By) -> Result<bool, Errno> {
+        match file {
+            By::Handle(fh) => {
+                let handle = self.handles.get(fh).ok_or(Errno::BADF)?;
+                Ok(matches!(&*handle, Handle::Control(_)))
+            }
+            By::Inode(ino) => Ok(ino::is_control(ino)),
         }
     }
 
-    fn with_file<R>(&self, fh: u64, act: impl FnOnce(&OpenFile) -> Result<R, Errno>) -> Result<R, Errno> {
-        let handle: Arc<Handle> = self.handles.get(fh).ok_or(Errno::BADF)?;
-        match &*handle {
-            Handle::File(open) => act(&open.file),
-            Handle::Control(_) => Err(Errno::BADF),
+    /// Of a file that has a handle, `access` is what the handle was opened for.
+    fn with_file<R>(
+        &self,
+        file: By,
+        access: Access,
+        mut act: impl FnMut(&OpenFile) -> Result<R, Errno>,
+    ) -> Result<R, Errno> {
+        match file {
+            By::Handle(fh) => match &*self.handles.get(fh).ok_or(Errno::BADF)? {
+                Handle::File(open) => act(&open.file),
+                Handle::Control(_) => Err(Errno::BADF),
+            },
+            By::Inode(ino) => {
+                let known = self.node(ino, Errno::BADF)?;
+                match act(&*self.kept_open(ino, &known, access)?) {
+                    // The host gives back what it has reserved behind the ends of other files when they are closed.
+                    Err(Errno::DQUOT) => {
+                        self.kept.let_go(known.branch.id());
+                        act(&*self.kept_open(ino, &known, access)?)
+                    }
+                    done => done,
+                }
+            }
         }
+    }
+
+    /// The file, open for at least that. One that is kept for reading reads on even when it has lost its place in the base.
+    fn kept_open(&self, ino: u64, known: &Known, access: Access) -> Result<Arc<OpenFile>, Errno> {
+        let fits = |file: &Arc<OpenFile>| {
+            (access == Access::Read || file.access() == Access::Write) && *file.object() == known.object
+        };
+        if let Some(file) = self.kept.get(ino).filter(fits) {
+            return Ok(file);
+        }
+        let file = Arc::new(known.branch.open(&known.object, access).map_err(errno)?);
+        self.kept.put(ino, Arc::clone(&file));
+        Ok(file)
     }
 }
 

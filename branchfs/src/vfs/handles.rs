@@ -76,12 +76,10 @@ impl Handles {
         }
     }
 
-    /// Inode numbers of the branch's files that are open for writing, each once.
-    pub(crate) fn writable(&self, branch: BranchId) -> Vec<u64> {
+    /// Inode numbers of the wanted files that are open for writing, each once.
+    pub(crate) fn writable(&self, want: impl Fn(u64) -> bool) -> Vec<u64> {
         let mut found = self.collect(|handle| match handle {
-            Handle::File(file) if file.intent == Intent::Write && ino::is_of(file.ino, branch) => {
-                Some(file.ino)
-            }
+            Handle::File(file) if file.intent == Intent::Write && want(file.ino) => Some(file.ino),
             _ => None,
         });
         found.sort_unstable();

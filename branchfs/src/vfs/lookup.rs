@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use branch_store::{Branch, NodeId, Object, Stat};
+use branch_store::{Branch, Kind, NodeId, Object, Owner, Stat};
 use rustix::io::Errno;
 
 use super::attributes::FOREVER;
@@ -45,6 +45,7 @@ impl Vfs {
         else {
             return;
         };
+        self.kept.forget(ino);
         self.untell(ino, &object);
         self.leave(ino, &object);
         self.forgettings.count();
@@ -112,12 +113,21 @@ impl Vfs {
         match dir.branch.lookup(&dir.object, name).map_err(errno) {
             Ok((object, stat)) => {
                 let known = dir.child(object);
+                self.found_anew(&known, &stat);
                 let (ino, stat) = self.remember(&known, stat);
                 let attr = self.found_attr(look, (ino, &known), stat);
                 attr.map(Found::Entry).inspect_err(|_| self.forget(ino, 1))
             }
             Err(Errno::NOENT) => Ok(Found::Absent(self.absent_ttl(look))),
             Err(other) => Err(other),
+        }
+    }
+
+    /// While a commit is written into the base, who finds a file in main finds it as it will be, and is to read that. Who
+    /// had it open before goes on with the old bytes as long as nobody finds it anew.
+    fn found_anew(&self, known: &Known, stat: &Stat) {
+        if known.branch.is_main() && stat.kind == Kind::File && stat.owner == Owner::Branch {
+            self.kept.remove(known.ino());
         }
     }
 

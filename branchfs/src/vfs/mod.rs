@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use self::handles::Handles;
 use self::ino::Ino;
 use self::inodes::Inodes;
+use self::kept::Kept as KeptFiles;
 use self::listings::Listings;
 use self::memory::Forgettings;
 use self::passing::Passing;
@@ -38,6 +39,7 @@ mod files;
 mod handles;
 pub mod ino;
 mod inodes;
+mod kept;
 mod listings;
 mod lookup;
 mod memory;
@@ -51,7 +53,7 @@ pub use attributes::{Attr, Caller, FOREVER, SHORT};
 pub use birth::NewMode;
 pub use control::{CONTROL_NAME, Control, FORK_REPLY_LEN, Order, Verb};
 pub use directories::{Item, Kept, Room};
-pub use files::{Cache, Opened, Whose};
+pub use files::{By, Cache, Opened, Whose};
 pub use lookup::Found;
 pub use names::{Left, Rename};
 pub use passing::{Issue, Pass};
@@ -65,6 +67,7 @@ pub struct Vfs {
     inodes: Arc<Inodes<Known>>,
     reaping: Reaping,
     handles: Handles,
+    kept: KeptFiles,
     listings: Listings,
     /// Where the kernel may read files of the host by itself.
     passing: OnceLock<Passing>,
@@ -103,8 +106,8 @@ impl Vfs {
         let (owner, told) = (owner_of(&store), Told::new(Wish::Only(How::Not)));
         let (inodes, handles, listings) = (Arc::new(Inodes::new()), Handles::new(), Listings::new());
         let (reaping, forgettings) = (Reaping::new(Arc::clone(&inodes)), Forgettings::default());
-        let passing = OnceLock::new();
-        Vfs { store, control, inodes, reaping, handles, listings, passing, owner, told, forgettings }
+        let (kept, passing) = (KeptFiles::new(), OnceLock::new());
+        Vfs { store, control, inodes, reaping, handles, kept, listings, passing, owner, told, forgettings }
     }
 
     /// The same with the base watched. What this process changes there itself is taken for a commit's doing.
@@ -138,12 +141,22 @@ impl Vfs {
 
     /// Inodes of the branch with a descriptor open for writing: their mapped pages may be dirty.
     pub fn writable_inodes(&self, branch: BranchId) -> Vec<u64> {
-        self.handles.writable(branch)
+        self.handles.writable(|ino| ino::is_of(ino, branch))
+    }
+
+    /// The same of all branches.
+    pub fn all_writable_inodes(&self) -> Vec<u64> {
+        self.handles.writable(|_| true)
     }
 
     /// Inodes of the branch the kernel may have cached.
     pub fn known_inodes(&self, branch: BranchId) -> Vec<u64> {
         self.inodes.numbers(|ino| ino::is_of(ino, branch))
+    }
+
+    /// The same without its control file: whoever ended the branch by writing to it waits for the end with a page of it locked.
+    pub fn known_objects(&self, branch: BranchId) -> Vec<u64> {
+        self.inodes.numbers(|ino| ino::is_of(ino, branch) && !ino::is_control(ino))
     }
 
     /// Whether the kernel may have an object of the branch cached or open.
@@ -156,14 +169,31 @@ impl Vfs {
         self.inodes.of(ino::of_node(branch, id))
     }
 
-    /// How many files of the branch are open.
+    /// How many files of the branch are open here: by handle, or because they were used a short while ago.
     pub fn opened(&self, branch: BranchId) -> usize {
-        self.handles.open_in(branch)
+        self.handles.open_in(branch) + self.kept.of(branch)
+    }
+
+    /// Inodes that bytes were read from or written to by inode since this was last asked: no others have pages that can
+    /// be dirty and that no handle tells of.
+    pub fn take_served(&self, want: impl Fn(u64) -> bool) -> Vec<u64> {
+        self.kept.take_served(want)
+    }
+
+    /// Closes the files of the branch that nobody has a handle for. Whoever has one open does not notice.
+    pub fn let_go(&self, branch: BranchId) {
+        self.kept.let_go(branch);
+    }
+
+    /// Closes the files that nobody has a handle for and nobody has used since the last call.
+    pub fn let_idle_go(&self) {
+        self.kept.let_idle_go();
     }
 
     /// The mount is gone: no more requests and no more forgets will come.
     pub fn shut_down(&self) {
         self.handles.clear();
+        self.kept.clear();
         if let Some(passing) = self.passing.get() {
             passing.clear();
         }

@@ -64,10 +64,30 @@ impl Workspace {
         self.daemon = Some(daemon);
     }
 
+    /// The same of one that may have only so many descriptors, and whose kernel opens files by itself.
+    pub(crate) fn restart_with_descriptors(&mut self, descriptors: u32) {
+        self.signal(Signal::TERM);
+        assert!(self.ended().success());
+        let mut shell = Command::new("sh");
+        let limited = format!("ulimit -n {descriptors} && exec \"$@\"");
+        shell
+            .args(["-c", &limited, "sh", env!("CARGO_BIN_EXE_branchfs")])
+            .args(["daemon", "--data", "cached"]);
+        let (daemon, word) = self.launch_by(shell);
+        assert_eq!(word, "R", "the daemon did not start");
+        self.daemon = Some(daemon);
+    }
+
     /// Starts a daemon and hears what it says.
     pub(crate) fn launch(&self) -> (Child, String) {
-        let mut daemon = Command::new(env!("CARGO_BIN_EXE_branchfs"))
-            .args(["daemon", "--launched"])
+        let mut command = Command::new(env!("CARGO_BIN_EXE_branchfs"));
+        command.arg("daemon");
+        self.launch_by(command)
+    }
+
+    fn launch_by(&self, mut command: Command) -> (Child, String) {
+        let mut daemon = command
+            .arg("--launched")
             .arg("--base")
             .arg(self.base())
             .arg("--store")

@@ -1,7 +1,7 @@
 //! Start, stop and death of the daemon.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 
 use branch_proto::{Event, GroupKind};
 use rustix::process::Signal;
@@ -41,6 +41,24 @@ fn a_stop_does_not_wait_for_a_process_that_has_a_file_open() {
     assert!(workspace.ended().success());
     workspace.assert_no_trace();
     held.read_to_end(&mut Vec::new()).expect_err("its filesystem is gone");
+}
+
+/// A descriptor here for each file that is open somewhere would be too many.
+#[test]
+fn more_files_can_be_open_than_the_daemon_may_have_descriptors() {
+    const FILES: usize = 700;
+    let Some(mut workspace) = Workspace::served() else { return };
+    workspace.restart_with_descriptors(200);
+    workspace.create(&["b"], "main");
+    let path = |n: usize| workspace.view("b").join(format!("f{n}"));
+    let mut files: Vec<File> = (0..FILES).map(|n| File::create_new(path(n)).expect("made")).collect();
+    for (n, file) in files.iter_mut().enumerate() {
+        write!(file, "{n}").expect("written");
+    }
+    for (n, file) in files.iter_mut().enumerate() {
+        write!(file, "!").expect("written");
+        assert_eq!(fs::read_to_string(path(n)).expect("read"), format!("{n}!"));
+    }
 }
 
 #[test]

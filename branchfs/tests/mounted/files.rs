@@ -11,13 +11,13 @@ use rustix::fs::{FallocateFlags, XattrFlags};
 use crate::fixture::{errno, mounted, raw};
 
 /// A shared mapping of a whole file.
-struct Map {
+pub(crate) struct Map {
     at: *mut u8,
     len: usize,
 }
 
 impl Map {
-    fn of(file: &File, len: usize) -> Map {
+    pub(crate) fn of(file: &File, len: usize) -> Map {
         let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
         let at = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, file.as_raw_fd(), 0) };
@@ -25,7 +25,7 @@ impl Map {
         Map { at: at.cast(), len }
     }
 
-    fn bytes(&mut self) -> &mut [u8] {
+    pub(crate) fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: the mapping is `len` bytes, lives as long as `self`, and has no other user in the test.
         unsafe { std::slice::from_raw_parts_mut(self.at, self.len) }
     }

@@ -31,6 +31,11 @@ struct Verbs(Arc<Engine>);
 /// A mounted store over a base with `a` ("base\n"), `dir/b`, `dir/sub/` and the link `to-a`; or `None` where
 /// there is nothing to mount with.
 pub(crate) fn mounted() -> Option<Fixture> {
+    mounted_serving(data())
+}
+
+/// The same with file data served so.
+pub(crate) fn mounted_serving(data: Data) -> Option<Fixture> {
     if !crate::can_mount::can_mount() {
         return None;
     }
@@ -39,7 +44,7 @@ pub(crate) fn mounted() -> Option<Fixture> {
     fs::create_dir_all(base.path().join("dir/sub")).unwrap();
     fs::write(base.path().join("dir/b"), "b").unwrap();
     std::os::unix::fs::symlink("a", base.path().join("to-a")).unwrap();
-    Some(mounted_over(base))
+    Some(mount(base, Wish::Only(How::Not), data))
 }
 
 pub(crate) fn mounted_over(base: TempDir) -> Fixture {
@@ -48,6 +53,10 @@ pub(crate) fn mounted_over(base: TempDir) -> Fixture {
 
 /// The same with the base watched. What this process does to it is a commit's doing to the watch.
 pub(crate) fn mounted_watching(base: TempDir, wish: Wish) -> Fixture {
+    mount(base, wish, data())
+}
+
+fn mount(base: TempDir, wish: Wish, data: Data) -> Fixture {
     let dir = base.path().join(".branchfs");
     branch_store::init(base.path(), &dir).unwrap();
     let options = Options { base: base.path().to_owned(), store: dir };
@@ -57,12 +66,20 @@ pub(crate) fn mounted_watching(base: TempDir, wish: Wish) -> Fixture {
     let vfs = Arc::new(Vfs::new(Arc::clone(&store), Box::new(Verbs(Arc::clone(&engine)))).watching(wish));
     vfs.reap_in_background().unwrap();
     let mnt = TempDir::new().unwrap();
-    let options = MountOptions { access: Access::permitted(), data: Data::default() };
+    let options = MountOptions { access: Access::permitted(), data };
     let mounted = fuse::mount(Arc::clone(&vfs), mnt.path(), &options).unwrap();
     engine.mounted.set(mounted).unwrap();
     let fixture = Fixture { base, mnt, store, vfs, engine };
     fixture.fork("one");
     fixture
+}
+
+/// How file data are served: as `BRANCHFS_DATA` says.
+pub(crate) fn data() -> Data {
+    match std::env::var("BRANCHFS_DATA") {
+        Ok(name) => Data::named(&name).unwrap_or_else(|| panic!("BRANCHFS_DATA={name} is no way")),
+        Err(_) => Data::default(),
+    }
 }
 
 impl Fixture {

@@ -14,3 +14,4 @@ mod forgetting;
 mod mounts;
 mod names;
 mod own_commits;
+mod unheld;

@@ -60,7 +60,7 @@ impl MountDriver {
         let store = Arc::new(store);
         let vfs = Arc::new(Vfs::new(Arc::clone(&store), Box::new(Nobody)).watching(Wish::Best));
         vfs.reap_in_background().expect("a thread");
-        let options = MountOptions { access: Access::permitted(), data: Data::default() };
+        let options = MountOptions { access: Access::permitted(), data: data() };
         let mounted = fuse::mount(vfs, self.mountpoint.path(), &options).expect("a mount");
         self.open = Some(Served { store, mounted });
     }
@@ -397,5 +397,13 @@ fn timespec(stamp: Stamp) -> Timespec {
         Stamp::Omit => Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
         Stamp::Now => Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW },
         Stamp::At(sec, nsec) => Timespec { tv_sec: sec, tv_nsec: i64::from(nsec) as _ },
+    }
+}
+
+/// How file data are served: as `BRANCHFS_DATA` says.
+fn data() -> Data {
+    match std::env::var("BRANCHFS_DATA") {
+        Ok(name) => Data::named(&name).unwrap_or_else(|| panic!("BRANCHFS_DATA={name} is no way")),
+        Err(_) => Data::default(),
     }
 }

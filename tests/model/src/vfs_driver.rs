@@ -6,7 +6,9 @@ use std::path::Path as HostPath;
 use std::sync::Arc;
 
 use branch_store::{AttrChange, Children, Kind as NodeKind, Options, Store, SyncWhat, Unrecovered};
-use branchfs::vfs::{Attr, Caller, Control, Found, Left, NewMode, Rename, Room, Vfs, Whose, XattrFlags, ino};
+use branchfs::vfs::{
+    Attr, By, Caller, Control, Found, Left, NewMode, Rename, Room, Vfs, Whose, XattrFlags, ino,
+};
 use rustix::io::Errno;
 
 use crate::answer::{Answer, Failure};
@@ -278,7 +280,7 @@ impl VfsDriver {
         // What the kernel answers for a directory, which has no handle.
         let fh = |slot: &u8| match self.slot(*slot)? {
             Slot { dir: true, .. } => Err(Failure::Errno(Errno::ISDIR)),
-            open => Ok(open.fh),
+            open => Ok(By::Handle(open.fh)),
         };
         let answer = match call {
             Call::Read { slot, offset, len } => {
@@ -293,7 +295,7 @@ impl VfsDriver {
                     return Err(Failure::Errno(Errno::BADF));
                 }
                 let end = vfs.attributes(open.ino).map_err(Failure::Errno)?.stat.size;
-                vfs.write(open.fh, end, &filled(*fill, *len), Whose::Call)
+                vfs.write(By::Handle(open.fh), end, &filled(*fill, *len), Whose::Call)
                     .map(|n| Answer::Count(u64::from(n)))
             }
             Call::Allocate { slot, what, offset, len } => {
@@ -313,7 +315,8 @@ impl VfsDriver {
             Call::Sync { slot, data_only } => {
                 let open = self.slot(*slot)?;
                 let what = if *data_only { SyncWhat::Data } else { SyncWhat::All };
-                let synced = if open.dir { vfs.sync_dir(open.ino) } else { vfs.sync_file(open.fh, what) };
+                let synced =
+                    if open.dir { vfs.sync_dir(open.ino) } else { vfs.sync_file(By::Handle(open.fh), what) };
                 synced.map(|()| Answer::Done)
             }
             Call::List { slot } => {
@@ -384,7 +387,7 @@ impl VfsDriver {
                     None => vfs.open(ino, libc::O_RDONLY).map(|opened| opened.fh),
                 };
                 let handle = handle.map_err(Failure::Errno)?;
-                let bytes = vfs.read(handle, 0, READ_MAX, |got| got.map(<[u8]>::to_vec));
+                let bytes = vfs.read(By::Handle(handle), 0, READ_MAX, |got| got.map(<[u8]>::to_vec));
                 if fh.is_none() {
                     vfs.release(handle);
                 }
