@@ -9,6 +9,7 @@ use std::thread;
 
 use clap::ValueEnum;
 
+use super::allocator::give_memory_back;
 use super::context::Context;
 use super::data::Data;
 use super::error::CliError;
@@ -69,6 +70,7 @@ impl Watch {
 impl Args {
     pub(super) fn execute(self, _context: &Context) -> Result<Code, CliError> {
         log_to_stderr();
+        give_memory_back();
         die_with_a_worker();
         let Args { base, store, mountpoint, launched, watch, data } = self;
         let watch = watch.unwrap_or_else(Watch::from_environment).wish();

@@ -2,6 +2,7 @@
 //! [`branch_core`], and hands a value to `output`, which prints it for people or as JSON.
 
 mod abort;
+mod allocator;
 mod apply;
 mod branch_tree;
 mod checkpoint;

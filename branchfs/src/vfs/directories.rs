@@ -54,7 +54,11 @@ impl Vfs {
     ) -> Result<Kept, Errno> {
         let look = self.look_into(own);
         let listing = self.listing(own, offset)?;
-        for (next, step) in listing.walk(offset) {
+        let mut steps = listing.walk(offset).peekable();
+        if steps.peek().is_none() {
+            self.listings.forget(own);
+        }
+        for (next, step) in steps {
             if sink(self.item(own, next, &step)) == Room::Full {
                 break;
             }
@@ -76,7 +80,11 @@ impl Vfs {
         let look = self.look_into(own);
         let listing = self.listing(own, offset)?;
         let mut last = offset;
-        for (next, step) in listing.walk(offset) {
+        let mut steps = listing.walk(offset).peekable();
+        if steps.peek().is_none() {
+            self.listings.forget(own);
+        }
+        for (next, step) in steps {
             let item = self.item(own, next, &step);
             let attr = match self.attr_of(own, look, &step) {
                 Ok(attr) => attr,

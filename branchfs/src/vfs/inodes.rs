@@ -6,6 +6,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -13,13 +14,14 @@ use super::ino;
 
 const SHARDS: usize = 64;
 /// Entries a shard has room for anyway.
-const SHRINK_FROM: usize = 256;
+const SHRINK_FROM: usize = 32;
 const _: () = assert!(SHARDS.is_power_of_two());
 
 /// Inode number → `T`, counted as the kernel counts lookups. An entry goes when the kernel has forgotten it,
 /// so the table is as large as the kernel's own cache, not as the tree.
 pub(crate) struct Inodes<T> {
     shards: [Mutex<Shard<T>>; SHARDS],
+    len: AtomicUsize,
 }
 
 struct Shard<T> {
@@ -91,16 +93,24 @@ pub(crate) struct Forgotten<T> {
 impl<T: Clone> Inodes<T> {
     pub(crate) fn new() -> Inodes<T> {
         let shard = || Shard { known: HashMap::new(), by_second: HashSet::new() };
-        Inodes { shards: std::array::from_fn(|_| Mutex::new(shard())) }
+        Inodes { shards: std::array::from_fn(|_| Mutex::new(shard())), len: AtomicUsize::new(0) }
     }
 
     /// Counts one lookup, for the number that the object is known by now, and keeps `what` as the latest word on it.
     pub(crate) fn remember(&self, first: u64, what: T) -> Counted<T> {
         let mut shard = self.shard(first).lock();
-        if shard.by_second.contains(&first) {
-            return shard.remember_second(first, what);
-        }
-        shard.count(first, what, |what| Inode::new(what, Link::Named, Life::Alive))
+        let counted = if shard.by_second.contains(&first) {
+            shard.remember_second(first, what)
+        } else {
+            shard.count(first, what, |what| Inode::new(what, Link::Named, Life::Alive))
+        };
+        self.len.fetch_add(usize::from(counted.before.is_none()), Ordering::Relaxed);
+        counted
+    }
+
+    /// How many numbers the kernel knows.
+    pub(crate) fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed)
     }
 
     /// Whether the kernel may still ask for the object.
@@ -162,6 +172,7 @@ impl<T: Clone> Inodes<T> {
             return None;
         }
         let gone = known.remove();
+        self.len.fetch_sub(1, Ordering::Relaxed);
         // A table that was large once keeps its room otherwise.
         if shard.known.capacity() > SHRINK_FROM && shard.known.len() < shard.known.capacity() / 8 {
             shard.known.shrink_to_fit();
@@ -194,6 +205,7 @@ impl<T: Clone> Inodes<T> {
         let all = self.shards.iter().flat_map(|shard| {
             let mut shard = shard.lock();
             shard.by_second.clear();
+            self.len.fetch_sub(shard.known.len(), Ordering::Relaxed);
             std::mem::take(&mut shard.known).into_values()
         });
         all.filter(|inode| inode.link == Link::Orphan).map(|inode| inode.what).collect()
@@ -284,7 +296,7 @@ mod tests {
         assert_eq!(inodes.get(5), Some("b"));
         assert_eq!(inodes.forget(5, 1), Some(named("b")));
         assert_eq!(inodes.get(5), None);
-        assert!(inodes.numbers(|_| true).is_empty(), "memory shrinks");
+        assert!(inodes.numbers(|_| true).is_empty() && inodes.len() == 0, "memory shrinks");
     }
 
     #[test]
@@ -341,8 +353,8 @@ mod tests {
         inodes.remember(5, "named");
         inodes.remember(6, "orphan");
         assert_eq!(inodes.orphan(6), Held::ByKernel);
-        assert_eq!(inodes.clear(), ["orphan"]);
-        assert_eq!(inodes.get(5), None);
+        assert_eq!((inodes.len(), inodes.clear()), (2, vec!["orphan"]));
+        assert_eq!((inodes.len(), inodes.get(5)), (0, None));
     }
     #[test]
     fn a_retired_number_is_known_and_its_object_looked_up_by_the_second() {

@@ -6,12 +6,14 @@
 //! them for a reader whose buffer ends between the two.
 //!
 //! A listing is kept for a while, as readers come back for its next part: `rm -r` of a large directory would
-//! otherwise list it again for every hundred names that it removes.
+//! otherwise list it again for every hundred names that it removes. It goes when a reader has come to its end, or the
+//! kernel has forgotten the directory.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use branch_store::{BranchId, DirEntry};
 use lru::LruCache;
@@ -72,6 +74,8 @@ impl Listing {
 /// The listings that were made last, by the directory's inode number. Its lock is a leaf.
 pub(crate) struct Listings {
     recent: Mutex<Recent>,
+    /// How many there are, to be seen without the lock: mostly none, and most of what is forgotten is no directory.
+    kept: AtomicUsize,
     key: RandomState,
 }
 
@@ -83,7 +87,7 @@ struct Recent {
 impl Listings {
     pub(crate) fn new() -> Listings {
         let recent = Recent { by_ino: LruCache::new(KEPT_MAX), entries: 0 };
-        Listings { recent: Mutex::new(recent), key: RandomState::new() }
+        Listings { recent: Mutex::new(recent), kept: AtomicUsize::new(0), key: RandomState::new() }
     }
 
     /// The listing a reader may go on with.
@@ -97,14 +101,27 @@ impl Listings {
             children.into_iter().map(|child| (self.offset(child.name()), child)).collect();
         entries.sort_unstable_by(|(a, one), (b, other)| a.cmp(b).then_with(|| one.name().cmp(other.name())));
         let listing = Arc::new(Listing { entries });
-        self.recent.lock().put(ino, &listing);
+        let mut recent = self.recent.lock();
+        recent.put(ino, &listing);
+        self.kept.store(recent.by_ino.len(), Ordering::Relaxed);
+        drop(recent);
         listing
+    }
+
+    /// A reader has come to the end of the directory, or there will be none any more.
+    pub(crate) fn forget(&self, ino: u64) {
+        if self.kept.load(Ordering::Relaxed) > 0 {
+            let mut recent = self.recent.lock();
+            recent.remove(ino);
+            self.kept.store(recent.by_ino.len(), Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn clear(&self) {
         let mut recent = self.recent.lock();
         recent.by_ino.clear();
         recent.entries = 0;
+        self.kept.store(0, Ordering::Relaxed);
     }
 
     /// Positive as a file offset, and so is the one after it.
@@ -121,6 +138,12 @@ impl Recent {
         }
         while self.entries > ENTRIES_MAX && self.by_ino.len() > 1 {
             let Some((_, gone)) = self.by_ino.pop_lru() else { break };
+            self.entries -= gone.entries.len();
+        }
+    }
+
+    fn remove(&mut self, ino: u64) {
+        if let Some(gone) = self.by_ino.pop(&ino) {
             self.entries -= gone.entries.len();
         }
     }
@@ -193,5 +216,10 @@ mod tests {
         }
         drop(listings.keep(8, branches(&["a"])));
         assert_eq!(listings.recent.lock().entries, 1);
+        listings.forget(7);
+        assert!(listings.recent(8).is_some(), "another directory's");
+        listings.forget(8);
+        assert!(listings.recent(8).is_none());
+        assert_eq!(listings.recent.lock().entries, 0);
     }
 }

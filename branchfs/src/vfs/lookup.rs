@@ -48,7 +48,8 @@ impl Vfs {
         self.kept.forget(ino);
         self.untell(ino, &object);
         self.leave(ino, &object);
-        self.forgettings.count();
+        self.listings.forget(ino);
+        self.forgettings.count(self.inodes.len());
         if is_orphan {
             self.reaping.reap(&branch, object.id);
         }
