@@ -150,6 +150,11 @@ impl Disk {
         })
     }
 
+    /// Writes copied bytes, whole blocks: the host writes each of them whole or not at all.
+    pub(crate) fn fill(&self, file: &File, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
+        self.pass(change("fill", file), || rustix::io::pwrite(file, bytes, offset))
+    }
+
     pub(crate) fn truncate(&self, file: &File, len: u64) -> Result<(), Errno> {
         self.pass(change("truncate", file), || rustix::fs::ftruncate(file, len))
     }

@@ -7,7 +7,7 @@ use imbl::OrdMap;
 use rustix::fs::{FileType, Statx};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{LayerId, Name, NodeId};
+use crate::ids::{CommitId, LayerId, Name, NodeId};
 
 /// A point in time: seconds and nanoseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -212,6 +212,21 @@ pub(crate) enum Content {
     Base(Slot),
     /// In `content/<layer>/<node id>` of the store.
     Own(LayerId),
+}
+
+/// Where a content file finds the bytes that it has not got: holes before `borrowed` mean those of this file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lender {
+    /// The file of the base, as of `epoch`.
+    pub(crate) slot: Slot,
+    /// The commit that the branch saw the base at.
+    pub(crate) epoch: CommitId,
+    /// The base's file when the copy was made.
+    pub(crate) print: Fingerprint,
+    /// Inode number and birth time of the content file: in a copy of the store nobody knows what became of its holes.
+    pub(crate) holder: (u64, Time),
+    /// Size of the base's file then, in bytes.
+    pub(crate) borrowed: u64,
 }
 
 /// What a directory entry of a tree says about a name.

@@ -374,6 +374,11 @@ impl Found {
         Guard::of(&self.statx)
     }
 
+    /// Whether its bytes of the epoch are in a copy, as a commit wrote over them.
+    pub(crate) fn is_kept_copy(&self) -> bool {
+        self.was.as_ref().is_some_and(|was| was.content.is_some())
+    }
+
     /// Names the object has in the base, and outside of it.
     pub(crate) fn links(&self) -> u32 {
         self.statx.stx_nlink.saturating_sub(self.parked).max(1)

@@ -100,7 +100,7 @@ impl Branch {
                 match inode.body {
                     // The content file of the own layer knows its times (I-5).
                     Body::File(Content::Own(layer)) if layer == draft.layer => {
-                        let file = draft.shared.contents.open(layer, id, rustix::fs::OFlags::WRONLY)?;
+                        let file = draft.shared.contents.open_as_is(layer, id, rustix::fs::OFlags::WRONLY)?;
                         set_mtime(&file, mtime)?;
                         meta.mtime = None;
                     }

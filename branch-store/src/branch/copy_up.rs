@@ -2,6 +2,7 @@
 //! copy is made under a temporary name, and the record that the file is the branch's own comes last.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -9,14 +10,22 @@ use rustix::io::Errno;
 use crate::base::{Guard, stat_fd};
 use crate::branch::quota::{Partly, Reserved};
 use crate::branch::{Branch, Data, View};
-use crate::content::Copied;
+use crate::content::{Copied, Lending, Loan, Original};
 use crate::copying::Take;
 use crate::error::{Error, Result};
-use crate::ids::{LayerId, NodeId};
+use crate::ids::{CommitId, LayerId, NodeId};
+use crate::journal::record::Record;
 use crate::node::{Body, Content, Fingerprint, Home, Object, Slot, Time, time_of};
 
 /// Copy-ups tried before the base is declared too busy: somebody edits the file while we copy it.
 const COPY_UP_TRIES: usize = 5;
+
+/// How a change of a file's size ended.
+enum Resize {
+    Done,
+    /// Not begun: it borrows, and must not.
+    Borrows,
+}
 
 /// How a copy-up ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,19 +41,58 @@ impl Branch {
     /// followed by a truncation would leave half of it where the second is refused.
     pub(crate) fn truncate(&self, object: &Object, size: u64) -> Result<()> {
         loop {
-            let cut = self.if_own(object, |data| {
-                let file = self.shared.contents.open(data.layer, object.id, OFlags::WRONLY)?;
-                // What is added is a hole.
-                self.grow(data, (object.id, &file), 0..0, Partly::No, |_| {
-                    rustix::fs::ftruncate(&file, size)?;
-                    self.shared.contents.look_again(data.layer, object.id);
-                    Ok(())
-                })
-            })?;
-            if cut.is_some() || self.copy_up(object, Take::Resized(size))? == CopyUp::Made {
-                return Ok(());
+            match self.if_own(object, |data| self.resize(data, object.id, size))? {
+                Some(Resize::Done) => return Ok(()),
+                Some(Resize::Borrows) => self.own_all(object)?,
+                None if self.copy_up(object, Take::Resized(size))? == CopyUp::Made => return Ok(()),
+                None => {}
             }
         }
+    }
+
+    fn resize(&self, data: &Data, id: NodeId, size: u64) -> Result<Resize> {
+        let contents = &self.shared.contents;
+        let file = contents.open_as_is(data.layer, id, OFlags::WRONLY)?;
+        let loan = contents.loan(data.layer, id);
+        if loan.as_ref().is_some_and(|loan| loan.is_cut()) {
+            return Ok(Resize::Borrows);
+        }
+        // What is added is a hole.
+        let needed = 0..loan.as_ref().map_or(0, |loan| loan.needs(size));
+        self.grow(data, (id, &file), needed, Partly::No, |_| {
+            match loan {
+                Some(loan) => loan.resize(&self.shared.disk, &file, size)?,
+                None => rustix::fs::ftruncate(&file, size)?,
+            }
+            contents.look_again(data.layer, id);
+            Ok(Resize::Done)
+        })
+    }
+
+    /// Makes a file of the branch's own layer borrow nothing any more.
+    pub(super) fn own_all(&self, object: &Object) -> Result<()> {
+        let _gate = self.shared.gate.read();
+        let data = self.data.read();
+        self.check_mutable()?;
+        let (shared, layer) = (&self.shared, data.layer);
+        shared.journal.check()?;
+        let loan = shared.contents.loan(layer, object.id);
+        let Some(loan) = loan.filter(|_| own_layer(&data, object.id) == Some(layer)) else { return Ok(()) };
+        let _one = loan.returning.lock();
+        if loan.is_returned() {
+            return Ok(());
+        }
+        let file = shared.contents.open_as_is(layer, object.id, OFlags::RDWR)?;
+        let whole = 0..loan.lender().borrowed;
+        self.grow(&data, (object.id, &file), whole, Partly::No, |_| loan.complete(&shared.disk, &file))?;
+        // Bytes first: a record without them would make zeros of what was durable in the base.
+        shared.disk.fdatasync(&file).inspect_err(|_| shared.journal.poison())?;
+        shared.journal.append(&Record::Returned { layer, id: object.id })?;
+        // And the record before what it allows: holes, that must never be taken for borrowed bytes.
+        shared.make_durable()?;
+        loan.note_returned();
+        shared.contents.note_returned(layer, object.id);
+        Ok(())
     }
 
     /// Runs `f` while the file is the branch's own and in its current layer, copying it up first if need be.
@@ -81,9 +129,11 @@ impl Branch {
                 let source = Source::of(&view, object)?;
                 (data, source)
             };
-            let mut reserved = self.reserve(&source.file, take)?;
-            let copied =
-                self.shared.contents.copy((data.layer, object.id), source.mode, &source.file, take)?;
+            let original = source.original(data.epoch);
+            let needed = if matches!(original, Original::Lends(..)) { Take::Resized(0) } else { take };
+            let mut reserved = self.reserve(&source.file, needed)?;
+            let at = (data.layer, object.id);
+            let copied = self.shared.contents.copy_up(at, source.mode, &original, take)?;
             if !source.unchanged()? {
                 continue;
             }
@@ -134,9 +184,11 @@ impl Branch {
             };
             // Published, it counts by itself; nobody looks meanwhile, as that takes the lock that is held here.
             drop(reserved);
+            let lender = copied.lender().cloned();
             copied.publish(draft.layer, id, [node.inode.meta.atime, mtime])?;
             let layer = draft.layer;
             draft.note_copied(layer, id);
+            lender.into_iter().for_each(|lender| draft.note_lent(layer, id, lender));
             draft.update(id, |inode| {
                 inode.body = Body::File(Content::Own(layer));
                 inode.meta.mtime = None;
@@ -167,7 +219,11 @@ pub(super) fn own_layer(data: &Data, id: NodeId) -> Option<LayerId> {
 
 /// What a copy-up copies from.
 struct Source {
-    file: File,
+    file: Arc<File>,
+    /// What that borrows itself.
+    loan: Option<Arc<Loan>>,
+    /// Whether the copy may borrow from it.
+    lends: bool,
     /// The older layer, or the base.
     content: Content,
     home: Home,
@@ -186,11 +242,13 @@ impl Source {
         let mode = node.map(|node| node.inode.meta.mode);
         match node.map(|node| &node.inode.body) {
             Some(Body::File(Content::Own(layer))) => {
-                let file = view.contents.open(*layer, object.id, OFlags::RDONLY)?;
-                let mtime = time_of(&stat_fd(&file)?.stx_mtime);
+                let (file, loan) = view.contents.open_lent(*layer, object.id, OFlags::RDONLY)?;
+                let file = Arc::new(file);
+                let mtime = time_of(&stat_fd(&*file)?.stx_mtime);
                 let content = Content::Own(*layer);
-                let mode = mode.unwrap_or_default();
-                Ok(Source { file, content, home: view.base.home, print: None, seen: None, mtime, mode })
+                let (home, mode) = (view.base.home, mode.unwrap_or_default());
+                let (print, seen, lends) = (None, None, false);
+                Ok(Source { file, loan, lends, content, home, print, seen, mtime, mode })
             }
             Some(Body::File(Content::Base(slot))) => Source::of_base(view, slot, mode),
             Some(Body::Dir { .. }) => Err(Error::Posix(Errno::ISDIR)),
@@ -210,7 +268,9 @@ impl Source {
         let file = view.base.open_file(&found)?;
         let mtime = found.stat(NodeId::ROOT).mtime;
         Ok(Source {
-            file,
+            lends: !found.is_kept_copy() && view.contents.may_borrow(&found.statx)?,
+            file: Arc::new(file),
+            loan: None,
             content: Content::Base(slot.clone()),
             home: view.base.home,
             print: Some(found.print),
@@ -220,11 +280,22 @@ impl Source {
         })
     }
 
+    /// What the copy is made of.
+    fn original(&self, epoch: CommitId) -> Original<'_> {
+        match (&self.content, &self.print, &self.loan) {
+            (Content::Base(slot), Some(print), _) if self.lends => {
+                Original::Lends(&self.file, Lending { slot, epoch, print: *print })
+            }
+            (.., Some(loan)) => Original::Borrows(&self.file, loan),
+            _ => Original::Whole(&self.file),
+        }
+    }
+
     /// Whether the base file was left alone while it was copied. (A preimage is another object than the one
     /// it was kept for, and nobody edits it.)
     fn unchanged(&self) -> Result<bool> {
         let Some(before) = &self.print else { return Ok(true) };
-        let after = self.home.print(&stat_fd(&self.file)?);
+        let after = self.home.print(&stat_fd(&*self.file)?);
         Ok(after.is_some_and(|after| !after.same_object(before) || after == *before))
     }
 }

@@ -14,7 +14,9 @@ use crate::branch::{Data, Shared, View};
 use crate::error::{Error, Result};
 use crate::ids::{BranchId, CommitId, LayerId, NAME_MAX, Name, NodeId};
 use crate::journal::record::{DirPlace, Record};
-use crate::node::{Body, Content, Entry, Fingerprint, Inode, Kind, Lower, Node, Object, Origin, Slot, Time};
+use crate::node::{
+    Body, Content, Entry, Fingerprint, Inode, Kind, Lender, Lower, Node, Object, Origin, Slot, Time,
+};
 use crate::tree::{Change, Tree};
 
 /// What happens to the names in a directory.
@@ -34,6 +36,7 @@ pub(crate) struct Draft<'a> {
     changes: Vec<Change>,
     dirs: Vec<DirPlace>,
     copied: Vec<(LayerId, NodeId)>,
+    lent: Vec<(LayerId, NodeId, Lender)>,
     /// Directories that `dirs` speaks of.
     placed: HashSet<NodeId>,
     /// When it happens, once somebody asked.
@@ -50,6 +53,7 @@ impl<'a> Draft<'a> {
             changes: Vec::new(),
             dirs: Vec::new(),
             copied: Vec::new(),
+            lent: Vec::new(),
             placed: HashSet::new(),
             stamp: OnceCell::new(),
         }
@@ -57,9 +61,9 @@ impl<'a> Draft<'a> {
 
     /// The tree, and the record of how it came about, if it did.
     pub(crate) fn finish(self, branch: BranchId) -> (Tree, Option<Record>) {
-        let Draft { tree, changes, dirs, copied, .. } = self;
+        let Draft { tree, changes, dirs, copied, lent, .. } = self;
         let changed = !changes.is_empty();
-        (tree, changed.then_some(Record::Batch { branch, changes, dirs, copied }))
+        (tree, changed.then_some(Record::Batch { branch, changes, dirs, copied, lent }))
     }
 
     /// The time of the whole change: not before any stamp that was seen when it was first asked for.
@@ -70,6 +74,11 @@ impl<'a> Draft<'a> {
     /// The change relies on bytes that were copied and are not durable.
     pub(crate) fn note_copied(&mut self, layer: LayerId, id: NodeId) {
         self.copied.push((layer, id));
+    }
+
+    /// A copy of which only what is written will be there.
+    pub(crate) fn note_lent(&mut self, layer: LayerId, id: NodeId, lender: Lender) {
+        self.lent.push((layer, id, lender));
     }
 
     pub(crate) fn view(&self) -> View<'_> {

@@ -11,6 +11,7 @@ mod marks;
 mod namespace;
 mod open_file;
 mod quota;
+mod reading;
 mod reaping;
 mod registry;
 mod settle;

@@ -12,7 +12,8 @@ use crate::base::{Found, Guard};
 use crate::branch::Branch;
 use crate::branch::copy_up::own_layer;
 use crate::branch::quota::Partly;
-use crate::copying::copy_range;
+use crate::branch::reading::{Reading, copy_between};
+use crate::content::Loan;
 use crate::error::{Error, Result};
 use crate::ids::{CommitId, LayerId, NodeId};
 use crate::node::{Body, Content, Kind, Object, Slot};
@@ -56,10 +57,21 @@ enum Use {
     Write,
 }
 
+/// What a change needs of a file that borrows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    /// The bytes that it changes.
+    Bytes,
+    /// All of them in the content file: the host moves them, or makes holes.
+    AllBytes,
+}
+
 /// Which host file an open file last used.
 struct Backing {
     content: Content,
     file: Arc<File>,
+    /// What the file borrows.
+    loan: Option<Arc<Loan>>,
     /// Whether it can be written to.
     writable: bool,
     /// Once it was written to. Behind `file`: what the host cuts off at the close does not count.
@@ -149,6 +161,7 @@ impl OpenFile {
         let backing = content.map(|(layer, file)| Backing {
             content: Content::Own(layer),
             file: Arc::new(file),
+            loan: None,
             writable: true,
             writing: None,
             seen: (replaced, CommitId(0)),
@@ -177,16 +190,7 @@ impl OpenFile {
     /// ESTALE, and the host's.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
         let commits = self.commits();
-        let file = self.reader()?;
-        let mut done = 0;
-        while done < buf.len() {
-            match rustix::io::pread(&*file, &mut buf[done..], offset + done as u64) {
-                Ok(0) => break,
-                Ok(n) => done += n,
-                Err(Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
+        let done = self.reader()?.read_at(buf, offset)?;
         self.branch.check_live()?;
         // A commit that came in between may have been writing to this very base file.
         if commits != self.commits() { self.read_at(buf, offset) } else { Ok(done) }
@@ -205,18 +209,9 @@ impl OpenFile {
             return self.check_writable().map(|()| 0);
         }
         let range = offset..offset.saturating_add(data.len() as u64);
-        self.with_writer(range, Partly::Yes, |file, fits| {
+        self.with_writer(range, Partly::Yes, Needs::Bytes, |file, fits| {
             let data = &data[..usize::try_from(fits).map_or(data.len(), |fits| fits.min(data.len()))];
-            let mut done = 0;
-            while done < data.len() {
-                match rustix::io::pwrite(file, &data[done..], offset + done as u64) {
-                    Ok(n) => done += n,
-                    Err(Errno::INTR) => {}
-                    Err(_) if done > 0 => break,
-                    Err(e) => return Err(e.into()),
-                }
-            }
-            Ok(done)
+            file.write_at(&self.branch.shared.disk, data, offset)
         })
     }
 
@@ -230,7 +225,8 @@ impl OpenFile {
         shared.journal.check()?;
         let own = own_layer(&self.branch.data.read(), self.object.id);
         if let Some(layer) = own {
-            let file = shared.contents.open(layer, self.object.id, OFlags::RDONLY)?;
+            // What it borrows is as durable as the base has it.
+            let file = shared.contents.open_as_is(layer, self.object.id, OFlags::RDONLY)?;
             let synced = match what {
                 SyncWhat::Data => shared.disk.fdatasync(&file),
                 SyncWhat::All => shared.disk.fsync(&file),
@@ -260,7 +256,9 @@ impl OpenFile {
             FallocateFlags::PUNCH_HOLE | FallocateFlags::COLLAPSE_RANGE | FallocateFlags::INSERT_RANGE;
         let grown = if flags.intersects(gives) { 0 } else { len };
         let range = offset..offset.saturating_add(grown);
-        self.with_writer(range, Partly::No, |file, _| Ok(rustix::fs::fallocate(file, flags, offset, len)?))
+        self.with_writer(range, Partly::No, Needs::AllBytes, |file, _| {
+            Ok(rustix::fs::fallocate(&*file.file, flags, offset, len)?)
+        })
     }
 
     /// The next data or hole.
@@ -273,7 +271,7 @@ impl OpenFile {
             SeekWhat::Data => SeekFrom::Data(offset),
             SeekWhat::Hole => SeekFrom::Hole(offset),
         };
-        Ok(rustix::fs::seek(&*file, from)?)
+        file.seek(from)
     }
 
     /// Copies a range from another open file (or this one) without passing the bytes through the caller.
@@ -284,7 +282,7 @@ impl OpenFile {
         let same = Arc::ptr_eq(&self.branch, &source.branch);
         self.check_writable()?;
         // Before anything is copied up: a copy of nothing changes nothing.
-        let size = crate::base::stat_fd(&*source.reader()?)?.stx_size;
+        let size = crate::base::stat_fd(&*source.reader()?.file)?.stx_size;
         let len = len.min(size.saturating_sub(source_offset));
         if same && self.object.id == source.object.id && offset.abs_diff(source_offset) < len {
             return Err(Error::Posix(Errno::INVAL));
@@ -295,12 +293,13 @@ impl OpenFile {
         // Of another branch: before our lock is taken; a commit takes the parent's and then ours.
         let other = if same { None } else { Some(source.reader()?) };
         let range = offset..offset.saturating_add(len);
-        self.with_writer(range, Partly::Yes, |file, fits| {
+        self.with_writer(range, Partly::Yes, Needs::Bytes, |file, fits| {
             let from = match &other {
                 Some(file) => file.clone(),
                 None => source.reader_unlocked()?,
             };
-            copy_range(&self.branch.shared.disk, (&from, source_offset), (file, offset), len.min(fits))
+            let disk = &self.branch.shared.disk;
+            copy_between(disk, (&from, source_offset), (file, offset), len.min(fits))
         })
     }
 
@@ -320,22 +319,32 @@ impl OpenFile {
         &self,
         range: Range<u64>,
         partly: Partly,
-        mut f: impl FnMut(&File, u64) -> Result<T>,
+        needs: Needs,
+        mut f: impl FnMut(&Reading, u64) -> Result<T>,
     ) -> Result<T> {
         self.check_access()?;
-        self.branch.in_place(&self.object, |data| {
-            let file = self.backing(data.layer, Use::Write, self.branch.replaced())?;
-            let target = (self.object.id, &*file);
-            self.branch.grow(data, target, range.clone(), partly, |fits| f(&file, fits))
-        })
+        loop {
+            let done = self.branch.in_place(&self.object, |data| {
+                let file = self.backing(data.layer, Use::Write, self.branch.replaced())?;
+                if file.loan.as_ref().is_some_and(|loan| needs == Needs::AllBytes || loan.is_cut()) {
+                    return Ok(None);
+                }
+                let target = (self.object.id, &*file.file);
+                self.branch.grow(data, target, range.clone(), partly, |fits| f(&file, fits)).map(Some)
+            })?;
+            match done {
+                Some(done) => return Ok(done),
+                None => self.branch.own_all(&self.object)?,
+            }
+        }
     }
 
-    fn reader(&self) -> Result<Arc<File>> {
+    fn reader(&self) -> Result<Reading> {
         self.reader_if(&|_| Ok(()))
     }
 
     /// The same, if what the base is found to have may be opened.
-    fn reader_if(&self, admit: &impl Fn(&Found) -> Result<()>) -> Result<Arc<File>> {
+    fn reader_if(&self, admit: &impl Fn(&Found) -> Result<()>) -> Result<Reading> {
         self.branch.unless_replaced(|| {
             let file = self.look_up_reader(admit);
             // Asked after the look: the content of a branch that ended may be gone.
@@ -345,21 +354,24 @@ impl OpenFile {
     }
 
     /// The file's bytes as they are now: after a copy-up by anybody, readers see the copy.
-    fn reader_unlocked(&self) -> Result<Arc<File>> {
+    fn reader_unlocked(&self) -> Result<Reading> {
         self.look_up_reader(&|_| Ok(()))
     }
 
-    /// What is read now, and the host file that has it.
+    /// What is read now, and the host file that has it: all of it.
     pub(super) fn content_read(&self) -> Result<Option<(Content, Arc<File>)>> {
-        let file = self.reader()?;
+        let Reading { file, loan } = self.reader()?;
+        if loan.is_some_and(|loan| !loan.is_complete()) {
+            return Ok(None);
+        }
         let cached = self.backing.lock();
         let used = cached.as_ref().filter(|backing| Arc::ptr_eq(&backing.file, &file));
         Ok(used.map(|backing| (backing.content.clone(), file)))
     }
 
-    fn look_up_reader(&self, admit: &impl Fn(&Found) -> Result<()>) -> Result<Arc<File>> {
+    fn look_up_reader(&self, admit: &impl Fn(&Found) -> Result<()>) -> Result<Reading> {
         if let Some(file) = self.pinned.get() {
-            return Ok(file.clone());
+            return Ok(Reading::whole(file.clone()));
         }
         let replaced = self.branch.replaced();
         let (tree, epoch, current) = {
@@ -372,9 +384,9 @@ impl OpenFile {
             None => Content::Base(self.object.slot.clone().ok_or(Error::Posix(Errno::STALE))?),
         };
         match content {
-            Content::Base(slot) => self.base_reader(&tree, epoch, slot, admit),
+            Content::Base(slot) => self.base_reader(&tree, epoch, slot, admit).map(Reading::whole),
             Content::Own(layer) => match self.about_to_be_replaced() {
-                Some(file) => Ok(file),
+                Some(file) => Ok(Reading::whole(file)),
                 // Who may write in place will, and need not open it again.
                 None if self.access == Access::Write && layer == current => {
                     self.backing(layer, Use::ReadFirst, replaced)
@@ -413,7 +425,8 @@ impl OpenFile {
             (None, Some(backing)) if matches!(backing.content, Content::Base(_)) => backing.file.clone(),
             (None, _) => return Err(Error::Posix(Errno::STALE)),
         };
-        *cached = Some(Backing { content, file: file.clone(), writable: false, writing: None, seen });
+        *cached =
+            Some(Backing { content, file: file.clone(), loan: None, writable: false, writing: None, seen });
         Ok(file)
     }
 
@@ -427,7 +440,7 @@ impl OpenFile {
         stays.then(|| backing.file.clone())
     }
 
-    fn backing(&self, layer: LayerId, how: Use, replaced: u64) -> Result<Arc<File>> {
+    fn backing(&self, layer: LayerId, how: Use, replaced: u64) -> Result<Reading> {
         let content = Content::Own(layer);
         let seen = (replaced, CommitId(0));
         let mut cached = self.backing.lock();
@@ -441,14 +454,15 @@ impl OpenFile {
                 *cached = other;
                 let writable = how != Use::Read;
                 let flags = if writable { OFlags::RDWR } else { OFlags::RDONLY };
-                let file = Arc::new(self.branch.shared.contents.open(layer, self.object.id, flags)?);
-                Backing { content, file, writable, writing: None, seen }
+                let (file, loan) = self.branch.shared.contents.open_lent(layer, self.object.id, flags)?;
+                Backing { content, file: Arc::new(file), loan, writable, writing: None, seen }
             }
         };
         let backing = cached.insert(backing);
         if how == Use::Write && backing.writing.is_none() {
             backing.writing = Some(Writing::new(&self.branch, (layer, self.object.id)));
         }
-        Ok(backing.file.clone())
+        backing.loan = backing.loan.take().filter(|loan| !loan.is_returned());
+        Ok(Reading { file: backing.file.clone(), loan: backing.loan.clone() })
     }
 }

@@ -43,8 +43,8 @@ impl AsFd for Stable {
 
 impl OpenFile {
     /// The host file that has the bytes, if nothing that is done through the store will change them there: a file of the
-    /// base with one name (one with several is rewritten by commits), or one in an older layer (I-4). Also the object has
-    /// one name in the branch, or none any more.
+    /// base with one name (one with several is rewritten by commits), or one in an older layer (I-4) that borrows
+    /// nothing. Also the object has one name in the branch, or none any more.
     ///
     /// # Errors
     /// ESTALE, and the host's.

@@ -155,7 +155,13 @@ impl View<'_> {
 
     fn stat_node(&self, id: NodeId, node: &Node) -> Result<Stat> {
         match &node.inode.body {
-            Body::File(Content::Own(layer)) => Ok(stat_own(id, node, &self.contents.stat(*layer, id)?)),
+            Body::File(Content::Own(layer)) => {
+                let mut stat = stat_own(id, node, &self.contents.stat(*layer, id)?);
+                // What it borrows is no hole.
+                let borrowed = self.contents.loan(*layer, id).map_or(0, |loan| loan.missing());
+                stat.blocks += borrowed.div_ceil(512);
+                Ok(stat)
+            }
             Body::File(Content::Base(slot)) => {
                 let found = self.base.resolve(slot, self.epoch)?.ok_or(Error::Posix(Errno::STALE))?;
                 let Stat { size, blocks, .. } = found.stat(id);

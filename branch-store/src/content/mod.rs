@@ -5,6 +5,9 @@
 
 mod doomed;
 mod ledger;
+mod lent;
+mod loan;
+mod ranges;
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
@@ -19,17 +22,20 @@ use rustix::fs::{Mode, OFlags, RenameFlags, Statx, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::base::{stat_at, stat_fd};
-use crate::copying::{Take, copy_bytes};
+use crate::copying::Take;
 use crate::disk::{Disk, open_dir, open_dir_readable};
 use crate::error::{Error, Result};
 use crate::host_times::HostTimes;
 use crate::ids::{LayerId, NodeId};
 use crate::measuring::{allocated, bytes_below};
-use crate::node::Time;
+use crate::node::{Lender, Time};
 
 pub(crate) use self::doomed::Doomed;
 use self::doomed::Waiting;
 use self::ledger::Ledger;
+use self::lent::Lent;
+pub(crate) use self::lent::{Lending, Original};
+pub(crate) use self::loan::{Edit, Loan};
 
 /// The mode of a content file of whose node nothing is known.
 pub(crate) const PRIVATE: u32 = 0o600;
@@ -50,6 +56,7 @@ pub(crate) struct Contents {
     published: Mutex<BTreeSet<(LayerId, NodeId)>>,
     waiting: Mutex<Waiting>,
     ledger: Ledger,
+    lent: Lent,
 }
 
 /// A finished private copy that has not got its name yet; dropping it removes it.
@@ -58,6 +65,7 @@ pub(crate) struct Copied<'a> {
     dir: Arc<OwnedFd>,
     temporary: Vec<u8>,
     pub(crate) file: File,
+    loan: Option<Loan>,
     armed: bool,
 }
 
@@ -74,6 +82,7 @@ impl Contents {
             published: Mutex::default(),
             waiting: Mutex::default(),
             ledger: Ledger::default(),
+            lent: Lent::default(),
         })
     }
 
@@ -111,6 +120,7 @@ impl Contents {
         let dir = self.layer_dir_or_new(layer)?;
         let flags = OFlags::RDWR | OFlags::TRUNC;
         let file = self.disk.create(&*dir, &file_name(id), flags, writable(mode))?;
+        self.set_loan(layer, id, None);
         self.note_bytes(layer, id, 0);
         Ok(file)
     }
@@ -130,6 +140,7 @@ impl Contents {
             }
             linked => linked?,
         }
+        self.set_loan(layer, id, None);
         self.note_bytes(layer, id, allocated(&stat_at(&*dir, &name)?));
         self.note_published([(layer, id)]);
         Ok(())
@@ -150,7 +161,8 @@ impl Contents {
         crate::removing::remove_tree(&self.disk, &self.trash, name)
     }
 
-    pub(crate) fn open(&self, layer: LayerId, id: NodeId, flags: OFlags) -> Result<File> {
+    /// Opens a content file that may borrow: what is missing reads as zeros.
+    pub(crate) fn open_as_is(&self, layer: LayerId, id: NodeId, flags: OFlags) -> Result<File> {
         let dir = self.layer_dir(layer)?;
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         crate::asked::note("open");
@@ -163,6 +175,7 @@ impl Contents {
 
     pub(crate) fn remove(&self, layer: LayerId, id: NodeId) -> Result<()> {
         self.note_bytes(layer, id, 0);
+        self.set_loan(layer, id, None);
         match self.disk.unlink(&*self.layer_dir(layer)?, &file_name(id)) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(e) => Err(e.into()),
@@ -172,9 +185,20 @@ impl Contents {
     /// Copies `source` into a temporary file of the layer, for a node with that mode: whole or not at all (S21).
     pub(crate) fn copy(
         &self,
-        (layer, id): (LayerId, NodeId),
+        at: (LayerId, NodeId),
         mode: u32,
         source: &File,
+        take: Take,
+    ) -> Result<Copied<'_>> {
+        self.copy_up(at, mode, &Original::Whole(source), take)
+    }
+
+    /// The same of what may lend its bytes.
+    pub(crate) fn copy_up(
+        &self,
+        (layer, id): (LayerId, NodeId),
+        mode: u32,
+        original: &Original<'_>,
         take: Take,
     ) -> Result<Copied<'_>> {
         let dir = self.layer_dir_or_new(layer)?;
@@ -182,8 +206,8 @@ impl Contents {
         let temporary = format!("{}.{number}.up", id.0).into_bytes();
         let flags = OFlags::RDWR | OFlags::TRUNC;
         let file = self.disk.create(&*dir, &temporary, flags, writable(mode))?;
-        let copied = Copied { contents: self, dir, temporary, file, armed: true };
-        copy_bytes(&self.disk, source, &copied.file, take)?;
+        let mut copied = Copied { contents: self, dir, temporary, file, loan: None, armed: true };
+        copied.loan = self.make_up(&copied.file, original, take)?;
         Ok(copied)
     }
 
@@ -191,6 +215,7 @@ impl Contents {
     pub(crate) fn discard_layer(&self, layer: LayerId) -> Result<()> {
         self.layers.lock().pop(&layer);
         self.forget_layer(layer);
+        self.forget_loans_of(layer);
         let name = layer_name(layer);
         match self.disk.rename((&self.content, &name), (&self.trash, &name), RenameFlags::NOREPLACE) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -238,7 +263,7 @@ impl Contents {
         }
         let layers: BTreeSet<LayerId> = published.iter().map(|(layer, _)| *layer).collect();
         let files = published.iter().map(|(layer, id)| {
-            let file = self.open(*layer, *id, OFlags::RDONLY)?;
+            let file = self.open_as_is(*layer, *id, OFlags::RDONLY)?;
             Ok(self.disk.fdatasync(&file)?)
         });
         let dirs = layers.iter().map(|layer| self.sync_layer(*layer));
@@ -306,6 +331,11 @@ impl Contents {
 }
 
 impl Copied<'_> {
+    /// What it borrows.
+    pub(crate) fn lender(&self) -> Option<&Lender> {
+        self.loan.as_ref().map(Loan::lender)
+    }
+
     /// Gives the copy its times and its name. (The access time is nobody's before a commit takes the file as it is,
     /// and then need not set it.)
     pub(crate) fn publish(mut self, layer: LayerId, id: NodeId, [atime, mtime]: [Time; 2]) -> Result<()> {
@@ -315,7 +345,16 @@ impl Copied<'_> {
         let stat = stat_fd(&self.file)?;
         let to = (&*self.dir, &file_name(id)[..]);
         self.contents.waiting.lock().spare(layer, id);
-        self.contents.disk.rename((&*self.dir, &self.temporary), to, RenameFlags::empty())?;
+        let contents = self.contents;
+        let loan = self.loan.take().map(Arc::new);
+        let before = loan.clone().map(|loan| contents.set_loan(layer, id, Some(loan)));
+        let named = contents.disk.rename((&*self.dir, &self.temporary), to, RenameFlags::empty());
+        if named.is_err() {
+            before.map(|before| contents.set_loan(layer, id, before));
+        } else if loan.is_none() {
+            contents.set_loan(layer, id, None);
+        }
+        named?;
         self.armed = false;
         self.contents.note_bytes(layer, id, allocated(&stat));
         self.contents.note_published([(layer, id)]);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::history::Displaced;
 use crate::ids::{BranchId, CommitId, GroupId, GroupKind, LayerId, NodeId, Quota};
-use crate::node::{DisplacedTo, Fingerprint, HostKey, Slot, Time};
+use crate::node::{DisplacedTo, Fingerprint, HostKey, Lender, Slot, Time};
 use crate::note::Note;
 use crate::plan::Plan;
 use crate::tree::Change;
@@ -17,8 +17,14 @@ use crate::tree::Change;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Record {
     /// One file operation in a branch, and base directories its tree now refers to.
-    /// `copied`: content files whose bytes may not be durable when this is.
-    Batch { branch: BranchId, changes: Vec<Change>, dirs: Vec<DirPlace>, copied: Vec<(LayerId, NodeId)> },
+    /// `copied`: content files whose bytes may not be durable when this is; `lent`: those of them that borrow.
+    Batch {
+        branch: BranchId,
+        changes: Vec<Change>,
+        dirs: Vec<DirPlace>,
+        copied: Vec<(LayerId, NodeId)>,
+        lent: Vec<(LayerId, NodeId, Lender)>,
+    },
     /// Branches were forked.
     Fork(Fork),
     /// A branch committed into a parent branch. `changes` is what the parent's tree takes over; `None`:
@@ -62,6 +68,8 @@ pub(crate) enum Record {
     Discard { branch: BranchId, layers: Vec<LayerId> },
     /// A branch may hold more, or less, from now on.
     Quota { branch: BranchId, quota: Quota },
+    /// A content file borrows nothing any more.
+    Returned { layer: LayerId, id: NodeId },
     /// A child of main committed that had nothing for the base: it ends, and these become stale.
     Nothing { child: BranchId, stale: Vec<BranchId> },
 }
@@ -208,6 +216,8 @@ pub(crate) struct Counters {
     pub(crate) elsewhere: Vec<(HostKey, Slot)>,
     pub(crate) history: Vec<(CommitId, Displaced)>,
     pub(crate) log: Vec<LogLine>,
+    /// Content files that borrow.
+    pub(crate) lent: Vec<(LayerId, NodeId, Lender)>,
 }
 
 /// One line of the commit log.

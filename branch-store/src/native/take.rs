@@ -63,7 +63,8 @@ pub(super) fn tree_with(
         _ => Default::default(),
     };
     let changes = data.tree.diff(&tree);
-    let record = (!changes.is_empty()).then_some(Record::Batch { branch, changes, dirs, copied });
+    let record =
+        (!changes.is_empty()).then_some(Record::Batch { branch, changes, dirs, copied, lent: Vec::new() });
     Ok((tree, record))
 }
 

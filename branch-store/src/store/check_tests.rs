@@ -148,7 +148,8 @@ fn an_id_that_only_a_merge_or_a_directory_speaks_of_is_not_given_again() {
     let (changes, layers, stale) = (Some(changes), Vec::new(), Vec::new());
     let merge = Record::Merge { child: BranchId(2), changes, layers, stale, rest: None };
     let dirs = vec![DirPlace { id, slot: Slot { dir: NodeId::ROOT, name: Name::trusted(b"d") }, object }];
-    let batch = Record::Batch { branch: BranchId(2), changes: Vec::new(), dirs, copied: Vec::new() };
+    let (branch, changes, copied, lent) = (BranchId(2), Vec::new(), Vec::new(), Vec::new());
+    let batch = Record::Batch { branch, changes, dirs, copied, lent };
     for record in [merge, batch] {
         assert!(open(&[forks[0].clone(), forks[1].clone(), record]).unwrap() > id.0);
     }
@@ -156,8 +157,13 @@ fn an_id_that_only_a_merge_or_a_directory_speaks_of_is_not_given_again() {
 
 #[test]
 fn main_changes_by_commits_into_the_base_alone() {
-    let batch =
-        Record::Batch { branch: BranchId::MAIN, changes: Vec::new(), dirs: Vec::new(), copied: Vec::new() };
+    let batch = Record::Batch {
+        branch: BranchId::MAIN,
+        changes: Vec::new(),
+        dirs: Vec::new(),
+        copied: Vec::new(),
+        lent: Vec::new(),
+    };
     let merge = |child| {
         let (changes, layers, stale) = (None, Vec::new(), Vec::new());
         Record::Merge { child: BranchId(child), changes, layers, stale, rest: None }
@@ -205,6 +211,7 @@ fn records_of_a_checkpoint_in_a_journal_are_damage() {
         elsewhere: Vec::new(),
         history: Vec::new(),
         log: Vec::new(),
+        lent: Vec::new(),
     });
     refused(&[counters]);
     refused(&[Record::End]);

@@ -71,6 +71,12 @@ fn picture(shared: &Shared) -> Picture {
         elsewhere: places.elsewhere,
         history: shared.base.history.read().all(),
         log: shared.log.lock().clone(),
+        lent: shared
+            .contents
+            .loans()
+            .into_iter()
+            .map(|(layer, id, loan)| (layer, id, loan.lender().clone()))
+            .collect(),
     };
     Picture { counters, branches }
 }

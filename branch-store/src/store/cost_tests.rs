@@ -94,6 +94,29 @@ fn a_file_of_the_base_is_looked_at_once_and_opened() {
 }
 
 #[test]
+fn the_first_write_to_a_large_file_of_the_base_costs_no_more_calls_than_to_a_small_one() {
+    let work = Work::new();
+    let small = calls_of_first_write(&work, b"one");
+    let copied = ["stat", "stat", "open", "create", "stat", "clone", "truncate", "copy_file_range"];
+    let installed = ["stat", "stat", "stat", "rename", "append", "open"];
+    assert_eq!(small, [&copied[..], &installed].concat());
+    work._store.borrow_from(1);
+    let large = calls_of_first_write(&work, b"two");
+    assert!(large.len() <= small.len(), "{large:?}");
+    assert!(!large.contains(&"copy_file_range"), "{large:?}");
+}
+
+/// Of a file that is open.
+fn calls_of_first_write(work: &Work, name: &[u8]) -> Vec<&'static str> {
+    let (object, _) = work.branch.lookup(&work.d, name).unwrap();
+    let file = work.branch.open(&object, Access::Write).unwrap();
+    let (_, calls) = calls_of(|| file.write_at(b"more", 3).unwrap());
+    let (_, again) = calls_of(|| file.write_at(b"more", 3).unwrap());
+    assert_eq!(again, [""; 0], "and the second none");
+    calls
+}
+
+#[test]
 fn a_name_is_made_removed_or_moved_with_one_look_at_it_and_at_its_directory() {
     let work = Work::new();
     let (branch, d) = (&work.branch, &work.d);

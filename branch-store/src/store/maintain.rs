@@ -65,6 +65,8 @@ pub(super) fn unneeded<'a>(shared: &'a Shared, keep: &Keep) -> Result<(CommitId,
     let epochs = shared.registry.read().all().into_iter().map(|branch| branch.data.read().epoch);
     // A branch goes on to later epochs only: what it leases from here on is no older.
     let of_branches = epochs.min().unwrap_or(CommitId(head));
+    // After the branches: one that borrows now sees the base as it did when it was asked, or later.
+    let of_branches = shared.contents.oldest_lender().map_or(of_branches, |lent| of_branches.min(lent));
     let stack = Stack::of(&shared.log.lock());
     let steps = usize::try_from(keep.commits).unwrap_or(usize::MAX);
     let since = keep.age.map(|age| before(Time::now(), age));

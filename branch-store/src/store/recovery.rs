@@ -23,6 +23,7 @@ use crate::native;
 use crate::node::Time;
 use crate::store::Store;
 use crate::store::files::{self, journal_name};
+use crate::store::lenders;
 use crate::store::read::{Located, Read, read_all};
 use crate::store::replay::Replay;
 use crate::store::report::Report;
@@ -193,10 +194,12 @@ fn replay_and_finish(shared: &Arc<Shared>, records: Vec<Located>, report: &mut R
     if let Some(decided) = parted {
         go_on(shared, &decided, report);
     }
+    lenders::find_all(shared)?;
     if settled == Settled::Yes {
         native::recover(shared, &mut report.lines)?;
     }
     sweep(shared, settled, report)?;
+    lenders::report_edited(shared, report)?;
     // The end of the last commit may not have reached the disk; by now nothing of it is left to do.
     let open = shared.log.lock().last().filter(|line| line.closed.is_none()).map(|line| line.commit);
     match open.map(|commit| decide::close(shared, commit)) {

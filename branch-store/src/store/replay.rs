@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use crate::branch::{AtFork, Birth, Branch, Data, Mark, Marks, Shared, State};
 use crate::commit::{apply_merge, decide, nothing, rebase};
-use crate::ids::{BranchId, CommitId, GroupKind, LayerId};
+use crate::ids::{BranchId, CommitId, GroupKind, LayerId, NodeId};
 use crate::journal::record::{self, Decide, MarkLine, Origin, Rebase, Record, Rest, Restore, Snapshot};
-use crate::node::DisplacedTo;
+use crate::node::{DisplacedTo, Lender};
 use crate::store::{check, fork, litter, maintain, mark, restore};
 use crate::tree::{Change, Tree};
 
@@ -23,12 +23,14 @@ pub(super) struct Replay<'a> {
 impl Replay<'_> {
     pub(super) fn apply(&mut self, record: Record) -> std::result::Result<(), String> {
         match record {
-            Record::Batch { branch, changes, dirs, .. } => {
+            Record::Batch { branch, changes, dirs, copied, lent } => {
                 check::dirs(&dirs)?;
                 let branch = self.branch(branch)?;
                 check::not_main(&branch)?;
                 self.went_on(branch.id());
                 self.note_dirs(&dirs);
+                copied.iter().for_each(|(layer, id)| self.shared.contents.note_returned(*layer, *id));
+                self.lend(lent);
                 let mut data = branch.data.write();
                 self.change(&mut data.tree, &changes)
             }
@@ -109,11 +111,22 @@ impl Replay<'_> {
                 branch.data.write().quota = quota;
                 Ok(())
             }
+            Record::Returned { layer, id } => {
+                let had = self.shared.contents.loan(layer, id).is_some();
+                self.shared.contents.note_returned(layer, id);
+                if had { Ok(()) } else { Err("returns what was not borrowed".to_owned()) }
+            }
             Record::Nothing { child, stale } => {
                 self.went_on(child);
                 self.nothing(child, &stale)
             }
             Record::End | Record::Synced { .. } => Ok(()),
+        }
+    }
+
+    fn lend(&self, lent: Vec<(LayerId, NodeId, Lender)>) {
+        for (layer, id, lender) in lent {
+            self.shared.contents.note_lent(layer, id, lender);
         }
     }
 
@@ -273,6 +286,8 @@ impl Replay<'_> {
             history.record(*commit, displaced);
         }
         *self.shared.log.lock() = from.log;
+        drop(history);
+        self.lend(from.lent);
         self.shared.main().data.write().epoch = CommitId(from.commits);
     }
 

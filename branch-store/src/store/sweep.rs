@@ -46,6 +46,7 @@ fn clear(
     report: &mut Report,
 ) -> Result<()> {
     let known = known_contents(branches);
+    shared.contents.sweep_loans(&known);
     for layer in shared.contents.layers()? {
         if alive.contains(&layer) {
             shared.contents.sweep_layer(layer, &known)?;

@@ -1,14 +1,19 @@
 //! Which bytes are durable: of each file, what it was when it was last synced.
 
 use std::collections::{HashMap, HashSet};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::SeekFrom;
 
 /// A file as it is on the disk for certain; a directory without bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct State {
     bytes: Vec<u8>,
     mode: u32,
+    /// Where it has data, not holes.
+    data: Vec<Range<u64>>,
 }
 
 /// What a power failure leaves of bytes that were not synced (H3).
@@ -89,7 +94,7 @@ impl Bytes {
         for (path, now) in self.changed(roots) {
             let meta = std::fs::metadata(&path).unwrap();
             let known = self.durable.get(&meta.ino());
-            let was = known.cloned().unwrap_or(State { bytes: Vec::new(), mode: now.mode });
+            let was = known.cloned().unwrap_or(State { mode: now.mode, ..State::default() });
             let cut = known.is_none() || self.cut.contains(&meta.ino());
             now.left(&was, how, is_journal(&path), cut).write(&path, &meta);
         }
@@ -99,7 +104,8 @@ impl Bytes {
 impl State {
     fn read(path: &Path, meta: &std::fs::Metadata) -> State {
         let bytes = if meta.is_file() { std::fs::read(path).unwrap() } else { Vec::new() };
-        State { bytes, mode: meta.mode() & 0o7777 }
+        let data = if meta.is_file() { data(&std::fs::File::open(path).unwrap()) } else { Vec::new() };
+        State { bytes, mode: meta.mode() & 0o7777, data }
     }
 
     fn left(&self, was: &State, how: Unsynced, journal: bool, cut: bool) -> State {
@@ -112,34 +118,50 @@ impl State {
         match how {
             Unsynced::Newest => self.clone(),
             Unsynced::Lost => was.clone(),
-            Unsynced::Zeros => State { bytes: zeros(new_part, usize::MAX), mode: self.mode },
-            Unsynced::Cut if cut && !journal => State { bytes: Vec::new(), mode: was.mode },
+            Unsynced::Zeros => State { bytes: zeros(new_part, usize::MAX), ..self.clone() },
+            Unsynced::Cut if cut && !journal => State { mode: was.mode, ..State::default() },
             Unsynced::Cut => was.clone(),
             Unsynced::JournalNewest => if journal { self } else { was }.clone(),
             Unsynced::JournalLost => if journal { was } else { self }.clone(),
             Unsynced::Torn(part) if journal => {
                 let more = self.bytes.len().saturating_sub(new_part);
                 let end = new_part + more * usize::from(part) / 64;
-                State { bytes: self.bytes[..end.min(self.bytes.len())].to_vec(), mode: self.mode }
+                State { bytes: self.bytes[..end.min(self.bytes.len())].to_vec(), ..self.clone() }
             }
             Unsynced::Hole if journal && self.bytes.len() > new_part + 4 => {
                 let length = u32::from_le_bytes(self.bytes[new_part..new_part + 4].try_into().unwrap());
-                State { bytes: zeros(new_part, new_part + 24 + length as usize), mode: self.mode }
+                State { bytes: zeros(new_part, new_part + 24 + length as usize), ..self.clone() }
             }
             Unsynced::Torn(_) | Unsynced::Hole => self.clone(),
         }
     }
 
     fn write(&self, path: &Path, meta: &std::fs::Metadata) {
-        if meta.is_file() && std::fs::read(path).unwrap() != self.bytes {
-            std::fs::write(path, &self.bytes).unwrap();
-            let file = std::fs::File::options().write(true).open(path).unwrap();
+        let now = State::read(path, meta);
+        if meta.is_file() && (&now.bytes, &now.data) != (&self.bytes, &self.data) {
+            let file = std::fs::File::options().write(true).truncate(true).open(path).unwrap();
+            file.set_len(self.bytes.len() as u64).unwrap();
+            for data in &self.data {
+                let data = data.start as usize..self.bytes.len().min(data.end as usize);
+                file.write_all_at(self.bytes.get(data.clone()).unwrap_or_default(), data.start as u64)
+                    .unwrap();
+            }
             file.set_modified(meta.modified().unwrap()).unwrap();
         }
         if meta.mode() & 0o7777 != self.mode {
             std::fs::set_permissions(path, PermissionsExt::from_mode(self.mode)).unwrap();
         }
     }
+}
+
+fn data(file: &std::fs::File) -> Vec<Range<u64>> {
+    let mut data = Vec::new();
+    let mut at = 0;
+    while let Ok(start) = rustix::fs::seek(file, SeekFrom::Data(at)) {
+        at = rustix::fs::seek(file, SeekFrom::Hole(start)).unwrap();
+        data.push(start..at);
+    }
+    data
 }
 
 fn is_journal(path: &Path) -> bool {

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod borrowing;
 mod bytes;
 mod errors;
 mod ledger;
@@ -232,4 +233,19 @@ fn the_recovery_of_limits_can_be_interrupted_at_every_call() {
 #[test]
 fn limits_survive_errors_at_every_call() {
     fail_everywhere(&verbs::limits());
+}
+
+#[test]
+fn files_that_borrow_survive_death_and_power_failure_at_every_call() {
+    crash_everywhere(&borrowing::borrowing());
+}
+
+#[test]
+fn the_recovery_of_files_that_borrow_can_be_interrupted_at_every_call() {
+    crash_recovery(&borrowing::borrowing());
+}
+
+#[test]
+fn files_that_borrow_survive_errors_at_every_call() {
+    fail_everywhere(&borrowing::borrowing());
 }

@@ -56,7 +56,7 @@ pub(super) fn run(daemon: &Daemon, mailbox: &Mailbox) {
                 reclaim(store);
                 reclaimed = Instant::now();
             }
-            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Disconnected) => return settle(store),
         }
         checkpoint_if_long(store);
         daemon.let_idle_go();

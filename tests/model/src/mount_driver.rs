@@ -57,6 +57,8 @@ impl MountDriver {
     fn open(&mut self) {
         let opened = Unrecovered::open(self.options.clone()).and_then(Unrecovered::recover);
         let (store, _) = opened.unwrap_or_else(|error| panic!("opening the store: {error}"));
+        // Of every file only what is written is the branch's, where the host allows it.
+        store.borrow_from(1);
         let store = Arc::new(store);
         let vfs = Arc::new(Vfs::new(Arc::clone(&store), Box::new(Nobody)).watching(Wish::Best));
         vfs.reap_in_background().expect("a thread");

@@ -52,6 +52,8 @@ impl StoreDriver {
     fn open(&mut self) {
         let opened = Unrecovered::open(self.options.clone()).and_then(Unrecovered::recover);
         let (store, _) = opened.unwrap_or_else(|error| panic!("opening the store: {error}"));
+        // Of every file only what is written is the branch's, where the host allows it.
+        store.borrow_from(1);
         for branch in store.branches() {
             self.branches.insert(number_of(branch.name()), branch);
         }

@@ -221,6 +221,8 @@ impl<'a> Maker<'a> {
         nlink: u32,
     ) -> Result<()> {
         let (disk, contents) = (&self.site.shared.disk, &self.site.shared.contents);
+        // Here it may fail: nothing is decided.
+        contents.complete(layer, id)?;
         let layer_dir = self.layer_dir(layer)?;
         let linked = match (self.site.bytes, nlink) {
             (Bytes::Copied, _) | (_, LINK_MAX..) => Err(Errno::MLINK),
@@ -263,6 +265,8 @@ impl<'a> Maker<'a> {
     fn keep(&mut self, park: Park, slot: &Slot) -> Result<()> {
         let shared = self.site.shared;
         let found = shared.base.resolve_now(slot)?.ok_or(Error::Posix(Errno::STALE))?;
+        // Whoever has borrowed from it when it had but one name.
+        shared.contents.complete_borrowers_of(found.print.key())?;
         let source = shared.base.open_file(&found)?;
         let file = shared.disk.create(self.site.dir, &park.name(), OFlags::RDWR | OFlags::EXCL, 0o600)?;
         self.copy(&source, &file)?;

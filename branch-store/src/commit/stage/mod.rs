@@ -256,7 +256,7 @@ impl Drop for Staging<'_> {
             return;
         }
         for (layer, id) in &self.linked {
-            if let Ok(file) = self.shared.contents.open(*layer, *id, OFlags::PATH) {
+            if let Ok(file) = self.shared.contents.open_as_is(*layer, *id, OFlags::PATH) {
                 // The branch goes on writing to its content file: the final mode must not be in the way.
                 self.shared.disk.chmod(&file.into(), 0o600).ok();
             }
