@@ -23,6 +23,11 @@ impl Disk {
         Disk { gatekeeper: Some(gatekeeper) }
     }
 
+    /// Whether somebody counts the calls, or may stop one.
+    pub(crate) fn is_guarded(&self) -> bool {
+        self.gatekeeper.is_some()
+    }
+
     fn pass<T>(&self, call: Call<'_>, act: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
         crate::asked::note(call.name());
         let Some(gatekeeper) = &self.gatekeeper else { return act() };

@@ -107,17 +107,18 @@ pub(super) fn put_new(
     look: &Look,
     new: &New,
 ) -> Result<Made> {
-    let id = draft.shared.base.allocate_id()?;
-    let (inode, content) = match new.kind {
+    let number = || draft.shared.base.allocate_id();
+    let (id, inode, content) = match new.kind {
         NewKind::File => {
-            let file = draft.shared.contents.create(draft.layer, id, new.mode)?;
+            let (id, file) = draft.shared.contents.make(draft.layer, new.mode, number)?;
             // Its times are those of the bytes. Looked at, so that the kernel gives the next change a time of its own
             // (see `clock`).
             let stat = stat_fd(&file)?;
             let body = Body::File(Content::Own(draft.layer));
-            (Inode { meta: new_meta(new, time_of(&stat.stx_ctime)), origin: None, body }, Some((file, stat)))
+            let meta = new_meta(new, time_of(&stat.stx_ctime));
+            (id, Inode { meta, origin: None, body }, Some((file, stat)))
         }
-        _ => (new_inode(draft, dir, new)?, None),
+        _ => (number()?, new_inode(draft, dir, new)?, None),
     };
     draft.put(id, inode)?;
     draft.set_entry(dir, name, look, id)?;

@@ -3,6 +3,7 @@
 //! I-4: a file in a layer is written only by the branch whose current layer it is; a fork gives the parent
 //! and every child a fresh one, so all older layers are frozen.
 
+mod ahead;
 mod doomed;
 mod ledger;
 mod lent;
@@ -30,6 +31,7 @@ use crate::ids::{LayerId, NodeId};
 use crate::measuring::{allocated, bytes_below};
 use crate::node::{Lender, Time};
 
+use self::ahead::Ahead;
 pub(crate) use self::doomed::Doomed;
 use self::doomed::Waiting;
 use self::ledger::Ledger;
@@ -57,6 +59,7 @@ pub(crate) struct Contents {
     waiting: Mutex<Waiting>,
     ledger: Ledger,
     lent: Lent,
+    ahead: Ahead,
 }
 
 /// A finished private copy that has not got its name yet; dropping it removes it.
@@ -83,6 +86,7 @@ impl Contents {
             waiting: Mutex::default(),
             ledger: Ledger::default(),
             lent: Lent::default(),
+            ahead: Ahead::default(),
         })
     }
 
@@ -213,6 +217,7 @@ impl Contents {
 
     /// Moves a layer out of the way in one step; `empty_trash` deletes it later.
     pub(crate) fn discard_layer(&self, layer: LayerId) -> Result<()> {
+        self.none_ahead(layer);
         self.layers.lock().pop(&layer);
         self.forget_layer(layer);
         self.forget_loans_of(layer);

@@ -23,6 +23,17 @@ impl Store {
         self.shared.journal.is_long()
     }
 
+    /// Makes content files ahead for branches in which many are being made, until [`Store::stop_making_ahead`]: for a
+    /// thread of its own. Without it each create makes its own.
+    pub fn make_ahead(&self) {
+        self.shared.contents.make_ahead(|| self.shared.base.allocate_id());
+    }
+
+    /// Ends [`Store::make_ahead`], which removes what was not used.
+    pub fn stop_making_ahead(&self) {
+        self.shared.contents.stop_making_ahead();
+    }
+
     /// Deletes what ended branches left, and preimages that neither a live snapshot nor history needs.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! The store: all branches of one workspace over one base, one journal.
 
 mod abort;
+#[cfg(test)]
+mod ahead_tests;
 mod check;
 mod checkpoint;
 #[cfg(test)]

@@ -27,6 +27,7 @@ pub(super) struct Running {
 pub(super) struct Threads {
     groups: JoinHandle<()>,
     maintenance: JoinHandle<()>,
+    files: JoinHandle<()>,
     mount: JoinHandle<()>,
     /// Disconnected when the `mount` thread ends.
     mounted: Receiver<()>,
@@ -40,12 +41,14 @@ const UNMOUNT_WAIT_MAX: Duration = Duration::from_secs(1);
 impl Threads {
     pub(super) fn start(daemon: &Arc<Daemon>, mailbox: Mailbox) -> Result<Threads, Error> {
         let (watcher, maintained, served) = (daemon.clone(), daemon.clone(), daemon.clone());
+        let making = daemon.store.clone();
         let (serving, mounted) = channel::<()>();
         Ok(Threads {
             groups: spawn("groups", move || {
                 watcher.groups.watch(&watcher.events, |group| endings::after(&watcher, group));
             })?,
             maintenance: spawn("maintenance", move || maintenance::run(&maintained, &mailbox))?,
+            files: spawn("files", move || making.make_ahead())?,
             mount: spawn("mount", move || {
                 served.until_unmounted();
                 drop(served);
@@ -57,7 +60,7 @@ impl Threads {
 
     /// A thread that panicked has said so on its own.
     fn join(self) {
-        let mut threads = vec![self.groups, self.maintenance];
+        let mut threads = vec![self.groups, self.maintenance, self.files];
         match self.mounted.recv_timeout(UNMOUNT_WAIT_MAX) {
             Err(RecvTimeoutError::Timeout) => tracing::warn!("the detached mount is still in use"),
             Ok(()) | Err(RecvTimeoutError::Disconnected) => threads.push(self.mount),
@@ -84,6 +87,7 @@ impl Running {
         let unmounted = daemon.unmount();
         daemon.groups.stop_watching();
         daemon.maintenance.stop();
+        daemon.store.stop_making_ahead();
         threads.join();
         let checkpointed = match daemon.store.checkpoint() {
             // That is what the restart is for: the next one recovers from the journal.
