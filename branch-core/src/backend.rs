@@ -84,7 +84,7 @@ pub trait Backend: Send + Sync {
     fn control_groups(&self, branch: &str, action: GroupAction) -> Result<u32, Error>;
     /// Binds a process group to the branch: it is killed when the branch ends.
     fn attach(&self, branch: &str, pid: i32, pidfd: BorrowedFd<'_>) -> Result<(), Error>;
-    /// Makes the directories for a native view of a branch that is as it was forked.
+    /// Makes the directories for a native view of a branch.
     fn native_view(&self, branch: &str, _mounter: Mounter) -> Result<NativeView, Error> {
         let reason = format!("native views of '{branch}' are not to be had in this process");
         Err(Error::Failed(Failure::NotAllowed { reason }))

@@ -10,7 +10,10 @@ use branch_proto::{Mounter, NativeView, ViewKind};
 
 use crate::error::Error;
 use crate::program::{Program, View};
-use crate::workspace::{Branch, MAIN};
+use crate::workspace::Branch;
+
+/// Bytes that are copied without being asked for: a native view begins with a copy of what the branch has.
+const AUTO_COPY_MAX: u64 = 64 << 20;
 
 /// A program that runs, and on what.
 #[derive(Debug)]
@@ -90,9 +93,17 @@ impl Branch {
             return Err(because("overlayfs in a user namespace cannot move directories of the base".into()));
         }
         let all = self.workspace().list().map_err(NotNative::Failed)?;
-        let other = all
-            .iter()
-            .find(|other| other.name != MAIN && other.name != self.name() && !together.contains(&other.name));
+        if all.iter().any(|own| own.name == self.name() && own.content > AUTO_COPY_MAX) {
+            return Err(because(format!("more than {} MiB would be copied for it", AUTO_COPY_MAX >> 20)));
+        }
+        // Those above could not in any case, with one below them.
+        let mut own = vec![self.name()];
+        while let Some(parent) = all.iter().find(|branch| own.last() == Some(&&*branch.name))
+            && let Some(parent) = &parent.parent
+        {
+            own.push(parent);
+        }
+        let other = all.iter().find(|other| !own.contains(&&*other.name) && !together.contains(&other.name));
         match other {
             Some(other) => Err(because(format!("branch '{}' could not commit meanwhile", other.name))),
             None => Ok(()),

@@ -234,10 +234,16 @@ fn a_program_on_a_native_view_does_its_work_as_on_the_other() {
         "echo more >>file; mkdir d; echo x >d/x; ln d/x y; chmod 700 d; ln -s y z; true <>other; rm -r gone";
     there(&format!("branchfs run --view native -b a --keep -- sh -ec '{script}'"));
     assert_eq!(there("branchfs diff --name-status a"), "A\td/x\nM\tfile\nD\tgone/g\nA\ty\nA\tz\n");
+    let script = "cat file y z d/x >seen; echo on >>file; rm d/x; mv d e; chmod 600 y; test ! -e gone";
+    there(&format!("branchfs run --view native -b a --keep -- sh -ec '{script}'"));
+    assert_eq!(there("branchfs diff --name-status a"), "A\te\nM\tfile\nD\tgone/g\nA\tseen\nA\ty\nA\tz\n");
     there("branchfs commit a");
-    assert_eq!(there("cat file y z; ls"), "base\nmore\nx\nx\nd\nfile\nother\ny\nz\n");
+    assert_eq!(
+        there("cat file y seen; ls"),
+        "base\nmore\non\nx\nbase\nmore\nx\nx\nx\ne\nfile\nother\nseen\ny\nz\n"
+    );
     let base = user.tmp().join("b");
-    assert_eq!(owner(&base.join("d")), (NOBODY, NOBODY, 0o700));
+    assert_eq!(owner(&base.join("e")), (NOBODY, NOBODY, 0o700));
     assert_eq!(owner(&base.join("file")), (NOBODY, NOBODY, 0o640));
     let said = there("branchfs run --view auto -- touch file 2>&1");
     assert!(said.contains("user namespace"), "{said}");

@@ -147,7 +147,7 @@ pub enum Verb {
         on_end: OnEnd,
     },
     /// Make the directories for a native view of a branch, a kernel overlayfs: the next group attached, with
-    /// [`OnEnd::TakeIn`], writes to it. Live, as it was forked, without other groups.
+    /// [`OnEnd::TakeIn`], writes to it. Live, without other groups.
     NativeView {
         /// Name of the branch.
         branch: String,

@@ -8,6 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::ids::{LayerId, NodeId};
 use crate::node::Time;
+use crate::tree::Tree;
 
 /// Where overlayfs keeps what it has to remember of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +26,26 @@ pub(crate) struct NativeView {
     /// behind the view.
     pub(crate) since: Time,
     pub(crate) xattrs: OverlayXattrs,
+    pub(crate) start: Start,
     /// The nodes of what was taken in so far, by inode number and birth time: an object stays the same one.
     pub(crate) known: HashMap<(u64, Time), Known>,
+}
+
+/// What a branch was when it got its native view. Its content is frozen.
+#[derive(Debug, Clone)]
+pub(crate) enum Start {
+    /// As it was forked: the tree of the fork.
+    Fork(Tree),
+    /// Changed since: a mark has the tree ([`BEFORE_NATIVE`](crate::branch::BEFORE_NATIVE)).
+    Mark(Tree),
+}
+
+impl Start {
+    pub(crate) fn tree(&self) -> &Tree {
+        match self {
+            Start::Fork(tree) | Start::Mark(tree) => tree,
+        }
+    }
 }
 
 /// An object that was taken in before.

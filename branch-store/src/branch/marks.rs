@@ -2,13 +2,18 @@
 //! writes in a fresh layer from there on, so the bytes stay, too (I-4).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use crate::branch::Branch;
+use crate::branch::{Branch, Data, Shared};
+use crate::ids::LayerId;
 use crate::node::Time;
 use crate::tree::Tree;
 
 /// The mark that a restore leaves where something would be lost otherwise. Nobody else makes one of this name.
 pub const BEFORE_RESTORE: &str = "before-restore";
+/// The mark that a branch with changes has while its processes have a native view: what they began with. Nobody else
+/// makes one of this name.
+pub(crate) const BEFORE_NATIVE: &str = "before-native-view";
 
 /// A noted tree.
 #[derive(Debug)]
@@ -50,6 +55,24 @@ impl Marks {
     pub(crate) fn next_name(&self) -> String {
         let numbers = self.0.iter().filter_map(|mark| mark.name.parse::<u64>().ok());
         numbers.max().unwrap_or(0).saturating_add(1).to_string()
+    }
+}
+
+impl Data {
+    /// The effect of a mark record, live and in recovery: the tree is noted, and the branch writes in a fresh layer.
+    pub(crate) fn mark(&mut self, shared: &Shared, name: &str, time: Time, layer: LayerId) {
+        let tree = self.tree.clone();
+        self.marks.add(Mark { name: name.to_owned(), time, tree });
+        self.layer = layer;
+        self.layers.push(layer);
+        shared.counters.note_layer(layer);
+    }
+
+    /// The effect of its removal.
+    pub(crate) fn unmark(&mut self, branch: &Branch, name: &str) {
+        if self.marks.remove(name).is_some() {
+            branch.littered.store(true, Ordering::Release);
+        }
     }
 }
 

@@ -27,14 +27,14 @@ use parking_lot::RwLock;
 use rustix::io::Errno;
 
 pub use attached::OverlayXattrs;
-pub(crate) use attached::{Attached, Known, NativeView};
+pub(crate) use attached::{Attached, Known, NativeView, Start};
 pub use attributes::{AttrChange, XattrChange, XattrMode};
 pub(crate) use draft::{Draft, Names};
 pub(crate) use holdings::AtFork;
 pub use holdings::Holdings;
 pub use making::{New, NewKind};
+pub(crate) use marks::{BEFORE_NATIVE, Mark, Marks};
 pub use marks::{BEFORE_RESTORE, MarkInfo};
-pub(crate) use marks::{Mark, Marks};
 pub use namespace::{Removed, RenameMode};
 pub use open_file::{Access, OpenFile, SeekWhat, SyncWhat};
 pub(crate) use registry::Registry;

@@ -21,7 +21,7 @@ use crate::lease::Leases;
 
 /// What store and branches share.
 ///
-/// Lock order: `writeback`, `decide`, `gate`, then branch data (parents before children), then
+/// Lock order: a branch's native view, `writeback`, `decide`, `gate`, then branch data (parents before children), then
 /// `leases`, `registry`, `settling`, then the journal's own. Nothing is taken in the other direction.
 pub(crate) struct Shared {
     pub(crate) base_path: PathBuf,

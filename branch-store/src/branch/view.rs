@@ -17,6 +17,7 @@ use crate::node::{
 use crate::tree::Tree;
 
 /// One picture of a branch.
+#[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
     pub(crate) base: &'a Base,
     pub(crate) contents: &'a Contents,
@@ -87,7 +88,8 @@ impl View<'_> {
         Object { id, slot: origin.and_then(|origin| origin.slot.clone()) }
     }
 
-    fn look_in_base(&self, dir: NodeId, name: &[u8]) -> Result<Look> {
+    /// The same as if the tree had no entry for it.
+    pub(crate) fn look_in_base(&self, dir: NodeId, name: &[u8]) -> Result<Look> {
         let slot = Slot { dir, name: Name::trusted(name) };
         let Some(found) = self.base.resolve(&slot, self.epoch)? else {
             return Ok(Look { meaning: None, below: None });

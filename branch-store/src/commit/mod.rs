@@ -21,6 +21,7 @@ mod stage;
 pub(crate) mod undo;
 pub(crate) mod writeback;
 
+pub(crate) use apply_meta::set_meta;
 pub use choose::texts::{MERGE_MAX, MergedText, Merger, Texts};
 pub use choose::{Choice, Resolved, Resolver};
 pub use forget::{Invalid, Invalidate};

@@ -1,87 +1,140 @@
-//! What in the base an upper directory is about: which directories its own lie over, and which files are copies of which.
+//! What an upper directory is about: which directories of the branch, as it was when it got its view, its own are or lie
+//! over, and which of its files were those of the branch or are copies of files of the base.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 
-use crate::base::{Base, Found};
-use crate::branch::OverlayXattrs;
+use crate::base::Found;
+use crate::branch::view::{Look, Meaning};
+use crate::branch::{OverlayXattrs, View};
 use crate::copying::same_bytes;
 use crate::error::Result;
-use crate::ids::{CommitId, Name, NodeId};
+use crate::ids::{Name, NodeId};
 use crate::native::handle::Handle;
-use crate::native::upper::{Entry, Other, Upper};
-use crate::node::{Attributes, Kind, Slot};
-use crate::tree::Tree;
+use crate::native::upper::{Entry, Object as Upped, Other, Upper};
+use crate::node::{Attributes, Kind, Object, Slot, Stat};
 
-/// An object of the base that something in the upper directory is, in another state or place.
+/// An object that something in the upper directory is, in another state or place.
 pub(super) struct Under {
     pub(super) id: NodeId,
-    pub(super) slot: Slot,
-    pub(super) found: Found,
+    /// A name that the base has it by, if it was found by that.
+    pub(super) slot: Option<Slot>,
+    pub(super) stat: Stat,
+    /// What the base has; `None` for a node of the tree, and the top.
+    found: Option<Box<Found>>,
 }
 
-/// The base as an overlayfs sees it: at one epoch, through no tree.
+impl Under {
+    pub(super) fn object(&self) -> Object {
+        Object { id: self.id, slot: self.slot.clone() }
+    }
+}
+
+/// The branch as it was when it got its view, and the base under it.
 #[derive(Clone, Copy)]
 pub(super) struct Lower<'a> {
-    pub(super) base: &'a Base,
-    pub(super) tree: &'a Tree,
-    pub(super) epoch: CommitId,
+    view: View<'a>,
 }
 
-impl Lower<'_> {
+impl<'a> Lower<'a> {
+    pub(super) fn new(view: View<'a>) -> Lower<'a> {
+        Lower { view }
+    }
+
+    /// What the branch had under a name.
     pub(super) fn find(&self, dir: NodeId, name: &[u8]) -> Result<Option<Under>> {
+        self.look(dir, name, |name| self.view.look(dir, name))
+    }
+
+    /// What the base has under a name in one of its directories: that is where overlayfs looks.
+    fn find_in_base(&self, dir: NodeId, name: &[u8]) -> Result<Option<Under>> {
+        self.look(dir, name, |name| self.view.look_in_base(dir, name))
+    }
+
+    fn look(
+        &self,
+        dir: NodeId,
+        name: &[u8],
+        look: impl FnOnce(&[u8]) -> Result<Look>,
+    ) -> Result<Option<Under>> {
         if !Name::is_valid(name) {
             return Ok(None);
         }
-        let slot = Slot { dir, name: Name::trusted(name) };
-        let Some(found) = self.base.resolve(&slot, self.epoch)? else { return Ok(None) };
-        let id = self.base.id_of(&found.print, self.tree)?;
-        if found.print.kind == Kind::Dir {
-            self.base.places.note_dir(id, &found.place, found.print);
-        }
-        Ok(Some(Under { id, slot, found }))
+        let slot = Some(Slot { dir, name: Name::trusted(name) });
+        Ok(match look(name)?.meaning {
+            None => None,
+            Some(Meaning::Node(id)) => Some(Under { slot, ..self.node(id)? }),
+            Some(Meaning::Base(id, found)) => {
+                Some(Under { id, slot, stat: found.stat(id), found: Some(found) })
+            }
+        })
     }
 
-    fn root(&self) -> Result<Under> {
-        let found = self.base.resolve_root(self.epoch)?;
-        Ok(Under { id: NodeId::ROOT, slot: found.place.clone(), found })
+    pub(super) fn root(&self) -> Result<Under> {
+        self.node(NodeId::ROOT)
+    }
+
+    /// A node of the tree, or the top.
+    fn node(&self, id: NodeId) -> Result<Under> {
+        let stat = self.view.stat(&Object { id, slot: None })?;
+        Ok(Under { id, slot: None, stat, found: None })
+    }
+
+    /// The node that an object says it is.
+    fn tagged(&self, object: &Upped) -> Result<Option<Under>> {
+        let known =
+            |id: &NodeId| self.view.tree.get(*id).is_some_and(|node| node.inode.kind() == object.kind);
+        object.node.filter(known).map(|id| self.node(id)).transpose()
+    }
+
+    /// The names that the branch had in a directory, of what has a node.
+    pub(super) fn own_names(&self, dir: NodeId) -> impl Iterator<Item = &'a Name> {
+        let entries = self.view.tree.get(dir).map(|node| node.entries.iter());
+        entries.into_iter().flatten().filter(|(_, entry)| entry.child.is_some()).map(|(name, _)| name)
     }
 
     /// A path from the top of the base.
     fn walk(&self, path: &[u8]) -> Result<Option<Under>> {
         let mut at = self.root()?;
         for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-            match self.find(at.id, name)? {
-                Some(next) => at = next,
-                None => return Ok(None),
+            match self.find_in_base(at.id, name)? {
+                Some(next) if next.stat.kind == Kind::Dir => at = next,
+                _ => return Ok(None),
             }
         }
         Ok(Some(at))
     }
 
     pub(super) fn attributes(&self, under: &Under) -> Result<Attributes> {
-        let xattrs = self.base.xattrs(&under.found, under.id == NodeId::ROOT)?;
-        Ok(under.found.meta(xattrs).attributes())
+        let Stat { mode, uid, gid, atime, mtime, .. } = under.stat;
+        let base = self.view.base;
+        let xattrs = match (self.view.tree.get(under.id), &under.found) {
+            (Some(node), _) => node.inode.meta.xattrs.clone(),
+            (None, Some(found)) => base.xattrs(found, false)?,
+            (None, None) => base.xattrs(&base.resolve_root(self.view.epoch)?, true)?,
+        };
+        Ok(Attributes { mode, uid, gid, xattrs, atime, mtime: Some(mtime) })
     }
 
-    /// For each directory of the upper the one of the base that shows through it.
+    /// For each directory of the upper the one that shows through it.
     pub(super) fn dirs(&self, upper: &Upper) -> Result<Vec<Option<Under>>> {
         let mut below: Vec<Option<Under>> = vec![Some(self.root()?)];
         for dir in &upper.dirs[1..] {
             let above = below[dir.parent].as_ref().map(|under| under.id);
-            let under = match (&dir.redirect, above) {
+            let under = match (self.tagged(&dir.object)?, &dir.redirect, above) {
+                (Some(under), _, _) => Some(under),
                 // One that was moved is opaque to what lies at its new place, and not to what it was.
-                (Some(path), _) if path.starts_with(b"/") => self.walk(path)?,
-                (Some(name), Some(above)) => self.find(above, name)?,
-                (None, Some(above)) if !dir.opaque => self.find(above, dir.name.as_bytes())?,
+                (None, Some(path), _) if path.starts_with(b"/") => self.walk(path)?,
+                (None, Some(name), Some(above)) => self.find_in_base(above, name)?,
+                (None, None, Some(above)) if !dir.opaque => self.find_in_base(above, dir.name.as_bytes())?,
                 _ => None,
             };
-            below.push(under.filter(|under| under.found.print.kind == Kind::Dir));
+            below.push(under.filter(|under| under.stat.kind == Kind::Dir));
         }
         Ok(below)
     }
 
-    /// For each other object of the upper the one of the base that it is a copy of.
+    /// For each other object of the upper the one that it was, or is a copy of.
     pub(super) fn others(
         &self,
         upper: &mut Upper,
@@ -90,9 +143,10 @@ impl Lower<'_> {
     ) -> Result<Vec<Option<Under>>> {
         let mut origins = Vec::with_capacity(upper.others.len());
         for index in 0..upper.others.len() {
-            let found = match style {
-                OverlayXattrs::Trusted => self.in_place(&upper.others[index], below)?,
-                OverlayXattrs::User => self.alike(index, upper, below)?,
+            let found = match (self.tagged(&upper.others[index].object)?, style) {
+                (Some(under), _) => Some(under),
+                (None, OverlayXattrs::Trusted) => self.in_place(&upper.others[index], below)?,
+                (None, OverlayXattrs::User) => self.alike(index, upper, below)?,
             };
             origins.push(found);
         }
@@ -109,7 +163,7 @@ impl Lower<'_> {
         Ok(origins)
     }
 
-    /// The object that the base has under a name of the copy.
+    /// The object that there is under a name of the copy.
     fn in_place(&self, other: &Other, below: &[Option<Under>]) -> Result<Option<Under>> {
         let Some(origin) = &other.object.origin else { return Ok(None) };
         for (dir, name) in &other.names {
@@ -123,7 +177,7 @@ impl Lower<'_> {
         Ok(None)
     }
 
-    /// In a user namespace overlayfs notes no origins: what is under the base's name and in all but attributes like what is
+    /// In a user namespace overlayfs notes no origins: what is under the same name and in all but attributes like what is
     /// there counts as a copy of it.
     fn alike(&self, index: usize, upper: &mut Upper, below: &[Option<Under>]) -> Result<Option<Under>> {
         let [(dir, name)] = &upper.others[index].names[..] else { return Ok(None) };
@@ -131,7 +185,7 @@ impl Lower<'_> {
         let Some(under) = self.find(above.id, name.as_bytes())? else { return Ok(None) };
         let other = &upper.others[index];
         let kind = other.object.kind;
-        if kind != under.found.print.kind || under.found.links() > 1 {
+        if kind != under.stat.kind || under.stat.nlink > 1 {
             return Ok(None);
         }
         let same = match kind {
@@ -139,46 +193,56 @@ impl Lower<'_> {
                 let file = upper.open_file(index)?;
                 self.has_bytes_of(&under, &upper.others[index], || Ok(file))?
             }
-            Kind::Symlink => self.base.read_link(&under.found)? == other.target,
-            _ => under.found.stat(under.id).rdev == other.object.rdev(),
+            Kind::Symlink => self.view.read_link(&under.object())? == other.target,
+            _ => under.stat.rdev == other.object.rdev(),
         };
         Ok(same.then_some(under))
     }
 
+    /// What overlayfs notes of a copy of it.
     fn handle(&self, under: &Under) -> Result<Option<Handle>> {
-        let dir = self.base.places.open(under.found.place.dir)?;
-        Ok(Handle::of(&*dir, under.found.place.name.as_bytes())?)
+        let Some(found) = &under.found else { return Ok(None) };
+        let dir = self.view.base.places.open(found.place.dir)?;
+        Ok(Handle::of(&*dir, found.place.name.as_bytes())?)
     }
 
-    /// What of the base the upper hides: the files in it can be elsewhere by now.
+    /// What the upper hides: the files in it can be elsewhere by now.
     fn hidden(&self, upper: &Upper, below: &[Option<Under>]) -> Result<HashMap<Handle, Under>> {
         let mut covered = Vec::new();
         for (dir, under) in upper.dirs.iter().zip(below) {
             let Some(under) = under else { continue };
-            for (name, entry) in &dir.entries {
-                let shows = |index: usize| below[index].as_ref().map(|under| under.id);
+            let shows = |index: usize| below[index].as_ref().map(|under| under.id);
+            let gone = self.own_names(under.id).filter(|name| !dir.entries.contains_key(*name));
+            for (name, entry) in dir
+                .entries
+                .iter()
+                .map(|(name, entry)| (name, Some(entry)))
+                .chain(gone.map(|name| (name, None)))
+            {
                 let Some(found) = self.find(under.id, name.as_bytes())? else { continue };
-                if !matches!(entry, Entry::Dir(index) if shows(*index) == Some(found.id)) {
+                if !matches!(entry, Some(Entry::Dir(index)) if shows(*index) == Some(found.id)) {
                     covered.push(found);
                 }
             }
         }
-        let mut hidden = HashMap::new();
+        let (mut hidden, mut listed) = (HashMap::new(), HashSet::new());
         while let Some(under) = covered.pop() {
-            if under.found.print.kind != Kind::Dir {
+            if under.stat.kind != Kind::Dir {
                 if let Some(handle) = self.handle(&under)? {
                     hidden.insert(handle, under);
                 }
                 continue;
             }
-            for name in self.base.list(under.id, self.epoch)?.keys() {
-                covered.extend(self.find(under.id, name.as_bytes())?);
+            if listed.insert(under.id) {
+                for entry in self.view.read_dir(&Object { id: under.id, slot: None })? {
+                    covered.extend(self.find(under.id, entry.name.as_bytes())?);
+                }
             }
         }
         Ok(hidden)
     }
 
-    /// Whether a copy has the bytes that the base has: then it was copied up for nothing, or for its attributes. Times say
+    /// Whether a copy has the bytes that there were: then it was copied up for nothing, or for its attributes. Times say
     /// nothing of that, as programs set them.
     pub(super) fn has_bytes_of(
         &self,
@@ -186,7 +250,7 @@ impl Lower<'_> {
         other: &Other,
         copy: impl FnOnce() -> Result<File>,
     ) -> Result<bool> {
-        let same = other.object.statx.stx_size == under.found.stat(under.id).size;
-        Ok(same && same_bytes(&copy()?, &self.base.open_file(&under.found)?)?)
+        let same = other.object.statx.stx_size == under.stat.size;
+        Ok(same && same_bytes(&copy()?, &self.view.open(&under.object())?)?)
     }
 }

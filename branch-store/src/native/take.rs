@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use crate::base::Found;
 use crate::branch::view::{Look, Meaning};
-use crate::branch::{Data, Draft, Known, NativeView, Shared};
+use crate::branch::{Data, Draft, Known, NativeView, Shared, View};
 use crate::copying::Take;
 use crate::error::Result;
-use crate::ids::{BranchId, NodeId, STORE_DIR};
+use crate::ids::{BranchId, Name, NodeId, STORE_DIR};
 use crate::journal::record::Record;
 use crate::native::lower::{Lower, Under};
 use crate::native::upper::{Entry, Object as Upped, Upper};
@@ -24,7 +24,7 @@ pub enum Processes {
     Ended,
 }
 
-/// The tree that a branch has with an upper directory over its fork point, and the record of how it gets there from the
+/// The tree that a branch has with an upper directory over what it began with, and the record of how it gets there from the
 /// one that it has now.
 pub(super) fn tree_with(
     shared: &Shared,
@@ -34,8 +34,10 @@ pub(super) fn tree_with(
     upper: &mut Upper,
     processes: Processes,
 ) -> Result<(Tree, Option<Record>)> {
-    let at_fork = Data { tree: data.fork_tree.clone(), ..data.clone() };
-    let lower = Lower { base: &shared.base, tree: &data.fork_tree, epoch: data.epoch };
+    let start = view.start.tree().clone();
+    let before = Data { tree: start.clone(), ..data.clone() };
+    let seen = View { base: &shared.base, contents: &shared.contents, tree: &start, epoch: data.epoch };
+    let lower = Lower::new(seen);
     let below = lower.dirs(upper)?;
     let origins = lower.others(upper, &below, view.xattrs)?;
     let mut taking = Taking {
@@ -43,10 +45,12 @@ pub(super) fn tree_with(
         lower,
         below: &below,
         origins: &origins,
-        draft: Draft::new(shared, &at_fork),
+        draft: Draft::new(shared, &before),
         dirs: Vec::new(),
         others: Vec::new(),
         kept: HashSet::new(),
+        untouched: HashSet::new(),
+        made: HashSet::new(),
         nameless: Vec::new(),
         processes,
         since: view.since,
@@ -76,10 +80,14 @@ struct Taking<'a> {
     draft: Draft<'a>,
     /// The node of each directory of the upper.
     dirs: Vec<NodeId>,
-    /// The node of each other object; `None`: it is as in the base.
+    /// The node of each other object; `None`: it is as it was.
     others: Vec<Option<NodeId>>,
-    /// Objects of the base that are somewhere in the upper: who loses one of their names loses no more.
+    /// Objects that the branch had and that are somewhere in the upper: who loses one of their names loses no more.
     kept: HashSet<NodeId>,
+    /// Those of the others that are as they were.
+    untouched: HashSet<usize>,
+    /// Nodes of what is new.
+    made: HashSet<NodeId>,
     nameless: Vec<NodeId>,
     processes: Processes,
     /// When the view was attached.
@@ -88,7 +96,7 @@ struct Taking<'a> {
 }
 
 impl Taking<'_> {
-    /// What of the base was moved gets its node before anything changes its meaning, and so do files that were changed.
+    /// What was moved gets its node before anything changes its meaning, and so do files that were changed.
     fn stay(&mut self, upper: &mut Upper) -> Result<()> {
         for (index, under) in self.below.iter().enumerate().skip(1) {
             let Some(under) = under else { continue };
@@ -100,7 +108,9 @@ impl Taking<'_> {
         for (index, under) in self.origins.iter().enumerate() {
             let Some(under) = under else { continue };
             self.kept.insert(under.id);
-            if !self.is_untouched(index, under, upper)? {
+            if self.is_untouched(index, under, upper)? {
+                self.untouched.insert(index);
+            } else {
                 self.adopt(under)?;
             }
         }
@@ -110,17 +120,29 @@ impl Taking<'_> {
     /// A file that was copied up, perhaps only because it was opened for writing, and is as it was.
     fn is_untouched(&self, index: usize, under: &Under, upper: &mut Upper) -> Result<bool> {
         let other = &upper.others[index];
+        if other.object.node == Some(under.id) {
+            // What it is called now is seen to with the names.
+            return Ok(self.is_older(&other.object)
+                || self.new_attributes(&other.object, under)?.is_none()
+                    && self.is_unwritten(index, under, upper)?);
+        }
         let [(dir, name)] = &other.names[..] else { return Ok(false) };
         let above = self.below[*dir].as_ref().map(|above| above.id);
-        let in_place = above == Some(under.slot.dir) && *name == under.slot.name;
-        if !in_place || self.new_attributes(&other.object, under)?.is_some() {
+        let in_place = |slot: &Slot| above == Some(slot.dir) && *name == slot.name;
+        if !under.slot.as_ref().is_some_and(in_place) || self.new_attributes(&other.object, under)?.is_some()
+        {
             return Ok(false);
         }
         self.is_unwritten(index, under, upper)
     }
 
+    /// Nothing has happened to it since the view was made.
+    fn is_older(&self, object: &Upped) -> bool {
+        object.ctime() < self.since
+    }
+
     fn is_unwritten(&self, index: usize, under: &Under, upper: &mut Upper) -> Result<bool> {
-        if under.found.print.kind != Kind::File {
+        if under.stat.kind != Kind::File {
             return Ok(true);
         }
         let file = upper.open_file(index)?;
@@ -138,7 +160,7 @@ impl Taking<'_> {
     }
 
     fn adopt(&mut self, under: &Under) -> Result<()> {
-        self.draft.adopt(&Object { id: under.id, slot: Some(under.slot.clone()) }).map(drop)
+        self.draft.adopt(&under.object()).map(drop)
     }
 
     /// Gives every object of the upper its node, with attributes and bytes; names come later.
@@ -163,6 +185,9 @@ impl Taking<'_> {
     }
 
     fn merged_dir(&mut self, under: &Under, object: &Upped) -> Result<NodeId> {
+        if object.node == Some(under.id) && self.is_older(object) {
+            return Ok(under.id);
+        }
         if let Some(attributes) = self.new_attributes(object, under)? {
             self.adopt(under)?;
             self.draft.update(under.id, |inode| {
@@ -179,6 +204,7 @@ impl Taking<'_> {
         let subdirs = dir.entries.values().filter(|entry| matches!(entry, Entry::Dir(_))).count();
         let nlink = u32::try_from(subdirs + 2).unwrap_or(u32::MAX);
         let body = Body::Dir { parent: self.dirs[dir.parent], lower: Shows::Opaque };
+        self.made.insert(id);
         self.draft.put(id, Inode { meta: meta(&dir.object, nlink), origin: None, body })?;
         Ok(id)
     }
@@ -196,11 +222,12 @@ impl Taking<'_> {
         if kind == Kind::File {
             meta.mtime = None;
         }
+        self.made.insert(id);
         self.draft.put(id, Inode { meta, origin: None, body })?;
         Ok(id)
     }
 
-    /// The node of a copy of a base object; `None` if nothing was done to it.
+    /// The node of a copy of what the branch had; `None` if nothing was done to it.
     fn changed_other(
         &mut self,
         index: usize,
@@ -208,8 +235,8 @@ impl Taking<'_> {
         upper: &mut Upper,
         view: &NativeView,
     ) -> Result<Option<NodeId>> {
-        if self.draft.node(under.id).is_err() {
-            return Ok(None);
+        if self.untouched.contains(&index) {
+            return Ok(upper.others[index].object.node);
         }
         let id = under.id;
         let written = !self.is_unwritten(index, under, upper)?;
@@ -283,6 +310,13 @@ impl Taking<'_> {
                 };
                 self.name(index, name.as_bytes(), target)?;
             }
+            // What the base never had leaves no trace.
+            let Some(under) = self.below[index].as_ref() else { continue };
+            let is_gone = |name: &&Name| !dir.entries.contains_key(*name);
+            let gone: Vec<Name> = self.lower.own_names(under.id).filter(is_gone).cloned().collect();
+            for name in gone {
+                self.name(index, name.as_bytes(), None)?;
+            }
         }
         for id in std::mem::take(&mut self.nameless) {
             if self.draft.node(id).is_ok_and(|node| node.is_nameless()) {
@@ -308,7 +342,7 @@ impl Taking<'_> {
             self.remove(dir, name)?;
         }
         let Some((id, kind)) = target else { return Ok(()) };
-        let is_new = self.draft.node(id)?.inode.origin.is_none();
+        let is_new = self.made.contains(&id);
         self.draft.set_entry(dir, name, &now, id)?;
         if kind == Kind::Dir {
             self.draft.update(id, |inode| {
@@ -328,7 +362,7 @@ impl Taking<'_> {
 
     /// Takes a name away, and with a directory all that is in it and was not moved elsewhere.
     fn remove(&mut self, dir: NodeId, name: &[u8]) -> Result<()> {
-        let mut todo = vec![Removal::Name(Slot { dir, name: crate::ids::Name::trusted(name) })];
+        let mut todo = vec![Removal::Name(Slot { dir, name: Name::trusted(name) })];
         while let Some(next) = todo.pop() {
             match next {
                 Removal::Name(slot) => {

@@ -14,8 +14,9 @@ use crate::base::{stat_at, stat_fd};
 use crate::branch::OverlayXattrs;
 use crate::disk::{list, open_dir};
 use crate::error::{Error, Result};
-use crate::ids::Name;
+use crate::ids::{Name, NodeId};
 use crate::native::handle::Handle;
+use crate::native::materialise::NODE;
 use crate::node::{Attributes, Kind, Time, Xattrs, device, time_of};
 
 /// Directories of the upper kept open.
@@ -75,6 +76,8 @@ pub(super) struct Object {
     pub(super) xattrs: Xattrs,
     /// What it was copied up from.
     pub(super) origin: Option<Handle>,
+    /// Which node of the branch it was to begin with.
+    pub(super) node: Option<NodeId>,
 }
 
 impl Object {
@@ -242,11 +245,8 @@ fn inspect(
     style: OverlayXattrs,
 ) -> Result<(Object, Marks)> {
     let all = crate::xattr::read_all(dir, name)?;
-    let prefix: &[u8] = match style {
-        OverlayXattrs::Trusted => b"trusted.overlay.",
-        OverlayXattrs::User => b"user.overlay.",
-    };
-    let (mut own, mut marks, mut origin) = (BTreeMap::new(), Marks::default(), None);
+    let prefix = style.prefix();
+    let (mut own, mut marks, mut origin, mut node) = (BTreeMap::new(), Marks::default(), None, None);
     for (key, value) in all.iter() {
         match key.strip_prefix(prefix) {
             None => {
@@ -255,6 +255,7 @@ fn inspect(
             Some(b"opaque") => marks.opaque = value == b"y",
             Some(b"redirect") => marks.redirect = Some(value.clone()),
             Some(b"origin") => origin = Handle::of_origin(value),
+            Some(NODE) => node = std::str::from_utf8(value).ok().and_then(|id| id.parse().ok()).map(NodeId),
             // What a program gives such a name is kept under an escaped one.
             Some(escaped) if escaped.starts_with(b"overlay.") => {
                 own.insert([prefix, &escaped[b"overlay.".len()..]].concat(), value.clone());
@@ -263,7 +264,7 @@ fn inspect(
         }
     }
     let xattrs = if own.len() == all.len() { all } else { Arc::new(own) };
-    Ok((Object { kind, statx, xattrs, origin }, marks))
+    Ok((Object { kind, statx, xattrs, origin, node }, marks))
 }
 
 /// What has gone between two looks is no error.

@@ -1,12 +1,10 @@
 //! Marks are made and removed in time that does not depend on what is in the branch: a mark is a pointer and a record.
 
-use std::sync::atomic::Ordering;
-
 use parking_lot::RwLockWriteGuard;
 
-use crate::branch::{BEFORE_RESTORE, Branch, Data, Mark, Shared};
+use crate::branch::{BEFORE_NATIVE, BEFORE_RESTORE, Branch, Data};
 use crate::error::{Error, Result};
-use crate::ids::{LayerId, MARKS_MAX, check_branch_name};
+use crate::ids::{MARKS_MAX, check_branch_name};
 use crate::journal::record::Record;
 use crate::node::Time;
 use crate::store::Store;
@@ -37,7 +35,7 @@ impl Store {
         }
         let (time, layer) = (Time::now(), shared.counters.new_layer());
         shared.journal.append(&Record::Mark { branch: branch.id(), name: name.clone(), time, layer })?;
-        apply(shared, &mut data, &name, time, layer);
+        data.mark(shared, &name, time, layer);
         Ok(name)
     }
 
@@ -55,7 +53,7 @@ impl Store {
             return Err(no_such_mark(branch, name));
         }
         shared.journal.append(&Record::Unmark { branch: branch.id(), name: name.to_owned() })?;
-        apply_unmark(branch, &mut data, name);
+        data.unmark(branch, name);
         Ok(())
     }
 }
@@ -84,24 +82,9 @@ pub(super) fn open(branch: &Branch) -> Result<RwLockWriteGuard<'_, Data>> {
 fn check_name(name: &str) -> Result<()> {
     let bad = |reason| Error::BadBranchName { name: name.to_owned(), reason };
     check_branch_name(name).map_err(bad)?;
-    if name == BEFORE_RESTORE {
-        return Err(bad("'before-restore' is what a restore leaves behind"));
-    }
-    Ok(())
-}
-
-/// The effect of a mark record, live and in recovery.
-pub(super) fn apply(shared: &Shared, data: &mut Data, name: &str, time: Time, layer: LayerId) {
-    let tree = data.tree.clone();
-    data.marks.add(Mark { name: name.to_owned(), time, tree });
-    data.layer = layer;
-    data.layers.push(layer);
-    shared.counters.note_layer(layer);
-}
-
-/// The effect of its removal.
-pub(super) fn apply_unmark(branch: &Branch, data: &mut Data, name: &str) {
-    if data.marks.remove(name).is_some() {
-        branch.littered.store(true, Ordering::Release);
+    match name {
+        BEFORE_RESTORE => Err(bad("'before-restore' is what a restore leaves behind")),
+        BEFORE_NATIVE => Err(bad("'before-native-view' is what a branch was before its native view")),
+        _ => Ok(()),
     }
 }

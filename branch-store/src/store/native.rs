@@ -10,11 +10,14 @@ use crate::store::Store;
 impl Store {
     /// Makes directories for an overlayfs over the base that takes a branch's changes, durably, before anybody mounts it.
     /// From now until [`Store::take_in`] after the end of the processes nobody else changes the branch (EBUSY), forks,
-    /// marks or commits it (`Attached`), and nobody changes the base but a commit that ends the branch. It must be as it
-    /// was forked, from main or what is like it, with no commit since.
+    /// marks or commits it (`Attached`), and nobody changes the base but a commit that ends the branch. There must have
+    /// been no commit into the base since the fork. What the branch has and the base has not is copied into the upper
+    /// directory, and takes as long as that.
     ///
     /// # Errors
-    /// `NotAllowed` with the reason, `Attached`, `HasChildren`, `Busy`, `Ended`, `Stale`, and the host's.
+    /// `NotAllowed` with the reason, `Attached`, `HasChildren`, `Busy` (somebody changed it meanwhile, too), `Ended`,
+    /// `Stale`, and the host's. If the branch is attached all the same, nobody has anything to do in its view: it is to be
+    /// taken in.
     pub fn attach(&self, branch: &Branch, xattrs: OverlayXattrs) -> Result<NativePaths> {
         native::attach(&self.shared, branch, xattrs)
     }

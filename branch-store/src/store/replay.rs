@@ -8,7 +8,7 @@ use crate::commit::{apply_merge, decide, nothing, rebase};
 use crate::ids::{BranchId, CommitId, GroupKind, LayerId, NodeId};
 use crate::journal::record::{self, Decide, MarkLine, Origin, Rebase, Record, Rest, Restore, Snapshot};
 use crate::node::{DisplacedTo, Lender};
-use crate::store::{check, fork, litter, maintain, mark, restore};
+use crate::store::{check, fork, litter, maintain, restore};
 use crate::tree::{Change, Tree};
 
 /// Applies records. Uses the same functions as live operation, so both agree.
@@ -89,13 +89,13 @@ impl Replay<'_> {
                 let branch = self.branch(branch)?;
                 self.went_on(branch.id());
                 check::mark(self.shared, &branch, &name, layer)?;
-                mark::apply(self.shared, &mut branch.data.write(), &name, time, layer);
+                branch.data.write().mark(self.shared, &name, time, layer);
                 Ok(())
             }
             Record::Unmark { branch, name } => {
                 let branch = self.branch(branch)?;
                 check::marked(&branch, &name)?;
-                mark::apply_unmark(&branch, &mut branch.data.write(), &name);
+                branch.data.write().unmark(&branch, &name);
                 Ok(())
             }
             Record::Restore(record) => self.restore(&record),

@@ -11,7 +11,7 @@ use crate::ids::{BranchId, NodeId};
 use crate::journal::record::{self, Record};
 use crate::node::{Body, Entry, Kind, Lower, Node, Object, Slot, Time};
 use crate::store::Store;
-use crate::store::mark::{apply as apply_mark, no_such_mark, open, refuse_main};
+use crate::store::mark::{no_such_mark, open, refuse_main};
 use crate::tree::{Change, Tree};
 
 /// What a restore did.
@@ -83,7 +83,7 @@ pub(super) fn apply(
     record.changes.iter().try_for_each(|change| tree.apply(change))?;
     if let Some((time, layer)) = record.saved {
         let replaced = data.marks.get(BEFORE_RESTORE).is_some();
-        apply_mark(shared, data, BEFORE_RESTORE, time, layer);
+        data.mark(shared, BEFORE_RESTORE, time, layer);
         branch.littered.fetch_or(replaced, Ordering::AcqRel);
     }
     data.tree = tree.clone();

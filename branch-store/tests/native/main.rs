@@ -4,7 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod with_changes;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -190,14 +192,10 @@ fn a_sibling_of_an_exclusive_group_wins_over_a_native_view() {
 }
 
 #[test]
-fn a_branch_that_is_not_as_the_base_gets_no_native_view() {
+fn a_branch_behind_the_base_or_with_a_limit_gets_no_native_view() {
     let w = sample();
     let [a, b] = &w.fork_as("main", &["a", "b"], GroupKind::Independent)[..] else { unreachable!() };
     a.put("new", "x").unwrap();
-    assert!(matches!(attach(&w, a), Err(Error::NotAllowed(_))), "it has changes");
-    let below = w.fork("a", "below");
-    assert!(matches!(attach(&w, &below), Err(Error::NotAllowed(_))), "its parent has changes");
-    w.store().commit(&below).unwrap();
     w.store().commit(a).unwrap();
     assert!(matches!(attach(&w, b), Err(Error::NotAllowed(_))), "the base has changed since");
     let limited = &w.store().fork_limited(
