@@ -115,10 +115,8 @@ fn prepare(
     let native = native_dir(shared)?;
     let (name, fresh) = names(branch.id());
     let since = make(shared, &native, branch.id(), &seen, &Note::new(xattrs, start))?;
-    if let Start::Mark(_) = start {
-        // The directories are the record that there is a view: what they are about must not be lost before them.
-        shared.make_durable()?;
-    }
+    // The directories are the record that there is a view: the branch and its mark must not be lost before them.
+    shared.make_durable()?;
     // Neither a commit into the base nor the beginning or end of a branch is under way.
     let _writeback = shared.writeback.lock();
     let _decide = shared.decide.lock();

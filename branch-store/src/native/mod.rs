@@ -21,6 +21,7 @@ use crate::commit::{Invalid, forgotten};
 use crate::disk::{open_dir, open_dir_readable};
 use crate::error::Result;
 use crate::ids::BranchId;
+use crate::journal::record::Record;
 
 pub(crate) use attach::attach;
 pub(crate) use recover::recover;
@@ -105,16 +106,20 @@ fn read_in(shared: &Shared, branch: &Branch, view: &mut NativeView, processes: P
     };
     let mut upper = Upper::read(open_dir(&own, UPPER)?, index, view.xattrs)?;
     let seen = branch.data.read().clone();
-    let (tree, record) = take::tree_with(shared, branch.id(), &seen, view, &mut upper, processes)?;
-    let Some(record) = record else { return Ok(Taken::default()) };
+    let take::Read { tree, dirs, copied } =
+        take::tree_with(shared, branch.id(), &seen, view, &mut upper, processes)?;
     let _gate = shared.gate.read();
     let mut data = branch.data.write();
     branch.check_live()?;
-    // Forks and marks are refused meanwhile; what is forgotten as nobody has it open any more is no change.
+    // Forks and marks are refused meanwhile. What nobody has open any more may have been forgotten.
     debug_assert_eq!(data.layer, seen.layer);
-    shared.journal.append(&record)?;
     let changes = data.tree.diff(&tree);
+    if changes.is_empty() {
+        return Ok(Taken::default());
+    }
     let invalid = forgotten(branch.id(), &data.tree, &changes);
+    let lent = Vec::new();
+    shared.journal.append(&Record::Batch { branch: branch.id(), changes, dirs, copied, lent })?;
     data.tree = tree;
     branch.note_replaced();
     Ok(Taken { invalid })

@@ -8,8 +8,8 @@ use crate::branch::view::{Look, Meaning};
 use crate::branch::{Data, Draft, Known, NativeView, Shared, View};
 use crate::copying::Take;
 use crate::error::Result;
-use crate::ids::{BranchId, Name, NodeId, STORE_DIR};
-use crate::journal::record::Record;
+use crate::ids::{BranchId, LayerId, Name, NodeId, STORE_DIR};
+use crate::journal::record::{DirPlace, Record};
 use crate::native::lower::{Lower, Under};
 use crate::native::upper::{Entry, Object as Upped, Upper};
 use crate::node::{Attributes, Body, Content, Inode, Kind, Lower as Shows, Meta, Object, Slot, Time};
@@ -24,8 +24,15 @@ pub enum Processes {
     Ended,
 }
 
-/// The tree that a branch has with an upper directory over what it began with, and the record of how it gets there from the
-/// one that it has now.
+/// What was read from an upper directory.
+pub(super) struct Read {
+    pub(super) tree: Tree,
+    /// What a record has to say of it.
+    pub(super) dirs: Vec<DirPlace>,
+    pub(super) copied: Vec<(LayerId, NodeId)>,
+}
+
+/// The tree that a branch has with an upper directory over what it began with.
 pub(super) fn tree_with(
     shared: &Shared,
     branch: BranchId,
@@ -33,7 +40,7 @@ pub(super) fn tree_with(
     view: &mut NativeView,
     upper: &mut Upper,
     processes: Processes,
-) -> Result<(Tree, Option<Record>)> {
+) -> Result<Read> {
     let start = view.start.tree().clone();
     let before = Data { tree: start.clone(), ..data.clone() };
     let seen = View { base: &shared.base, contents: &shared.contents, tree: &start, epoch: data.epoch };
@@ -66,10 +73,7 @@ pub(super) fn tree_with(
         Some(Record::Batch { dirs, copied, .. }) => (dirs, copied),
         _ => Default::default(),
     };
-    let changes = data.tree.diff(&tree);
-    let record =
-        (!changes.is_empty()).then_some(Record::Batch { branch, changes, dirs, copied, lent: Vec::new() });
-    Ok((tree, record))
+    Ok(Read { tree, dirs, copied })
 }
 
 struct Taking<'a> {
