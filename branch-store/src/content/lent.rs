@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
-use rustix::fs::{OFlags, Statx};
+use rustix::fs::{OFlags, SeekFrom, Statx};
 use rustix::io::Errno;
 
 use crate::base::stat_fd;
@@ -91,13 +91,12 @@ impl Contents {
     pub(super) fn make_up(&self, to: &File, original: &Original<'_>, take: Take) -> Result<Option<Loan>> {
         match original {
             Original::Lends(source, lending) if take == Take::All => {
-                let made = stat_fd(to)?;
-                // A tmpfs of huge pages tells holes from data by those.
-                if u64::from(made.stx_blksize) > UNIT {
-                    return copy_bytes(&self.disk, source, to, take).map(|()| None);
-                }
                 let Lending { slot, epoch, print } = lending;
                 self.disk.truncate(to, print.size)?;
+                let made = stat_fd(to)?;
+                if !is_exact(to, &made)? {
+                    return copy_bytes(&self.disk, source, to, take).map(|()| None);
+                }
                 let (slot, epoch, borrowed) = ((*slot).clone(), *epoch, print.size);
                 let lender = Lender { slot, epoch, print: *print, holder: holder(&made), borrowed };
                 Ok(Some(Loan::new(lender, Arc::clone(source))))
@@ -258,5 +257,15 @@ impl Contents {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether the host tells holes of an empty file from data, to the block. The older driver of ext2 does not, nor does a
+/// tmpfs of huge pages.
+fn is_exact(file: &File, stat: &Statx) -> Result<bool> {
+    match rustix::fs::seek(file, SeekFrom::Data(0)) {
+        Err(Errno::NXIO) => Ok(u64::from(stat.stx_blksize) <= UNIT),
+        Ok(_) | Err(Errno::INVAL | Errno::NOTSUP) => Ok(false),
+        Err(e) => Err(e.into()),
     }
 }

@@ -308,8 +308,8 @@ impl Store {
     /// # Errors
     /// The host's; a failed sync poisons the store (S21).
     pub fn settle(&self) -> Result<()> {
-        lenders::rescue(&self.shared)?;
-        self.shared.settle()
+        self.shared.settle()?;
+        lenders::rescue(&self.shared)
     }
 }
 
