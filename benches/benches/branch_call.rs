@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use branch::branch;
 use branch_proto::Client;
 use branchfs::daemon;
+use branchfs::vfs::Prefetch;
 use branchfs::watch::Wish;
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -52,8 +53,16 @@ fn serve(top: &Path) {
     let base = top.join("base");
     let (store, mountpoint) = (base.join(".branchfs"), top.join("mnt"));
     let data = branchfs::fuse::Data::default();
-    daemon::serve(daemon::Options { store, base, mountpoint, watch: Wish::Best, data, ready: Some(ready) })
-        .unwrap();
+    daemon::serve(daemon::Options {
+        store,
+        base,
+        mountpoint,
+        watch: Wish::Best,
+        prefetch: Prefetch::On,
+        data,
+        ready: Some(ready),
+    })
+    .unwrap();
 }
 
 fn start(top: &Path) -> (Child, Client) {

@@ -38,6 +38,7 @@ fn serve(top: &Path) {
         store: base.join(".branchfs"),
         base,
         mountpoint: top.join("mnt"),
+        prefetch: branchfs::vfs::Prefetch::On,
         watch: branchfs::watch::Wish::Best,
         data: branchfs::fuse::Data::default(),
         ready: Some(ready),

@@ -14,6 +14,7 @@ use super::context::Context;
 use super::data::Data;
 use super::error::CliError;
 use super::exit_code::Code;
+use crate::vfs::Prefetch;
 use crate::watch::{How, Wish};
 
 #[derive(Debug, clap::Args)]
@@ -30,6 +31,9 @@ pub(super) struct Args {
     /// How to watch the base; without it as the environment variable BRANCHFS_WATCH says
     #[arg(long)]
     watch: Option<Watch>,
+    /// Whether to list directories ahead; without it as the environment variable BRANCHFS_PREFETCH says
+    #[arg(long)]
+    prefetch: Option<Names>,
     /// How to serve file data; without it as the environment variable BRANCHFS_DATA says
     #[arg(long)]
     data: Option<Data>,
@@ -44,6 +48,34 @@ enum Watch {
     Inotify,
     /// Not at all
     Off,
+}
+
+/// Whether directories are listed before somebody asks for their names.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Names {
+    /// Where a program probably will
+    On,
+    /// Never
+    Off,
+}
+
+const PREFETCH: &str = "BRANCHFS_PREFETCH";
+
+impl Names {
+    fn from_environment() -> Names {
+        let Some(text) = env::var_os(PREFETCH) else { return Names::On };
+        text.to_str().and_then(|text| Names::from_str(text, false).ok()).unwrap_or_else(|| {
+            tracing::warn!("{PREFETCH}={} is neither on nor off", text.display());
+            Names::On
+        })
+    }
+
+    fn wish(self) -> Prefetch {
+        match self {
+            Names::On => Prefetch::On,
+            Names::Off => Prefetch::Off,
+        }
+    }
 }
 
 const WATCH: &str = "BRANCHFS_WATCH";
@@ -72,10 +104,12 @@ impl Args {
         log_to_stderr();
         give_memory_back();
         die_with_a_worker();
-        let Args { base, store, mountpoint, launched, watch, data } = self;
+        let Args { base, store, mountpoint, launched, watch, prefetch, data } = self;
         let watch = watch.unwrap_or_else(Watch::from_environment).wish();
+        let prefetch = prefetch.unwrap_or_else(Names::from_environment).wish();
         let data = data.or_else(Data::from_environment).map(Data::wish).unwrap_or_default();
-        let options = |ready| crate::daemon::Options { base, store, mountpoint, watch, data, ready };
+        let options =
+            |ready| crate::daemon::Options { base, store, mountpoint, watch, prefetch, data, ready };
         if !launched {
             crate::daemon::serve(options(None)).map_err(stopped)?;
             return Ok(Code::OK);

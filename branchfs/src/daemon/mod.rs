@@ -35,6 +35,7 @@ pub use self::error::Error;
 pub(crate) use self::start::check_owner;
 use self::stop::Cause;
 use crate::fuse::Data;
+use crate::vfs::Prefetch;
 use crate::watch::Wish;
 
 mod checkpoints;
@@ -82,6 +83,8 @@ pub struct Options {
     pub mountpoint: PathBuf,
     /// How the base is to be watched.
     pub watch: Wish,
+    /// Whether directories are to be listed ahead.
+    pub prefetch: Prefetch,
     /// How file data are to be served.
     pub data: Data,
     /// Told once whether the daemon serves: [`READY`], or why it does not. Closed afterwards.

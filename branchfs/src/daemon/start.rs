@@ -137,7 +137,9 @@ fn make_mountpoint(mountpoint: &Path) -> Result<(), Error> {
 
 fn mount(daemon: &Arc<Daemon>, options: &Options) -> Result<(), Error> {
     let control = Box::new(FromView::new(Arc::downgrade(daemon)));
-    let vfs = Arc::new(Vfs::new(daemon.store.clone(), control).watching(options.watch));
+    let vfs = Arc::new(
+        Vfs::new(daemon.store.clone(), control).watching(options.watch).prefetching(options.prefetch),
+    );
     let mountpoint = &options.mountpoint;
     let mount = MountOptions { access: Access::permitted(), data: options.data };
     let mounted = vfs

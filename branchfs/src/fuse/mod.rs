@@ -13,6 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 use branch_store::{Branch, BranchId, Invalid, Invalidate, NodeId};
 use fuser::{Config, Session, SessionACL};
@@ -26,6 +27,7 @@ use crate::vfs::{CONTROL_NAME, Vfs, ino};
 use crate::watch::{How, Listening};
 
 mod adapter;
+mod ahead;
 mod attach;
 mod backing;
 mod convert;
@@ -46,6 +48,9 @@ pub use invalidator::{Invalidator, Pending};
 const WORKERS_MIN: usize = 4;
 /// How the names of the threads that answer requests begin.
 pub const WORKER: &str = "fuser-";
+/// For so long an unmount waits for the end of a listing that nobody asked for. It is answered at once, unless the host is slow; then it keeps
+/// the mount in use.
+const LISTING_MAX: Duration = Duration::from_secs(1);
 const FUSE_CONF: &str = "/etc/fuse.conf";
 
 /// Who may use the mount. Permissions of the files apply in any case.
@@ -255,6 +260,9 @@ impl Mounted {
     /// # Errors
     /// The host's.
     pub fn unmount(&self) -> io::Result<()> {
+        if let Some(ahead) = self.vfs.ahead() {
+            ahead.end(LISTING_MAX);
+        }
         self.write_out();
         match self.attachment.detach()? {
             Detached::Over => {}
@@ -320,6 +328,12 @@ impl Serving {
             Ok(listening) => listening,
             Err(error) => return attachment.detach().and(Err(error)),
         };
+        if let Some(wanted) = vfs.ahead()
+            && let Err(error) =
+                ahead::start(Arc::clone(wanted), attachment.mountpoint(), attachment.connection())
+        {
+            return attachment.detach().and(Err(error));
+        }
         Ok(Mounted { vfs, attachment, invalidator, options, backing, workers, ending, _listening })
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use branch_store::{DirEntry, Kind, NodeId};
 use rustix::io::Errno;
 
+use super::ahead::Listed;
 use super::attributes::SHORT;
 use super::belief::Look;
 use super::listings::{Child, Listing, Step};
@@ -79,7 +80,7 @@ impl Vfs {
     ) -> Result<Kept, Errno> {
         let look = self.look_into(own);
         let listing = self.listing(own, offset)?;
-        let mut last = offset;
+        let (mut last, mut listed) = (offset, Listed::All);
         let mut steps = listing.walk(offset).peekable();
         if steps.peek().is_none() {
             self.listings.forget(own);
@@ -97,9 +98,13 @@ impl Vfs {
                 if let Step::Entry(_) = step {
                     self.forget(attr.ino, 1);
                 }
+                listed = Listed::To(last);
                 break;
             }
             last = next;
+        }
+        if let Some(ahead) = &self.ahead {
+            ahead.told(own, listed);
         }
         Ok(self.kept(look))
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use branch_store::{Branch, Kind, NodeId, Object, Owner, Stat};
 use rustix::io::Errno;
 
-use super::attributes::FOREVER;
+use super::attributes::{FOREVER, SHORT};
 use super::belief::{by_number, checked_by_nobody};
 use super::inodes::{Counted, Forgotten, Held};
 use super::{Attr, Known, Place, Vfs, control, errno, ino, reaping};
@@ -49,6 +49,9 @@ impl Vfs {
         self.untell(ino, &object);
         self.leave(ino, &object);
         self.listings.forget(ino);
+        if let Some(ahead) = &self.ahead {
+            ahead.forget(ino);
+        }
         self.forgettings.count(self.inodes.len());
         if is_orphan {
             self.reaping.reap(&branch, object.id);
@@ -116,8 +119,11 @@ impl Vfs {
                 let known = dir.child(object);
                 self.found_anew(&known, &stat);
                 let (ino, stat) = self.remember(&known, stat);
-                let attr = self.found_attr(look, (ino, &known), stat);
-                attr.map(Found::Entry).inspect_err(|_| self.forget(ino, 1))
+                let attr = self.found_attr(look, (ino, &known), stat).inspect_err(|_| self.forget(ino, 1))?;
+                if attr.entry_ttl > SHORT {
+                    self.found_in(dir);
+                }
+                Ok(Found::Entry(attr))
             }
             Err(Errno::NOENT) => Ok(Found::Absent(self.absent_ttl(look))),
             Err(other) => Err(other),

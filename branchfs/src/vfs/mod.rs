@@ -14,6 +14,7 @@
 
 use std::io;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use branch_store::{Branch, BranchId, NodeId, Object, Store};
 use rustix::io::Errno;
@@ -29,6 +30,7 @@ use self::reaping::Reaping;
 use crate::watch::{How, Told, Wish};
 
 mod acl;
+mod ahead;
 mod attributes;
 mod belief;
 mod birth;
@@ -49,6 +51,7 @@ mod passthrough;
 mod reaping;
 mod xattrs;
 
+pub use ahead::{Ahead, Part, Prefetch, Route, Wanted};
 pub use attributes::{Attr, Caller, FOREVER, SHORT};
 pub use birth::NewMode;
 pub use control::{CONTROL_NAME, Control, FORK_REPLY_LEN, Order, Verb};
@@ -74,6 +77,7 @@ pub struct Vfs {
     owner: Owner,
     told: Told,
     forgettings: Forgettings,
+    ahead: Option<Arc<Ahead>>,
 }
 
 /// An object the kernel knows.
@@ -106,8 +110,21 @@ impl Vfs {
         let (owner, told) = (owner_of(&store), Told::new(Wish::Only(How::Not)));
         let (inodes, handles, listings) = (Arc::new(Inodes::new()), Handles::new(), Listings::new());
         let (reaping, forgettings) = (Reaping::new(Arc::clone(&inodes)), Forgettings::default());
-        let (kept, passing) = (KeptFiles::new(), OnceLock::new());
-        Vfs { store, control, inodes, reaping, handles, kept, listings, passing, owner, told, forgettings }
+        let (kept, passing, ahead) = (KeptFiles::new(), OnceLock::new(), None);
+        Vfs {
+            store,
+            control,
+            inodes,
+            reaping,
+            handles,
+            kept,
+            listings,
+            passing,
+            owner,
+            told,
+            forgettings,
+            ahead,
+        }
     }
 
     /// The same with the base watched. What this process changes there itself is taken for a commit's doing.
@@ -127,6 +144,11 @@ impl Vfs {
     /// Whatever unlinked objects the kernel has forgotten are gone when this returns: a snapshot need not hold them.
     pub fn finish_reaping(&self) {
         self.reaping.finish();
+    }
+
+    /// The same with listings asked for before names are, or not, as by default.
+    pub fn prefetching(self, prefetch: Prefetch) -> Vfs {
+        Vfs { ahead: (prefetch == Prefetch::On).then(Ahead::new), ..self }
     }
 
     /// Inodes of objects of branches that the kernel may have cached.
@@ -192,6 +214,9 @@ impl Vfs {
 
     /// The mount is gone: no more requests and no more forgets will come.
     pub fn shut_down(&self) {
+        if let Some(ahead) = &self.ahead {
+            ahead.end(Duration::ZERO);
+        }
         self.handles.clear();
         self.kept.clear();
         if let Some(passing) = self.passing.get() {

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use branch_store::{Branch, Children, GroupKind, Options, Store, Unrecovered};
 use branchfs::fuse::{self, Access, Data, MountOptions, Mounted};
-use branchfs::vfs::{Control, Vfs};
+use branchfs::vfs::{Control, Prefetch, Vfs};
 use branchfs::watch::{How, Wish};
 use rustix::io::Errno;
 use tempfile::TempDir;
@@ -44,7 +44,7 @@ pub(crate) fn mounted_serving(data: Data) -> Option<Fixture> {
     fs::create_dir_all(base.path().join("dir/sub")).unwrap();
     fs::write(base.path().join("dir/b"), "b").unwrap();
     std::os::unix::fs::symlink("a", base.path().join("to-a")).unwrap();
-    Some(mount(base, Wish::Only(How::Not), data))
+    Some(mount(base, data, |vfs| vfs.watching(Wish::Only(How::Not))))
 }
 
 pub(crate) fn mounted_over(base: TempDir) -> Fixture {
@@ -53,17 +53,22 @@ pub(crate) fn mounted_over(base: TempDir) -> Fixture {
 
 /// The same with the base watched. What this process does to it is a commit's doing to the watch.
 pub(crate) fn mounted_watching(base: TempDir, wish: Wish) -> Fixture {
-    mount(base, wish, data())
+    mount(base, data(), |vfs| vfs.watching(wish))
 }
 
-fn mount(base: TempDir, wish: Wish, data: Data) -> Fixture {
+/// The same with directories listed ahead.
+pub(crate) fn mounted_prefetching(base: TempDir) -> Fixture {
+    mount(base, data(), |vfs| vfs.watching(Wish::Best).prefetching(Prefetch::On))
+}
+
+fn mount(base: TempDir, data: Data, view: impl FnOnce(Vfs) -> Vfs) -> Fixture {
     let dir = base.path().join(".branchfs");
     branch_store::init(base.path(), &dir).unwrap();
     let options = Options { base: base.path().to_owned(), store: dir };
     let (store, _) = Unrecovered::open(options).unwrap().recover().unwrap();
     let store = Arc::new(store);
     let engine = Arc::new(Engine { store: Arc::clone(&store), mounted: OnceLock::new() });
-    let vfs = Arc::new(Vfs::new(Arc::clone(&store), Box::new(Verbs(Arc::clone(&engine)))).watching(wish));
+    let vfs = Arc::new(view(Vfs::new(Arc::clone(&store), Box::new(Verbs(Arc::clone(&engine))))));
     vfs.reap_in_background().unwrap();
     let mnt = TempDir::new().unwrap();
     let options = MountOptions { access: Access::permitted(), data };

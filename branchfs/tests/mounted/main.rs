@@ -1,6 +1,7 @@
 //! A real store behind a real mount: what only the kernel can tell. Skipped, saying so, without /dev/fuse.
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests.
 
+mod ahead;
 mod branches;
 // One answer, and one way of skipping, for all tests that mount.
 #[path = "../../../tests/src/can_mount.rs"]
