@@ -188,7 +188,15 @@ impl Drop for Workspace {
 /// Takes the user's settings away from a command: only PATH, the toolchain's home and a C locale stay.
 pub fn clean_environment(command: &mut Command, home: &Path) {
     command.env_clear().env("HOME", home).env("LC_ALL", "C").env("TZ", "UTC");
-    for name in ["PATH", "BRANCHFS_LOG", "LLVM_PROFILE_FILE", "CARGO_HOME", "RUSTUP_HOME", "RUST_BACKTRACE"] {
+    for name in [
+        "PATH",
+        "BRANCHFS_LOG",
+        "BRANCHFS_DATA",
+        "LLVM_PROFILE_FILE",
+        "CARGO_HOME",
+        "RUSTUP_HOME",
+        "RUST_BACKTRACE",
+    ] {
         command.envs(std::env::var_os(name).map(|value| (name, value)));
     }
     // The proxies of rustup find their toolchain through the real home.

@@ -17,12 +17,18 @@ pub struct Stable {
     file: Arc<File>,
     dev: u64,
     ino: u64,
+    len: u64,
 }
 
 impl Stable {
     /// Device and inode on the host: while it is held, no other file has both.
     pub fn identity(&self) -> (u64, u64) {
         (self.dev, self.ino)
+    }
+
+    /// How long it was when it was looked at, in bytes.
+    pub fn len_then(&self) -> u64 {
+        self.len
     }
 
     /// How long it is now, in bytes, and how much it takes, in blocks of 512.
@@ -68,7 +74,7 @@ impl OpenFile {
             return Ok(None);
         }
         let dev = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
-        Ok(Some(Stable { file, dev, ino: stat.stx_ino }))
+        Ok(Some(Stable { file, dev, ino: stat.stx_ino, len: stat.stx_size }))
     }
 
     /// Reads from this file only from now on, whatever becomes of the object: as the one who reads from it without

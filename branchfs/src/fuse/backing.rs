@@ -89,7 +89,8 @@ fn refused(errno: Errno) -> Answer {
 impl fmt::Display for Backing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self.answer.lock() {
-            Answer::NotAsked | Answer::Yes => write!(f, "readers pass through"),
+            Answer::NotAsked => write!(f, "no reader has come yet who could pass through"),
+            Answer::Yes => write!(f, "readers pass through"),
             Answer::Never(Errno::PERM) => write!(f, "passthrough needs root"),
             Answer::Never(errno) => write!(f, "no passthrough in this kernel ({errno})"),
             Answer::NotThis(errno) => write!(f, "readers pass through, but not all ({errno})"),

@@ -38,6 +38,9 @@ use super::inodes::Inodes;
 
 /// Most inodes passed at a time: the kernel holds a file of the host for each.
 const PASSED_MAX: usize = 1 << 16;
+/// Shortest file that passes, in bytes. What is shorter comes with one request and stays in the kernel's memory, while
+/// showing the kernel a file costs some system calls at each open.
+const LEN_MIN: u64 = 64 << 10;
 const SHARDS: usize = 16;
 const _: () = assert!(SHARDS.is_power_of_two());
 
@@ -83,8 +86,8 @@ impl Passing {
         Passing { shards, passes: Mutex::default(), passed: AtomicUsize::new(0) }
     }
 
-    /// Takes in an open file: passed, if its bytes are stable and the inode is free or passed already; served, if the
-    /// inode is free or served.
+    /// Takes in an open file: passed, if its bytes are stable and the inode is passed already, or free, and the file long
+    /// enough; served, if the inode is free or served.
     ///
     /// # Errors
     /// ESTALE: the number is retired, now or before.
@@ -101,7 +104,7 @@ impl Passing {
         }
         match modes.entry(ino) {
             Entry::Vacant(free) => {
-                if let Some(stable) = stable
+                if let Some(stable) = stable.filter(|stable| stable.len_then() >= LEN_MIN)
                     && let Some(pass) = self.pass(stable, issue)
                 {
                     self.passed.fetch_add(1, Ordering::Relaxed);
@@ -218,7 +221,7 @@ mod tests {
     const INO: u64 = 1 << 32 | 7;
 
     struct Scene {
-        _dir: tempfile::TempDir,
+        dir: tempfile::TempDir,
         store: Store,
         inodes: Inodes<()>,
         passing: Passing,
@@ -228,14 +231,16 @@ mod tests {
     impl Scene {
         fn new() -> Scene {
             let dir = tempfile::tempdir().unwrap();
-            ["a", "b"].into_iter().for_each(|name| fs::write(dir.path().join(name), name).unwrap());
+            let long = vec![b'x'; LEN_MIN as usize];
+            ["a", "b"].into_iter().for_each(|name| fs::write(dir.path().join(name), &long).unwrap());
+            fs::write(dir.path().join("short"), &long[1..]).unwrap();
             let store = dir.path().join(".branchfs");
             branch_store::init(dir.path(), &store).unwrap();
             let options = branch_store::Options { base: dir.path().to_owned(), store };
             let store = Unrecovered::open(options).unwrap().recover().unwrap().0;
             let inodes = Inodes::new();
             [INO, INO + 1].into_iter().for_each(|ino| _ = inodes.remember(ino, ()));
-            Scene { _dir: dir, store, inodes, passing: Passing::new(), issued: AtomicUsize::new(0) }
+            Scene { dir, store, inodes, passing: Passing::new(), issued: AtomicUsize::new(0) }
         }
 
         fn stable(&self, name: &str) -> Stable {
@@ -277,6 +282,15 @@ mod tests {
         (0..2).for_each(|_| scene.passing.close(INO));
         assert_eq!(scene.open(INO, Some(&a)), "passed", "free again");
         assert!(!scene.inodes.is_retired(INO));
+    }
+
+    #[test]
+    fn a_short_file_is_served_and_one_that_was_long_passes_on() {
+        let scene = Scene::new();
+        assert_eq!(scene.open(INO, Some(&scene.stable("short"))), "served");
+        assert_eq!(scene.open(INO + 1, Some(&scene.stable("a"))), "passed");
+        fs::write(scene.dir.path().join("a"), "cut").unwrap();
+        assert_eq!(scene.open(INO + 1, Some(&scene.stable("a"))), "passed");
     }
 
     #[test]

@@ -50,7 +50,8 @@ fn a_base_on_overlayfs_is_served() {
 #[test]
 fn an_ordinary_user_is_served_and_told() {
     let Some(user) = Ordinary::new() else { return };
-    user.ok("branchfs mount --data passthrough; branchfs create one");
+    user.ok("head -c 100000 /dev/zero >long; branchfs mount --data passthrough; branchfs create one");
+    assert_eq!(user.ok("wc -c <.branchfs/mnt/one/long"), "100000\n");
     let read = user.ok("cd .branchfs/mnt/one; exec 3<file; echo new >file; cat <&3; cat file");
     assert_eq!(read, "new\nnew\n");
     let status = user.ok("branchfs status");

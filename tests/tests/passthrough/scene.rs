@@ -12,8 +12,8 @@ use branchfs_tests::{Stopped, Workspace, cannot};
 /// Bound for what does not wait for the daemon.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Longer than a page, shorter than what is read at once.
-pub(crate) const LEN: usize = 20_000;
+/// Long enough to pass.
+pub(crate) const LEN: usize = 100_000;
 
 /// The content of a file of this letter.
 pub(crate) fn full_of(letter: u8) -> Vec<u8> {
@@ -23,7 +23,7 @@ pub(crate) fn full_of(letter: u8) -> Vec<u8> {
 /// A workspace that is mounted with passthrough. `None`, with a printed reason, where the kernel lets nobody pass.
 pub(crate) fn passing(fill: impl FnOnce(&Path)) -> Option<Workspace> {
     let workspace = Workspace::over(|base| {
-        fs::write(base.join("probe"), "x").unwrap();
+        fs::write(base.join("probe"), full_of(b'x')).unwrap();
         fill(base);
     })?;
     workspace.ok(&["mount", "--data", "passthrough"]);

@@ -227,6 +227,7 @@ fn what_is_asked_of_the_daemon_is_answered_of_the_same_bytes() {
     let Some(workspace) = passing(|base| {
         let file = File::create(base.join("file")).unwrap();
         file.write_all_at(b"data", 1 << 16).unwrap();
+        file.set_len(1 << 20).unwrap();
     }) else {
         return;
     };
@@ -237,8 +238,48 @@ fn what_is_asked_of_the_daemon_is_answered_of_the_same_bytes() {
     assert_eq!(data, 1 << 16);
     let copy = File::create(view.join("copy")).unwrap();
     let copied = rustix::fs::copy_file_range(&reader.file, Some(&mut (1 << 16)), &copy, None, 100).unwrap();
-    assert_eq!((copied, fs::read(view.join("copy")).unwrap()), (4, b"data".to_vec()));
+    assert_eq!((copied, &fs::read(view.join("copy")).unwrap()[..5]), (100, &b"data\0"[..]));
     reader.file.sync_all().unwrap();
+}
+
+/// Locks are the kernel's, and it has them by inode.
+#[test]
+fn a_lock_of_a_reader_who_passes_is_not_seen_by_who_comes_after_the_change() {
+    let Some(workspace) = passing(|base| fs::write(base.join("file"), full_of(b'a')).unwrap()) else {
+        return;
+    };
+    let path = workspace.branch("one").join("file");
+    let (first, second) = (File::open(&path).unwrap(), File::open(&path).unwrap());
+    first.lock().unwrap();
+    assert!(second.try_lock().is_err(), "two readers");
+    let writer = OpenOptions::new().write(true).open(&path).unwrap();
+    writer.try_lock().unwrap();
+    assert!(File::open(&path).unwrap().try_lock().is_err());
+}
+
+#[test]
+fn reading_without_the_page_cache_works() {
+    let Some(workspace) = passing(|base| fs::write(base.join("file"), full_of(b'a')).unwrap()) else {
+        return;
+    };
+    let path = workspace.branch("one").join("file");
+    let direct = || OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&path).unwrap();
+    // SAFETY: a new private map, so aligned as O_DIRECT wants it, of which the slice is the only user.
+    let buffer = unsafe {
+        let (both, how) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let map = libc::mmap(std::ptr::null_mut(), 4096, both, how, -1, 0);
+        assert_ne!(map, libc::MAP_FAILED);
+        std::slice::from_raw_parts_mut(map.cast::<u8>(), 4096)
+    };
+    for _ in 0..2 {
+        let file = direct();
+        file.read_exact_at(buffer, 8192).unwrap();
+        assert_eq!(buffer, &full_of(b'a')[..4096]);
+        let reader = Reader::of(&path);
+        drop(file);
+        assert_eq!(reader.bytes(), full_of(b'a'));
+        direct().read_exact_at(buffer, 0).unwrap();
+    }
 }
 
 #[test]
