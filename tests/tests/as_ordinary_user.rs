@@ -89,6 +89,20 @@ sys.stdin.read()";
     assert!(seen.ends_with("MAP!\n"), "{seen}");
 }
 
+/// The daemon finds out when it is to read, not when it is opened: the kernel opens by the mode in the branch.
+#[test]
+fn what_the_daemon_may_not_read_cannot_be_read_whatever_its_mode_in_the_branch() {
+    let Some(user) = Ordinary::new() else { return };
+    user.ok(
+        "echo secret >closed; chmod 0 closed; branchfs create a; cd \"$(branchfs path a)\"; chmod 600 closed",
+    );
+    let read = user.shell(NOBODY, "cd \"$(branchfs path a)\"; cat closed");
+    let said = String::from_utf8_lossy(&read.stderr).into_owned();
+    assert!(!read.status.success() && read.stdout.is_empty(), "{said}");
+    assert!(said.contains("Permission denied"), "{said}");
+    user.ok("cd \"$(branchfs path a)\"; mv closed opened");
+}
+
 /// Mounted by the helper, served without any capability.
 #[test]
 fn an_ordinary_users_acls_are_inherited_and_committed() {

@@ -23,11 +23,12 @@ pub(crate) struct Options {
     /// Only works and rows whose name contains this (may be repeated).
     #[arg(long, value_name = "PATTERN")]
     pub(crate) only: Vec<String>,
-    /// Arms to run, separated by commas: ext4, overlayfs, depth-N for any N, native, peer. ext4 always runs.
+    /// Arms to run, separated by commas: ext4, overlayfs, depth-N for any N, opened and passthrough (depth 1 with file data
+    /// served so), native, peer. ext4 always runs.
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "ext4,overlayfs,depth-1,depth-10,depth-100,native,peer"
+        default_value = "ext4,overlayfs,depth-1,opened,passthrough,depth-10,depth-100,native,peer"
     )]
     pub(crate) arms: Vec<String>,
     /// The branchfs program to measure. Default: the one beside this program.

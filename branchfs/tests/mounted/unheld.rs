@@ -201,3 +201,21 @@ fn an_unlinked_file_lives_as_long_as_somebody_has_it_open() {
     }
     assert_eq!(fs::read(fx.one("a")).unwrap(), b"b");
 }
+
+/// What cannot be written is an error of whoever stored it, not of those who fork or commit.
+#[test]
+fn a_refused_store_to_a_map_stands_in_nobodys_way() {
+    let Some(fx) = cached() else { return };
+    let one = fx.store.branch("one").unwrap();
+    fx.store.fork(&one, &["two".to_owned()], branch_store::GroupKind::Frozen).unwrap();
+    let file = writable(&fx.one("a"));
+    let mut map = Map::of(&file, 5);
+    map.bytes()[..4].copy_from_slice(b"evil");
+    fx.mounted().flush_branch(one.id()).unwrap();
+    assert_eq!(fs::read_to_string(fx.one("a")).unwrap(), "base\n");
+    assert_eq!(errno(file.sync_all()), libc::EROFS, "whoever stored it hears of it");
+    fx.abort("two");
+    map.bytes()[..4].copy_from_slice(b"good");
+    fx.commit("one");
+    assert_eq!(fs::read_to_string(fx.base.path().join("a")).unwrap(), "good\n");
+}

@@ -1,5 +1,5 @@
 //! Branches through FUSE: each view is a fresh branch at the end of a chain, every link of which has changed some of
-//! the base's files.
+//! the base's files. Or forked off main, with file data served in another way than by default.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -13,7 +13,8 @@ use crate::trees;
 
 pub(crate) struct Branches {
     daemon: Daemon,
-    depth: usize,
+    /// How the names of its views begin.
+    name: String,
     /// What the views are forked off.
     parent: String,
     opened: usize,
@@ -35,7 +36,7 @@ impl Branches {
             change(&top, level)?;
             parent = name;
         }
-        Ok(Branches { daemon, depth, parent, opened: 0 })
+        Ok(Branches { daemon, name: format!("d{depth}"), parent, opened: 0 })
     }
 }
 
@@ -50,10 +51,28 @@ fn change(top: &Path, level: usize) -> Result<()> {
     Ok(())
 }
 
+/// Ways of serving file data that are arms of their own.
+const WAYS: [&str; 2] = ["opened", "passthrough"];
+
+impl Branches {
+    /// Of depth 1, with file data served as an arm's name says; `None` for a name that says nothing of it.
+    pub(crate) fn served(
+        name: &str,
+        site: &Rc<Site>,
+        program: Option<&Path>,
+        daemon: &mut Running,
+    ) -> Option<Result<Branches>> {
+        let way = WAYS.into_iter().find(|way| *way == name)?;
+        let serving = Daemon::of(site, program, daemon).and_then(|daemon| daemon.serving(way));
+        let named = |daemon| Branches { daemon, name: way.to_owned(), parent: "main".to_owned(), opened: 0 };
+        Some(serving.map(named))
+    }
+}
+
 impl Arm for Branches {
     fn open(&mut self, purpose: Purpose) -> Result<View> {
         self.opened += 1;
-        let name = format!("d{}-v{}", self.depth, self.opened);
+        let name = format!("{}-v{}", self.name, self.opened);
         let top = self.daemon.fork(&name, &self.parent)?;
         Ok(View { name, top, purpose })
     }

@@ -113,18 +113,21 @@ pub(crate) fn seats(options: &Options, site: &Rc<Site>) -> Result<Vec<Seat>> {
 }
 
 fn seat(name: &str, options: &Options, site: &Rc<Site>, daemon: &mut Running) -> Result<Seat> {
+    let program = options.branchfs.as_deref();
+    if let Some(served) = Branches::served(name, site, program, daemon) {
+        let arm = served.map(|arm| Box::new(arm) as _).map_err(|failed| failed.to_string());
+        return Ok(Seat { name: name.to_owned(), arm });
+    }
     let arm: Result<Box<dyn Arm>> = match name {
         "ext4" => plain::Plain::new(site).map(|arm| Box::new(arm) as _),
         "overlayfs" => overlay::Overlay::new(site).map(|arm| Box::new(arm) as _),
-        "native" => {
-            native::Native::new(site, options.branchfs.as_deref(), daemon).map(|arm| Box::new(arm) as _)
-        }
+        "native" => native::Native::new(site, program, daemon).map(|arm| Box::new(arm) as _),
         "peer" => peer::Peer::new(site, options.peer.as_deref()).map(|arm| Box::new(arm) as _),
         _ => {
             let depth =
                 name.strip_prefix("depth-").and_then(|depth| depth.parse().ok()).filter(|depth| *depth > 0);
             let depth = depth.ok_or_else(|| Failed::Other(format!("there is no arm '{name}'")))?;
-            Branches::new(site, options.branchfs.as_deref(), depth, daemon).map(|arm| Box::new(arm) as _)
+            Branches::new(site, program, depth, daemon).map(|arm| Box::new(arm) as _)
         }
     };
     Ok(Seat { name: name.to_owned(), arm: arm.map_err(|failed| failed.to_string()) })
