@@ -40,7 +40,7 @@ use super::inodes::Inodes;
 const PASSED_MAX: usize = 1 << 16;
 /// Shortest file that passes, in bytes. What is shorter comes with one request and stays in the kernel's memory, while
 /// showing the kernel a file costs some system calls at each open.
-const LEN_MIN: u64 = 64 << 10;
+pub(crate) const LEN_MIN: u64 = 64 << 10;
 const SHARDS: usize = 16;
 const _: () = assert!(SHARDS.is_power_of_two());
 
@@ -56,6 +56,7 @@ pub(crate) struct Passing {
     /// Passes by device and inode: branches share them, and with them the kernel's memory of the file.
     passes: Mutex<HashMap<(u64, u64), Weak<dyn Any + Send + Sync>>>,
     passed: AtomicUsize,
+    len_min: u64,
 }
 
 enum Mode {
@@ -81,9 +82,10 @@ pub(crate) enum Touched {
 }
 
 impl Passing {
-    pub(crate) fn new() -> Passing {
+    /// Files shorter than so many bytes do not begin to pass.
+    pub(crate) fn new(len_min: u64) -> Passing {
         let shards = std::array::from_fn(|_| Mutex::new(HashMap::new()));
-        Passing { shards, passes: Mutex::default(), passed: AtomicUsize::new(0) }
+        Passing { shards, passes: Mutex::default(), passed: AtomicUsize::new(0), len_min }
     }
 
     /// Takes in an open file: passed, if its bytes are stable and the inode is passed already, or free, and the file long
@@ -104,7 +106,7 @@ impl Passing {
         }
         match modes.entry(ino) {
             Entry::Vacant(free) => {
-                if let Some(stable) = stable.filter(|stable| stable.len_then() >= LEN_MIN)
+                if let Some(stable) = stable.filter(|stable| stable.len_then() >= self.len_min)
                     && let Some(pass) = self.pass(stable, issue)
                 {
                     self.passed.fetch_add(1, Ordering::Relaxed);
@@ -240,7 +242,7 @@ mod tests {
             let store = Unrecovered::open(options).unwrap().recover().unwrap().0;
             let inodes = Inodes::new();
             [INO, INO + 1].into_iter().for_each(|ino| _ = inodes.remember(ino, ()));
-            Scene { dir, store, inodes, passing: Passing::new(), issued: AtomicUsize::new(0) }
+            Scene { dir, store, inodes, passing: Passing::new(LEN_MIN), issued: AtomicUsize::new(0) }
         }
 
         fn stable(&self, name: &str) -> Stable {

@@ -6,7 +6,7 @@ use branch_store::BranchId;
 use rustix::io::Errno;
 
 use super::files::{access, intent};
-use super::passing::{Issue, Pass, Passing, Touched, Way};
+use super::passing::{Issue, LEN_MIN, Pass, Passing, Touched, Way};
 use super::{Attr, Known, Opened, Place, Vfs, errno, ino};
 
 /// An open file, and how the kernel is to read it.
@@ -25,7 +25,12 @@ pub enum Reading {
 impl Vfs {
     /// From now on, before the first request, the kernel may read files of the host by itself.
     pub fn let_pass(&self) {
-        self.passing.get_or_init(Passing::new);
+        self.passing.get_or_init(|| Passing::new(LEN_MIN));
+    }
+
+    /// Before it is mounted so that readers pass through: files pass that have at least so many bytes.
+    pub fn pass_from(&self, len: u64) {
+        self.passing.get_or_init(|| Passing::new(len));
     }
 
     /// As [`Vfs::open`]; `issue` makes passes.

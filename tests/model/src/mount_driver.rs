@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path as HostPath, PathBuf};
 use std::sync::Arc;
 
@@ -15,12 +16,14 @@ use rustix::fs::{
     Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
 use tempfile::TempDir;
 
 use crate::answer::{Answer, Failure};
 use crate::call::{Call, Expect, Kind, Mode, Path, Place, Space, Stamp, Whence, bytes_of, filled, letter_of};
 use crate::driver::{Driver, Level};
 use crate::host;
+use crate::model::MAIN;
 use crate::picture::{Picture, Seen};
 use crate::store_driver::{failure, group_kind, mark_name, name_of, of_commit};
 use crate::vfs_driver::Nobody;
@@ -31,6 +34,36 @@ pub struct MountDriver {
     mountpoint: TempDir,
     open: Option<Served>,
     slots: BTreeMap<u8, OwnedFd>,
+    /// Beside slots that are open for reading, where readers pass through.
+    readers: BTreeMap<u8, Reader>,
+    _quiet: Option<NoAtime>,
+}
+
+/// Where readers pass through, who has a file open for reading goes on with the bytes of before when it is changed. What
+/// the model knows of is then opened for writing, which never passes, and beside it this is open: first, every other
+/// time, so that it passes.
+struct Reader {
+    file: OwnedFd,
+    before: Vec<u8>,
+}
+
+/// Readers who pass through move access times as the mount of the base says, and the model knows of none.
+struct NoAtime(PathBuf);
+
+impl NoAtime {
+    fn over(base: &HostPath) -> NoAtime {
+        rustix::mount::mount_bind(base, base).expect("root may mount");
+        let mounted = NoAtime(base.to_owned());
+        let flags = MountFlags::BIND | MountFlags::NOATIME;
+        rustix::mount::mount_remount(base, flags, "").expect("remounted");
+        mounted
+    }
+}
+
+impl Drop for NoAtime {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.0, UnmountFlags::DETACH).expect("unmounted");
+    }
 }
 
 struct Served {
@@ -49,7 +82,9 @@ impl MountDriver {
         let options = Options { base: base.to_owned(), store: base.join(branch_store::STORE_DIR) };
         rustix::process::umask(Bits::empty());
         let mountpoint = TempDir::new().expect("a mountpoint");
-        let mut driver = MountDriver { options, mountpoint, open: None, slots: BTreeMap::new() };
+        let _quiet = (data() == Data::Passthrough).then(|| NoAtime::over(base));
+        let (slots, readers) = Default::default();
+        let mut driver = MountDriver { options, mountpoint, open: None, slots, readers, _quiet };
         driver.open();
         driver
     }
@@ -62,6 +97,9 @@ impl MountDriver {
         let store = Arc::new(store);
         let vfs = Arc::new(Vfs::new(Arc::clone(&store), Box::new(Nobody)).watching(Wish::Best));
         vfs.reap_in_background().expect("a thread");
+        if data() == Data::Passthrough {
+            vfs.pass_from(1);
+        }
         let options = MountOptions { access: Access::permitted(), data: data() };
         let mounted = fuse::mount(vfs, self.mountpoint.path(), &options).expect("a mount");
         self.open = Some(Served { store, mounted });
@@ -69,6 +107,7 @@ impl MountDriver {
 
     fn close_all(&mut self) {
         self.slots.clear();
+        self.readers.clear();
         let Some(served) = self.open.take() else { return };
         served.mounted.unmount().expect("unmounted");
         served.mounted.join().expect("served to the end");
@@ -155,13 +194,18 @@ impl MountDriver {
                 return Ok(Some(Answer::Bytes(target.into_bytes())));
             }
             Call::Open { slot, place, write, truncate } => {
+                let path = self.host_path(place);
+                let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let reads = data() == Data::Passthrough && !*write && !*truncate;
+                if reads && self.is_file_in_branch(place, &path)? {
+                    return self.open_both(*slot, &path, flags).map(|()| Some(Answer::Done));
+                }
                 let access = if *write { OFlags::RDWR } else { OFlags::RDONLY };
                 let truncate = if *truncate { OFlags::TRUNC } else { OFlags::empty() };
-                let flags = access | truncate | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let fd = rustix::fs::open(self.host_path(place), flags, Bits::empty())?;
+                let fd = rustix::fs::open(path, flags | access | truncate, Bits::empty())?;
                 self.slots.insert(*slot, fd);
             }
-            Call::Close { slot } => drop(self.slots.remove(slot)),
+            Call::Close { slot } => drop((self.slots.remove(slot), self.readers.remove(slot))),
             Call::List { slot } => {
                 let mut names = Vec::new();
                 for entry in rustix::fs::Dir::read_from(&self.slots[slot])? {
@@ -179,6 +223,49 @@ impl MountDriver {
         Ok(Some(Answer::Done))
     }
 
+    /// Of main nothing can be opened for writing.
+    fn is_file_in_branch(&self, place: &Place, path: &HostPath) -> Outcome<bool> {
+        let stat = rustix::fs::statat(CWD, path, Self::flags(place))?;
+        let main = std::fs::metadata(self.mountpoint.path().join(name_of(MAIN)));
+        let main = main.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        Ok(FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && stat.st_ino >> 32 != main.ino() >> 32)
+    }
+
+    fn open_both(&mut self, slot: u8, path: &HostPath, flags: OFlags) -> Outcome<()> {
+        let open = |access| rustix::fs::open(path, flags | access, Bits::empty());
+        let (file, fd) = if slot.is_multiple_of(2) {
+            let file = open(OFlags::RDONLY)?;
+            (file, open(OFlags::RDWR)?)
+        } else {
+            let fd = open(OFlags::RDWR)?;
+            (open(OFlags::RDONLY)?, fd)
+        };
+        let before = all_of(&file)?;
+        self.readers.insert(slot, Reader { file, before });
+        self.slots.insert(slot, fd);
+        Ok(())
+    }
+
+    /// What a slot that is open for reading refuses, it refuses itself.
+    fn writer(&self, slot: &u8) -> &OwnedFd {
+        self.readers.get(slot).map_or(&self.slots[slot], |reader| &reader.file)
+    }
+
+    /// Every reader has the bytes of before, or those that there are now.
+    fn check_readers(&self) -> Outcome<()> {
+        for (slot, Reader { file, before }) in &self.readers {
+            match (all_of(file), all_of(&self.slots[slot])) {
+                (Ok(bytes), _) if bytes == *before => {}
+                (Ok(bytes), Ok(now)) if bytes == now => {}
+                // Its branch has ended.
+                (Err(Errno::STALE), Err(Errno::STALE)) => {}
+                (_, _) => return Err(Errno::UCLEAN),
+            }
+        }
+        Ok(())
+    }
+
     fn on_bytes(&mut self, call: &Call) -> Outcome<Option<Answer>> {
         let count = |n: usize| Answer::Count(n as u64);
         Ok(Some(match call {
@@ -189,10 +276,10 @@ impl MountDriver {
                 Answer::Bytes(bytes)
             }
             Call::Write { slot, offset, len, fill } => {
-                count(rustix::io::pwrite(&self.slots[slot], &filled(*fill, *len), *offset)?)
+                count(rustix::io::pwrite(self.writer(slot), &filled(*fill, *len), *offset)?)
             }
             Call::Append { slot, len, fill } => {
-                let file = &self.slots[slot];
+                let file = self.writer(slot);
                 let appending = rustix::fs::fcntl_getfl(file)?;
                 rustix::fs::fcntl_setfl(file, appending | OFlags::APPEND)?;
                 let written = rustix::io::write(file, &filled(*fill, *len));
@@ -206,12 +293,12 @@ impl MountDriver {
                     Space::Punch => FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
                     Space::Zero => FallocateFlags::ZERO_RANGE,
                 };
-                rustix::fs::fallocate(&self.slots[slot], flags, *offset, *len)?;
+                rustix::fs::fallocate(self.writer(slot), flags, *offset, *len)?;
                 Answer::Done
             }
             Call::Copy { from, offset, to, to_offset, len } => {
                 let (mut offset, mut to_offset) = (*offset, *to_offset);
-                let (from, to) = (&self.slots[from], &self.slots[to]);
+                let (from, to) = (&self.slots[from], self.writer(to));
                 let len = *len as usize;
                 count(rustix::fs::copy_file_range(from, Some(&mut offset), to, Some(&mut to_offset), len)?)
             }
@@ -238,7 +325,7 @@ impl MountDriver {
     fn on_attributes(&mut self, call: &Call) -> Outcome<()> {
         match call {
             Call::Truncate { place: Place::Under(slot, path), size } if path.0.is_empty() => {
-                rustix::fs::ftruncate(&self.slots[slot], *size)
+                rustix::fs::ftruncate(self.writer(slot), *size)
             }
             Call::Truncate { place, size } => {
                 let path = self.host_path(place);
@@ -353,7 +440,8 @@ impl Driver for MountDriver {
     }
 
     fn call(&mut self, call: &Call) -> Answer {
-        self.carry_out(call).unwrap_or_else(Answer::Failed)
+        let answer = self.carry_out(call).unwrap_or_else(Answer::Failed);
+        self.check_readers().map_or_else(Answer::from, |()| answer)
     }
 
     fn look(&mut self, branch: u32) -> Result<Picture, Answer> {
@@ -371,6 +459,21 @@ impl Drop for MountDriver {
     fn drop(&mut self) {
         self.close_all();
     }
+}
+
+fn all_of(file: &OwnedFd) -> Outcome<Vec<u8>> {
+    let (mut bytes, mut done) = (vec![0; 1 << 16], 0);
+    loop {
+        match rustix::io::pread(file, &mut bytes[done..], done as u64)? {
+            0 => break,
+            more => done += more,
+        }
+        if done == bytes.len() {
+            bytes.resize(2 * done, 0);
+        }
+    }
+    bytes.truncate(done);
+    Ok(bytes)
 }
 
 fn answer(error: std::io::Error) -> Answer {
