@@ -67,6 +67,15 @@ impl Mounted {
         Mounted(at.to_owned())
     }
 
+    /// A native view, as a group mounts it.
+    pub(crate) fn overlay(paths: &branch_store::NativePaths, at: &Path) -> Mounted {
+        let dirs = [("lowerdir", &paths.lower), ("upperdir", &paths.upper), ("workdir", &paths.work)];
+        let dirs = dirs.map(|(key, path)| format!("{key}={}", path.display())).join(",");
+        let options = format!("{dirs},index=on,redirect_dir=on,metacopy=off,noatime");
+        run(Command::new("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(at));
+        Mounted(at.to_owned())
+    }
+
     /// Makes the machine another boot of itself, with an id that `file` will hold.
     pub(crate) fn boot_id(file: &Path) -> Mounted {
         let at = Path::new("/proc/sys/kernel/random/boot_id");

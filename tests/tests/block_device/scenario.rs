@@ -3,18 +3,22 @@
 
 use std::collections::HashSet;
 use std::fs::{self, Permissions};
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use branch_store::{
-    Access, AttrChange, Branch, Children, Committed, GroupKind, Kind, NewKind, NodeId, Options, Owner,
-    RenameMode, Result, Store, SyncWhat, Unrecovered, XattrMode, init,
+    Access, AttrChange, Branch, Children, Committed, GroupKind, Kind, NewKind, NodeId, Options,
+    OverlayXattrs, Owner, Processes, RenameMode, Result, Store, SyncWhat, Unrecovered, XattrMode, init,
 };
 
 use crate::common::{Paths, new};
-use crate::device::Recording;
+use crate::device::{Mounted, Recording};
 use crate::world::World;
+
+/// Where on the disk the native view is seen.
+const VIEW: &str = "view";
 
 /// A step of the scenario.
 pub(crate) struct Step {
@@ -87,6 +91,7 @@ pub(crate) fn run(disk: &Path, recording: &Recording) -> Vec<Step> {
     scenario.note("init", begun, Promise::Durable);
     first_commit(&mut scenario);
     siblings(&mut scenario);
+    native(&mut scenario);
     scenario.steps
 }
 
@@ -163,6 +168,32 @@ fn siblings(s: &mut Scenario<'_>) {
     s.fork("main", &["end"], GroupKind::Exclusive);
     s.write("end", "unfinished", "business");
     s.sync("end");
+}
+
+/// A program works on the native view of a branch that has changes. Each thing that it does is one change of the upper
+/// directory, and nobody else makes anything durable meanwhile.
+fn native(s: &mut Scenario<'_>) {
+    s.fork("main", &["n"], GroupKind::Exclusive);
+    s.write("n", "own", "of the branch");
+    s.overwrite("n", "README", 0, "Hello");
+    s.change("mkdir", "n", |n| n.make_dir("made"));
+    let view = s.attach("n");
+    s.program("new file", |at| fs::write(at.join("native"), "n".repeat(5000)).unwrap());
+    s.program_append("README");
+    s.program("remove the branch's own", |at| fs::remove_file(at.join("own")).unwrap());
+    s.program_fsync("native");
+    s.program_append("log");
+    s.program("mkdir", |at| fs::create_dir(at.join("made/below")).unwrap());
+    s.program("chmod", |at| fs::set_permissions(at.join("native"), Permissions::from_mode(0o600)).unwrap());
+    s.bystander();
+    s.program("move a directory", |at| fs::rename(at.join("made"), at.join("moved")).unwrap());
+    s.program("remove a file of the base", |at| fs::remove_file(at.join("large")).unwrap());
+    s.program("one more file", |at| fs::write(at.join("late"), "late").unwrap());
+    s.program_fsync("late");
+    s.program("a file that is not fsynced", |at| fs::write(at.join("later"), "later").unwrap());
+    drop(view);
+    s.take_in("n");
+    s.commit("n", "main");
 }
 
 struct Scenario<'a> {
@@ -256,6 +287,58 @@ impl Scenario<'_> {
             self.inherit(parent, name);
         }
         self.note(format!("{parent}: fork {names:?}"), begun, Promise::Acknowledged);
+    }
+
+    /// A native view of a branch, which ends with what is returned.
+    fn attach(&mut self, branch: &str) -> Mounted {
+        let begun = self.recording.position();
+        let paths = self.store.attach(&self.branch(branch), OverlayXattrs::Trusted).unwrap();
+        let view = self.disk.join(VIEW);
+        fs::create_dir(&view).unwrap();
+        let mounted = Mounted::overlay(&paths, &view);
+        self.note(format!("{branch}: attach"), begun, Promise::Durable);
+        mounted
+    }
+
+    /// One thing that a program does on the native view of `n`; it is taken in for the test's eyes only.
+    fn program(&mut self, what: &str, act: impl FnOnce(&Path)) {
+        self.on_view(what, act, Promise::Acknowledged);
+    }
+
+    fn program_append(&mut self, path: &str) {
+        let node = self.node("n", path);
+        self.fsynced.remove(&node);
+        let append = |at: &Path| {
+            let file = fs::File::options().append(true).open(at.join(path));
+            file.unwrap().write_all(b"more\n").unwrap();
+        };
+        self.on_view(&format!("append to {path}"), append, Promise::Acknowledged);
+    }
+
+    /// Of a file that is new since the last one: the host's journal has what was done before it, too.
+    fn program_fsync(&mut self, path: &str) {
+        let node = self.node("n", path);
+        self.fsynced.insert(node);
+        let fsync = |at: &Path| fs::File::open(at.join(path)).unwrap().sync_all().unwrap();
+        self.on_view(&format!("fsync {path}"), fsync, Promise::Durable);
+    }
+
+    fn on_view(&mut self, what: &str, act: impl FnOnce(&Path), promise: Promise) {
+        let begun = self.recording.position();
+        act(&self.disk.join(VIEW));
+        let promised = self.recording.position();
+        self.store.take_in(&self.branch("n"), Processes::Run).unwrap();
+        self.note(format!("on the native view: {what}"), begun, promise);
+        if let Some(step) = self.steps.last_mut() {
+            step.promised = step.promised.map(|_| promised);
+        }
+    }
+
+    /// For good.
+    fn take_in(&mut self, branch: &str) {
+        let begun = self.recording.position();
+        self.store.take_in(&self.branch(branch), Processes::Ended).unwrap();
+        self.note(format!("{branch}: take in"), begun, Promise::Durable);
     }
 
     /// Into a branch, or the base.
