@@ -24,13 +24,22 @@ fn new(kind: NewKind) -> New {
 
 impl Work {
     fn new() -> Work {
+        Work::at_depth(1)
+    }
+
+    /// Each branch has changed something in the root.
+    fn at_depth(depth: usize) -> Work {
         let dir = tempfile::tempdir().unwrap();
         let (base, store) = (dir.path().join("base"), dir.path().join("base/.branchfs"));
         std::fs::create_dir_all(base.join("d")).unwrap();
         for name in ["one", "two"] {
             std::fs::write(base.join("d").join(name), name).unwrap();
         }
-        let (branch, opened) = branch_of(&base, &store);
+        let (mut branch, opened) = branch_of(&base, &store);
+        for level in 2..=depth {
+            branch.create(&branch.root(), format!("c{level}").as_bytes(), new(NewKind::File)).unwrap();
+            branch = opened.fork(&branch, &[format!("b{level}")], GroupKind::Exclusive).unwrap().remove(0);
+        }
         let (d, _) = branch.lookup(&branch.root(), b"d").unwrap();
         branch.create(&d, b"before", new(NewKind::File)).unwrap();
         Work { _dir: dir, _store: opened, branch, d }
@@ -174,4 +183,28 @@ fn many_objects_are_forgotten_with_one_record() {
     assert_eq!(calls, [""; 0], "nothing to do");
     let (_, calls) = calls_of(|| work.branch.sync().unwrap());
     assert_eq!(calls, ["fdatasync", "unlink", "unlink", "unlink"], "and then their bytes go");
+}
+
+#[test]
+fn at_any_depth_each_operation_asks_the_host_for_the_same() {
+    let calls_at = |depth| {
+        let work = Work::at_depth(depth);
+        let (branch, d) = (&work.branch, &work.d);
+        let all = || {
+            branch.lookup(d, b"one").unwrap();
+            branch.lookup(d, b"absent").unwrap_err();
+            branch.read_dir(d).unwrap();
+            work.make(b"own");
+            branch.create(d, b"dir", new(NewKind::Dir)).unwrap();
+            let rename = |from: &[u8], to: &[u8]| branch.rename(d, from, d, to, RenameMode::Replace).unwrap();
+            assert!(rename(b"own", b"moved").orphan.is_none());
+            assert!(rename(b"one", b"gone").orphan.is_none());
+            assert!(branch.unlink(d, b"moved").unwrap().orphan.is_some());
+            assert!(branch.unlink(d, b"two").unwrap().orphan.is_some());
+        };
+        calls_of(all).1
+    };
+    let calls = calls_at(1);
+    assert!(calls.len() > 20, "{calls:?}");
+    assert_eq!(calls, calls_at(100));
 }
