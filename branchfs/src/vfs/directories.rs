@@ -68,7 +68,8 @@ impl Vfs {
     }
 
     /// As [`Vfs::read_dir`], with attributes; counts one lookup of each entry taken, but of the dots.
-    /// Entries that vanished since the snapshot are left out.
+    /// Each is what its name leads to now: the kernel believes it as it believes a lookup. Names that vanished since the
+    /// snapshot are left out.
     ///
     /// # Errors
     /// As [`Vfs::read_dir`].
@@ -86,9 +87,8 @@ impl Vfs {
             self.listings.forget(own);
         }
         for (next, step) in steps {
-            let item = self.item(own, next, &step);
-            let attr = match self.attr_of(own, look, &step) {
-                Ok(attr) => attr,
+            let (item, attr) = match self.attr_of(own, look, &step) {
+                Ok(attr) => (self.item_as(own, next, &step, &attr), attr),
                 Err(Errno::NOENT | Errno::STALE) => continue,
                 Err(other) if last == offset => return Err(other),
                 // The reader gets what it has, and the error when it goes on from here.
@@ -174,6 +174,17 @@ impl Vfs {
         }
     }
 
+    /// The same with what the name leads to by now.
+    fn item_as<'a>(&self, own: u64, next: u64, step: &Step<'a>, attr: &Attr) -> Item<'a> {
+        let item = self.item(own, next, step);
+        match step {
+            Step::Entry(Child::Object(_)) => {
+                Item { ino: ino::sibling(own, attr.stat.id), kind: attr.stat.kind, ..item }
+            }
+            Step::Own | Step::Parent | Step::Entry(Child::Branch(..)) => item,
+        }
+    }
+
     fn attr_of(&self, own: u64, look: Option<Look>, step: &Step<'_>) -> Result<Attr, Errno> {
         match step {
             Step::Own => self.attributes(own),
@@ -183,8 +194,9 @@ impl Vfs {
             }
             Step::Entry(Child::Object(entry)) => {
                 let (dir, look) = (self.known(own)?, look.ok_or(Errno::STALE)?);
-                let stat = dir.branch.stat(&entry.object).map_err(errno)?;
-                let known = dir.child(entry.object.clone());
+                let (object, stat) = dir.branch.lookup(&dir.object, entry.name.as_bytes()).map_err(errno)?;
+                let known = dir.child(object);
+                self.found_anew(&known, &stat);
                 let (ino, stat) = self.remember(&known, stat);
                 self.listed_attr(look, (ino, &known), stat).inspect_err(|_| self.forget(ino, 1))
             }

@@ -132,7 +132,7 @@ impl Vfs {
 
     /// While a commit is written into the base, who finds a file in main finds it as it will be, and is to read that. Who
     /// had it open before goes on with the old bytes as long as nobody finds it anew.
-    fn found_anew(&self, known: &Known, stat: &Stat) {
+    pub(super) fn found_anew(&self, known: &Known, stat: &Stat) {
         if known.branch.is_main() && stat.kind == Kind::File && stat.owner == Owner::Branch {
             self.kept.remove(known.ino());
         }

@@ -169,3 +169,29 @@ fn rewinding_a_directory_shows_what_came_since() {
     dir.rewind();
     assert_eq!(count(&mut dir), before + 1);
 }
+
+/// A reader goes on in the listing that it began with, and what it is told of names the kernel keeps.
+#[test]
+fn what_is_renamed_before_a_reader_comes_to_it_has_one_name_only() {
+    let Some(fixture) = mounted() else { return };
+    // Many enough that the listing takes several requests.
+    let (old, new) = (|n: usize| format!("here/old {n}"), |n: usize| format!("here/new {n}"));
+    fs::create_dir(fixture.one("here")).unwrap();
+    (0..300).for_each(|n| fs::write(fixture.one(&old(n)), n.to_string()).unwrap());
+    let mut reader = fs::read_dir(fixture.one("here")).unwrap();
+    reader.next().unwrap().unwrap();
+    for n in 0..300 {
+        fs::rename(fixture.one(&old(n)), fixture.one(&new(n))).unwrap();
+    }
+    fs::write(fixture.one("here/old 7"), "another").unwrap();
+    reader.for_each(|entry| drop(entry.unwrap()));
+    for n in 0..300 {
+        assert_eq!(fs::read_to_string(fixture.one(&new(n))).unwrap(), n.to_string());
+        let left = fs::read_to_string(fixture.one(&old(n)));
+        if n == 7 {
+            assert_eq!(left.unwrap(), "another");
+        } else {
+            assert_eq!(left.unwrap_err().kind(), std::io::ErrorKind::NotFound, "{}", old(n));
+        }
+    }
+}
