@@ -3,10 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::arms::{Changes, Purpose};
 use crate::error::{Result, While, succeed};
 use crate::trees::{FILES_IN_PACKAGE, Tree, archive_of, cargo, files_of};
-use crate::works::{Begins, Ground, Run, Work, changes, row};
+use crate::works::{Begins, Ground, Run, Work, adds_with, changes, row};
 
 pub(super) const CARGO: Work = Work {
     name: "cargo build",
@@ -26,7 +25,7 @@ pub(super) const CARGO: Work = Work {
 
 pub(super) const NPM: Work = Work {
     name: "npm install",
-    purpose: Purpose { tree: Tree::Registry, changes: Changes::Adds },
+    purpose: adds_with(Tree::Registry),
     begins: Begins::AsItIs,
     needs: &["npm"],
     rows: &[row(
@@ -62,7 +61,7 @@ fn npm(ground: &mut Ground) -> Result<()> {
 
 pub(super) const INSTALL: Work = Work {
     name: "package install",
-    purpose: Purpose { tree: Tree::Registry, changes: Changes::Adds },
+    purpose: adds_with(Tree::Registry),
     begins: Begins::AsItIs,
     needs: &[],
     rows: &[row(

@@ -95,7 +95,12 @@ const fn reads(tree: Tree) -> Purpose {
 }
 
 const fn adds() -> Purpose {
-    Purpose { tree: Tree::Empty, changes: Changes::Adds }
+    adds_with(Tree::Empty)
+}
+
+/// Something new from what was made along with a tree.
+const fn adds_with(tree: Tree) -> Purpose {
+    Purpose { tree, changes: Changes::Adds }
 }
 
 const fn changes(tree: Tree) -> Purpose {

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::error::succeed;
 use crate::trees::{NEW, OLD, Tree, git};
-use crate::works::{Begins, Ground, Run, Work, adds, changes, reads, row};
+use crate::works::{Begins, Ground, Run, Work, adds_with, changes, reads, row};
 
 pub(super) const STATUS: Work = Work {
     name: "git status",
@@ -48,7 +48,7 @@ pub(super) const CHECKOUT: Work = Work {
 
 pub(super) const CLONE: Work = Work {
     name: "git clone",
-    purpose: adds(),
+    purpose: adds_with(Tree::Repository),
     begins: Begins::AsItIs,
     needs: &["git"],
     rows: &[row("git clone", "git clone of that repository from outside, without links").takes()],
@@ -65,7 +65,7 @@ pub(super) const CLONE: Work = Work {
 
 pub(super) const UNTAR: Work = Work {
     name: "untar",
-    purpose: adds(),
+    purpose: adds_with(Tree::Repository),
     begins: Begins::AsItIs,
     needs: &["tar"],
     rows: &[row("untar", "tar xf of that repository's files").takes().wanted(0.35, 0.7)],
@@ -79,7 +79,7 @@ pub(super) const UNTAR: Work = Work {
 
 pub(super) const REMOVE: Work = Work {
     name: "rm -rf",
-    purpose: adds(),
+    purpose: adds_with(Tree::Repository),
     begins: Begins::AsItIs,
     needs: &["tar"],
     rows: &[row("rm -rf", "rm -rf of the same, just unpacked").takes()],
