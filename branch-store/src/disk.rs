@@ -222,8 +222,15 @@ pub(crate) fn open_dir_readable(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd, 
     rustix::fs::openat(dir, name, flags, Mode::empty())
 }
 
-/// Names in a directory, without `.` and `..`.
+/// Names in a directory, without `.` and `..`; one that somebody has deleted has none.
 pub(crate) fn list(dir: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
+    match names_in(dir) {
+        Err(Errno::NOENT) => Ok(Vec::new()),
+        listed => listed,
+    }
+}
+
+fn names_in(dir: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
     let fd = open_dir_readable(dir, b".")?;
     let mut names = Vec::new();
     let mut buffer = Vec::with_capacity(64 * 1024);
@@ -236,4 +243,20 @@ pub(crate) fn list(dir: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
         }
     }
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_somebody_has_deleted_has_no_names() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let open = open_dir_readable(rustix::fs::CWD, dir.path().as_os_str().as_encoded_bytes()).unwrap();
+        std::fs::write(dir.path().join("a"), "").unwrap();
+        assert_eq!(list(&open), Ok(vec![b"a".to_vec()]));
+        dir.close().unwrap();
+        assert_eq!(list(&open), Ok(Vec::new()));
+        assert_eq!(crate::measuring::bytes_below(&open).unwrap(), 0);
+    }
 }

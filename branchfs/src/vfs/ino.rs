@@ -1,7 +1,7 @@
 //! Inode numbers: `(branch index + 1) << 32 | node id`.
 //!
 //! A file has a second number, with the highest bit set, for use while its first is retired: the kernel reads the bytes
-//! that the file had before from the host by itself, and cannot be told to stop ([`super::passing`]). All else here is
+//! that the file had before from the host by itself, and cannot be told to stop (`passing`). All else here is
 //! blind to that bit, and programs are told the first number.
 //!
 //! The half above is never 0 for a branch, so the numbers below 2³² belong to the mount itself: 1 is its root
