@@ -55,11 +55,7 @@ impl Vfs {
     ) -> Result<Kept, Errno> {
         let look = self.look_into(own);
         let listing = self.listing(own, offset)?;
-        let mut steps = listing.walk(offset).peekable();
-        if steps.peek().is_none() {
-            self.listings.forget(own);
-        }
-        for (next, step) in steps {
+        for (next, step) in listing.walk(offset) {
             if sink(self.item(own, next, &step)) == Room::Full {
                 break;
             }
@@ -82,11 +78,7 @@ impl Vfs {
         let look = self.look_into(own);
         let listing = self.listing(own, offset)?;
         let (mut last, mut listed) = (offset, Listed::All);
-        let mut steps = listing.walk(offset).peekable();
-        if steps.peek().is_none() {
-            self.listings.forget(own);
-        }
-        for (next, step) in steps {
+        for (next, step) in listing.walk(offset) {
             let (item, attr) = match self.attr_of(own, look, &step) {
                 Ok(attr) => (self.item_as(own, next, &step, &attr), attr),
                 Err(Errno::NOENT | Errno::STALE) => continue,
@@ -133,16 +125,20 @@ impl Vfs {
         }
     }
 
-    /// What a reader who is at `offset` reads on in.
+    /// What a reader who is at `offset` reads on in. At its end nobody goes on in it.
     fn listing(&self, ino: u64, offset: u64) -> Result<Arc<Listing>, Errno> {
         let place = self.place(ino)?;
         if matches!(&place, Place::Node(known) if !known.branch.is_live()) {
             return Err(Errno::STALE);
         }
-        match self.listings.recent(ino) {
-            Some(listing) if offset > 0 => Ok(listing),
-            _ => Ok(self.listings.keep(ino, self.children(place)?)),
+        let listing = match self.listings.recent(ino) {
+            Some(listing) if offset > 0 => listing,
+            _ => self.listings.keep(ino, self.children(place)?),
+        };
+        if listing.is_over(offset) {
+            self.listings.forget(ino);
         }
+        Ok(listing)
     }
 
     fn children(&self, place: Place) -> Result<Vec<Child>, Errno> {
@@ -194,10 +190,7 @@ impl Vfs {
             }
             Step::Entry(Child::Object(entry)) => {
                 let (dir, look) = (self.known(own)?, look.ok_or(Errno::STALE)?);
-                let (object, stat) = dir.branch.lookup(&dir.object, entry.name.as_bytes()).map_err(errno)?;
-                let known = dir.child(object);
-                self.found_anew(&known, &stat);
-                let (ino, stat) = self.remember(&known, stat);
+                let (ino, known, stat) = self.find(&dir, entry.name.as_bytes())?;
                 self.listed_attr(look, (ino, &known), stat).inspect_err(|_| self.forget(ino, 1))
             }
         }

@@ -61,6 +61,11 @@ pub(crate) enum Step<'a> {
 }
 
 impl Listing {
+    /// Whether nothing comes from `offset` on.
+    pub(crate) fn is_over(&self, offset: u64) -> bool {
+        offset > PARENT && self.entries.last().is_none_or(|(at, _)| *at < offset)
+    }
+
     /// The steps from `offset` on, each with the offset at which to go on after it.
     pub(crate) fn walk(&self, offset: u64) -> impl Iterator<Item = (u64, Step<'_>)> {
         let own = (offset == OWN).then_some((PARENT, Step::Own));

@@ -114,11 +114,8 @@ impl Vfs {
 
     fn lookup_object(&self, dir: &Known, name: &[u8]) -> Result<Found, Errno> {
         let look = self.look(dir);
-        match dir.branch.lookup(&dir.object, name).map_err(errno) {
-            Ok((object, stat)) => {
-                let known = dir.child(object);
-                self.found_anew(&known, &stat);
-                let (ino, stat) = self.remember(&known, stat);
+        match self.find(dir, name) {
+            Ok((ino, known, stat)) => {
                 let attr = self.found_attr(look, (ino, &known), stat).inspect_err(|_| self.forget(ino, 1))?;
                 if attr.entry_ttl > SHORT {
                     self.found_in(dir);
@@ -130,9 +127,18 @@ impl Vfs {
         }
     }
 
+    /// What a name leads to now, with one lookup of it counted: the number it is known by, and its attributes.
+    pub(super) fn find(&self, dir: &Known, name: &[u8]) -> Result<(u64, Known, Stat), Errno> {
+        let (object, stat) = dir.branch.lookup(&dir.object, name).map_err(errno)?;
+        let known = dir.child(object);
+        self.found_anew(&known, &stat);
+        let (ino, stat) = self.remember(&known, stat);
+        Ok((ino, known, stat))
+    }
+
     /// While a commit is written into the base, who finds a file in main finds it as it will be, and is to read that. Who
     /// had it open before goes on with the old bytes as long as nobody finds it anew.
-    pub(super) fn found_anew(&self, known: &Known, stat: &Stat) {
+    fn found_anew(&self, known: &Known, stat: &Stat) {
         if known.branch.is_main() && stat.kind == Kind::File && stat.owner == Owner::Branch {
             self.kept.remove(known.ino());
         }
